@@ -1,0 +1,15 @@
+//! Generates the Rust types of both protocols, without a protoc binary.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "apache/rocketmq/v2/definition.proto",
+        "apache/rocketmq/v2/service.proto",
+        "gantry/control/v1/control.proto",
+    ];
+    for file in files {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    // Bodies become slices of the buffer that they were read into.
+    tonic_prost_build::configure().bytes(".").compile_fds(protox::compile(files, ["."])?)?;
+    Ok(())
+}

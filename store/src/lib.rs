@@ -1,0 +1,26 @@
+//! The log and its views. A library: no network, no async runtime, no topic permissions.
+//!
+//! ```text
+//!   Store::append ──► commit_log (one writer at a time, encode once into the mapped file)
+//!                         │ end of the log: appended
+//!                         ▼
+//!                     flush (group commit: many waiters, one fdatasync)
+//!                         │ flushed                      confirmed = appended (async) or flushed (sync)
+//!                         ▼
+//!                     dispatch (records below confirmed, in log order) ──► views: consume queues
+//!                         │
+//!                         ▼
+//!                     Arrivals (wakes whoever waits for a queue)
+//!
+//!   min ≤ flushed ≤ appended, confirmed ≤ appended; readers see records below confirmed only.
+//! ```
+
+mod ids;
+mod record;
+mod store;
+
+pub use ids::{LogOffset, QueueId, QueueOffset};
+pub use record::{NewRecord, Properties, Record};
+pub use store::{
+    AppendError, Appended, Arrivals, Config, Entry, Flush, FlushFailed, OpenError, ReadError, Recovered, State, Store,
+};
