@@ -1,0 +1,176 @@
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.apache.rocketmq.client.apis.ClientConfiguration;
+import org.apache.rocketmq.client.apis.ClientException;
+import org.apache.rocketmq.client.apis.ClientServiceProvider;
+import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
+import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.FilterExpressionType;
+import org.apache.rocketmq.client.apis.consumer.PushConsumer;
+import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
+import org.apache.rocketmq.client.apis.message.Message;
+import org.apache.rocketmq.client.apis.message.MessageBuilder;
+import org.apache.rocketmq.client.apis.message.MessageView;
+import org.apache.rocketmq.client.apis.producer.Producer;
+
+/** The official Java client behind the command line in ../README.md. */
+public final class Client {
+  private static final ClientServiceProvider PROVIDER = ClientServiceProvider.loadService();
+
+  private final List<String> words;
+
+  private Client(String[] words) {
+    this.words = Arrays.asList(words);
+  }
+
+  public static void main(String[] words) throws Exception {
+    Client client = new Client(words);
+    switch (words.length == 0 ? "" : words[0]) {
+      case "produce": client.produce(); break;
+      case "simple": client.simple(); break;
+      case "push": client.push(); break;
+      default: throw new IllegalArgumentException("produce, simple or push");
+    }
+    System.exit(0);
+  }
+
+  private boolean flag(String name) {
+    return words.contains(name);
+  }
+
+  private String text(String name, String fallback) {
+    int at = words.indexOf(name);
+    return at < 0 ? fallback : words.get(at + 1);
+  }
+
+  private double number(String name, double fallback) {
+    return Double.parseDouble(text(name, Double.toString(fallback)));
+  }
+
+  private ClientConfiguration configuration() {
+    return ClientConfiguration.newBuilder().setEndpoints(text("--endpoint", null)).enableSsl(flag("--tls")).build();
+  }
+
+  private Map<String, FilterExpression> subscriptions() {
+    return Collections.singletonMap(text("--topic", null),
+        new FilterExpression(text("--tag", "*"), FilterExpressionType.TAG));
+  }
+
+  private void produce() throws Exception {
+    String topic = text("--topic", null);
+    double rate = number("--rate", 0);
+    try (Producer producer = PROVIDER.newProducerBuilder().setClientConfiguration(configuration()).setTopics(topic)
+        .build()) {
+      long start = System.nanoTime();
+      for (int index = 0; index < number("--count", 1); index++) {
+        if (rate > 0) {
+          long wait = start + (long) (index / rate * 1e9) - System.nanoTime();
+          Thread.sleep(Math.max(0, wait / 1_000_000));
+        }
+        String body = text("--prefix", "m-") + index;
+        MessageBuilder builder = PROVIDER.newMessageBuilder().setTopic(topic)
+            .setBody(body.getBytes(StandardCharsets.UTF_8));
+        if (flag("--tag")) {
+          builder.setTag(text("--tag", null));
+        }
+        Message message = builder.build();
+        try {
+          say("{\"sent\":" + quoted(producer.send(message).getMessageId().toString()) + ",\"body\":" + quoted(body)
+              + "}");
+        } catch (ClientException | RuntimeException error) {
+          say("{\"failed\":" + quoted(error.toString()) + ",\"body\":" + quoted(body) + "}");
+        }
+      }
+    }
+  }
+
+  private void simple() throws Exception {
+    Progress progress = new Progress();
+    try (SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder().setClientConfiguration(configuration())
+        .setConsumerGroup(text("--group", null)).setAwaitDuration(Duration.ofSeconds(5))
+        .setSubscriptionExpressions(subscriptions()).build()) {
+      while (!progress.over()) {
+        List<MessageView> messages;
+        try {
+          messages = consumer.receive(32, Duration.ofSeconds((long) number("--invisible", 30)));
+        } catch (ClientException error) {
+          System.err.println("receive: " + error);
+          Thread.sleep(200);
+          continue;
+        }
+        for (MessageView message : messages) {
+          progress.received(message);
+          if (!flag("--no-ack")) {
+            try {
+              consumer.ack(message);
+            } catch (ClientException error) {
+              System.err.println("ack: " + error);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private void push() throws Exception {
+    Progress progress = new Progress();
+    try (PushConsumer consumer = PROVIDER.newPushConsumerBuilder().setClientConfiguration(configuration())
+        .setConsumerGroup(text("--group", null)).setSubscriptionExpressions(subscriptions())
+        .setMessageListener(message -> {
+          progress.received(message);
+          return flag("--no-ack") ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+        }).build()) {
+      while (!progress.over()) {
+        Thread.sleep(20);
+      }
+    }
+  }
+
+  /** Prints each delivery and knows when the program has seen enough. */
+  private final class Progress {
+    private final Set<String> seen = new HashSet<>();
+    private long last = System.nanoTime();
+
+    synchronized void received(MessageView message) {
+      last = System.nanoTime();
+      String id = message.getMessageId().toString();
+      seen.add(id);
+      ByteBuffer body = message.getBody();
+      byte[] bytes = new byte[body.remaining()];
+      body.get(bytes);
+      say("{\"received\":" + quoted(id) + ",\"body\":" + quoted(new String(bytes, StandardCharsets.UTF_8))
+          + ",\"attempt\":" + message.getDeliveryAttempt() + ",\"tag\":"
+          + message.getTag().map(Client::quoted).orElse("null") + "}");
+    }
+
+    synchronized boolean over() {
+      return seen.size() >= number("--count", Double.POSITIVE_INFINITY)
+          || System.nanoTime() >= last + number("--idle-seconds", 15) * 1e9;
+    }
+  }
+
+  private static void say(String line) {
+    System.out.println(line);
+  }
+
+  private static String quoted(String text) {
+    StringBuilder out = new StringBuilder("\"");
+    for (char c : text.toCharArray()) {
+      if (c == '"' || c == '\\') {
+        out.append('\\').append(c);
+      } else if (c < ' ') {
+        out.append(' ');
+      } else {
+        out.append(c);
+      }
+    }
+    return out.append('"').toString();
+  }
+}

@@ -1,0 +1,114 @@
+'use strict';
+// The official Node client behind the command line in ../README.md.
+
+const { parseArgs } = require('node:util');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { Producer, SimpleConsumer, PushConsumer, ConsumeResult, FilterExpression } = require('rocketmq-client-nodejs');
+
+const { values: args, positionals: [ command ] } = parseArgs({
+  allowPositionals: true,
+  options: {
+    endpoint: { type: 'string' },
+    topic: { type: 'string' },
+    tag: { type: 'string' },
+    tls: { type: 'boolean', default: false },
+    count: { type: 'string' },
+    prefix: { type: 'string', default: 'm-' },
+    rate: { type: 'string' },
+    group: { type: 'string' },
+    'idle-seconds': { type: 'string', default: '15' },
+    invisible: { type: 'string', default: '30' },
+    'no-ack': { type: 'boolean', default: false },
+  },
+});
+const client = { endpoints: args.endpoint, namespace: '', sslEnabled: args.tls };
+
+const say = line => console.log(JSON.stringify(line));
+
+async function produce() {
+  const producer = new Producer({ ...client, topics: [ args.topic ] });
+  await producer.startup();
+  const start = performance.now();
+  for (let index = 0; index < Number(args.count ?? 1); index++) {
+    if (args.rate) await sleep(Math.max(0, start + index * 1000 / Number(args.rate) - performance.now()));
+    const body = `${args.prefix}${index}`;
+    try {
+      const { messageId } = await producer.send({ topic: args.topic, tag: args.tag, body: Buffer.from(body) });
+      say({ sent: messageId, body });
+    } catch (error) {
+      say({ failed: String(error), body });
+    }
+  }
+  await producer.shutdown();
+}
+
+/** Prints each delivery and knows when the program has seen enough. */
+class Progress {
+  #seen = new Set();
+  #last = performance.now();
+
+  received(message) {
+    this.#last = performance.now();
+    this.#seen.add(message.messageId);
+    say({
+      received: message.messageId,
+      body: message.body.toString(),
+      attempt: message.deliveryAttempt,
+      tag: message.tag ?? null,
+    });
+  }
+
+  over() {
+    return this.#seen.size >= Number(args.count ?? Infinity) ||
+      performance.now() >= this.#last + Number(args['idle-seconds']) * 1000;
+  }
+}
+
+async function simple() {
+  const consumer = new SimpleConsumer({
+    ...client,
+    consumerGroup: args.group,
+    subscriptions: new Map([[ args.topic, args.tag ?? '*' ]]),
+    awaitDuration: 5000,
+  });
+  await consumer.startup();
+  const progress = new Progress();
+  while (!progress.over()) {
+    let messages;
+    try {
+      messages = await consumer.receive(32, Number(args.invisible) * 1000);
+    } catch (error) {
+      console.error('receive:', String(error));
+      await sleep(200);
+      continue;
+    }
+    for (const message of messages) {
+      progress.received(message);
+      if (!args['no-ack']) await consumer.ack(message).catch(error => console.error('ack:', String(error)));
+    }
+  }
+  await consumer.shutdown();
+}
+
+async function push() {
+  const progress = new Progress();
+  const consumer = new PushConsumer({
+    ...client,
+    consumerGroup: args.group,
+    subscriptions: new Map([[ args.topic, new FilterExpression(args.tag ?? '*') ]]),
+    messageListener: {
+      async consume(message) {
+        progress.received(message);
+        return args['no-ack'] ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+      },
+    },
+  });
+  await consumer.startup();
+  while (!progress.over()) await sleep(50);
+  await consumer.shutdown();
+}
+
+({ produce, simple, push })[command]().then(() => process.exit(0), error => {
+  console.error('FAILED', error);
+  process.exit(1);
+});

@@ -1,0 +1,142 @@
+"""The official Python client behind the command line in ../README.md."""
+
+import argparse
+import json
+import sys
+import threading
+import time
+
+from rocketmq import (
+    ClientConfiguration,
+    ConsumeResult,
+    Credentials,
+    FilterExpression,
+    Message,
+    MessageListener,
+    Producer,
+    PushConsumer,
+    SimpleConsumer,
+)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command", choices=["produce", "simple", "push"])
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--tag")
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--prefix", default="m-")
+    parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--group")
+    parser.add_argument("--idle-seconds", type=float, default=15)
+    parser.add_argument("--invisible", type=int, default=30)
+    parser.add_argument("--no-ack", action="store_true")
+    arguments = parser.parse_args()
+    configuration = ClientConfiguration(arguments.endpoint, Credentials())
+    {"produce": produce, "simple": simple, "push": push}[arguments.command](arguments, configuration)
+
+
+def produce(arguments, configuration):
+    producer = Producer(configuration, (arguments.topic,), tls_enable=arguments.tls)
+    producer.startup()
+    start = time.monotonic()
+    for index in range(arguments.count or 1):
+        if arguments.rate:
+            time.sleep(max(0, start + index / arguments.rate - time.monotonic()))
+        body = f"{arguments.prefix}{index}"
+        message = Message()
+        message.topic = arguments.topic
+        message.body = body.encode()
+        if arguments.tag:
+            message.tag = arguments.tag
+        try:
+            say({"sent": producer.send(message).message_id, "body": body})
+        except Exception as error:
+            say({"failed": str(error) or type(error).__name__, "body": body})
+    producer.shutdown()
+
+
+def simple(arguments, configuration):
+    consumer = SimpleConsumer(
+        configuration, arguments.group, subscriptions(arguments), await_duration=5, tls_enable=arguments.tls
+    )
+    consumer.startup()
+    progress = Progress(arguments)
+    while not progress.over():
+        try:
+            messages = consumer.receive(32, arguments.invisible)
+        except Exception as error:
+            print("receive:", error, file=sys.stderr)
+            time.sleep(0.2)
+            continue
+        for message in messages or []:
+            progress.received(message)
+            if not arguments.no_ack:
+                try:
+                    consumer.ack(message)
+                except Exception as error:
+                    print("ack:", error, file=sys.stderr)
+    consumer.shutdown()
+
+
+def push(arguments, configuration):
+    progress = Progress(arguments)
+
+    class Listener(MessageListener):
+        def consume(self, message):
+            progress.received(message)
+            return ConsumeResult.FAILURE if arguments.no_ack else ConsumeResult.SUCCESS
+
+    consumer = PushConsumer(
+        configuration, arguments.group, Listener(), subscriptions(arguments), tls_enable=arguments.tls
+    )
+    consumer.startup()
+    progress.wait()
+    consumer.shutdown()
+
+
+def subscriptions(arguments):
+    return {arguments.topic: FilterExpression(arguments.tag or "*")}
+
+
+class Progress:
+    """Prints each delivery and knows when the program has seen enough."""
+
+    def __init__(self, arguments):
+        self.count = arguments.count or float("inf")
+        self.idle = arguments.idle_seconds
+        self.seen = set()
+        self.last = time.monotonic()
+        self.changed = threading.Condition()
+
+    def received(self, message):
+        with self.changed:
+            self.last = time.monotonic()
+            self.seen.add(message.message_id)
+            say(
+                {
+                    "received": message.message_id,
+                    "body": message.body.decode(),
+                    "attempt": message.delivery_attempt,
+                    "tag": message.tag,
+                }
+            )
+            self.changed.notify_all()
+
+    def over(self):
+        return len(self.seen) >= self.count or time.monotonic() >= self.last + self.idle
+
+    def wait(self):
+        with self.changed:
+            while not self.over():
+                self.changed.wait(self.last + self.idle - time.monotonic())
+
+
+def say(line):
+    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
