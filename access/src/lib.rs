@@ -1,3 +1,26 @@
 //! What the two front doors, name server and broker, share in speaking to clients.
+//!
+//! ```text
+//!   TCP ─► listener (cap, TLS or plaintext by the first byte) ─► tonic ─► client  (who calls)
+//!                                                                        names   (topic, group: parsed once)
+//!                                                                        settings (the answer on Telemetry)
+//!                                                                        status  (code and sentence)
+//!   http: /livez /readyz /metrics            logging: levels that change while running
+//! ```
+//!
+//! Nothing here knows a topic, a route or a message. Everything that depends on the language of a
+//! client is in [`client::Language`], [`settings`] and [`status`], with its reason.
 
 #![forbid(unsafe_code)]
+
+pub mod client;
+pub mod http;
+pub mod listener;
+pub mod logging;
+pub mod names;
+pub mod settings;
+pub mod status;
+
+pub use client::ClientIdentity;
+pub use names::{GroupName, TopicName};
+pub use status::Refusal;

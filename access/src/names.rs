@@ -1,0 +1,287 @@
+//! Names of topics and consumer groups, parsed once at the door.
+//!
+//! A name is 1–127 (topic) or 1–120 (group) characters of `%|a-zA-Z0-9_-`, its namespace included: a
+//! resource of namespace `ns` is kept as `ns%name`. Retry and dead letter topics of a group with a
+//! long name may be longer, and are made here only.
+
+use std::fmt;
+
+use proto::v2::{Code, Resource};
+
+use crate::client::ClientIdentity;
+use crate::status::Refusal;
+
+const LONGEST_TOPIC: usize = 127;
+const LONGEST_GROUP: usize = 120;
+const LONGEST_INTERNAL_TOPIC: usize = 255;
+const RETRY_PREFIX: &str = "%RETRY%";
+const DEAD_LETTER_PREFIX: &str = "%DLQ%";
+
+/// Topics of RocketMQ's own machinery, which clients may not name.
+const SYSTEM_TOPICS: [&str; 10] = [
+    "TBW102",
+    "SCHEDULE_TOPIC_XXXX",
+    "BenchmarkTest",
+    "RMQ_SYS_TRANS_HALF_TOPIC",
+    "RMQ_SYS_TRACE_TOPIC",
+    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+    "TRANS_CHECK_MAX_TIME_TOPIC",
+    "SELF_TEST_TOPIC",
+    "OFFSET_MOVED_EVENT",
+    "CHECKPOINT_TOPIC",
+];
+const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
+const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
+
+/// The name of a topic, its namespace in front where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName(Box<str>);
+
+impl TopicName {
+    /// A topic that a client or an operator may name.
+    pub fn parse(name: &str) -> Result<Self, Refusal> {
+        check_characters("topic", name, LONGEST_TOPIC).map_err(illegal_topic)?;
+        if SYSTEM_TOPICS.contains(&name) || name.starts_with(SYSTEM_TOPIC_PREFIX) {
+            return Err(illegal_topic(format!("the topic {name} belongs to the system: use another name")));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The topic that `resource` names, in the namespace of the resource, or else of the call.
+    pub fn of(resource: Option<&Resource>, client: &ClientIdentity) -> Result<Self, Refusal> {
+        let resource =
+            resource.ok_or_else(|| illegal_topic("the request names no topic: set it".to_owned()))?;
+        match namespace(resource, client).map_err(illegal_topic)? {
+            "" => Self::parse(&resource.name),
+            _ if resource.name.is_empty() => Self::parse(""),
+            namespace => Self::parse(&format!("{namespace}%{}", resource.name)),
+        }
+    }
+
+    /// A topic that brokers tell each other about: also system topics, and longer names.
+    pub fn internal(name: &str) -> Result<Self, Refusal> {
+        check_characters("topic", name, LONGEST_INTERNAL_TOPIC).map_err(illegal_topic)?;
+        Ok(Self(name.into()))
+    }
+
+    /// Where messages of `group` wait for their next delivery in RocketMQ's layout.
+    pub fn retry_of(group: &GroupName) -> Self {
+        Self(format!("{RETRY_PREFIX}{group}").into())
+    }
+
+    /// Where messages go that `group` could not consume.
+    pub fn dead_letter_of(group: &GroupName) -> Self {
+        Self(format!("{DEAD_LETTER_PREFIX}{group}").into())
+    }
+
+    /// Whether the topic is made by the broker for a group, not by a user.
+    pub fn is_of_a_group(&self) -> bool {
+        self.0.starts_with(RETRY_PREFIX) || self.0.starts_with(DEAD_LETTER_PREFIX)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name of a consumer group, its namespace in front where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(Box<str>);
+
+impl GroupName {
+    /// A group that a client or an operator may name.
+    pub fn parse(name: &str) -> Result<Self, Refusal> {
+        check_characters("consumer group", name, LONGEST_GROUP).map_err(illegal_group)?;
+        if name.starts_with(SYSTEM_GROUP_PREFIX) {
+            return Err(illegal_group(format!(
+                "the consumer group {name} belongs to the system: use another name"
+            )));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The group that `resource` names, in the namespace of the resource, or else of the call.
+    pub fn of(resource: Option<&Resource>, client: &ClientIdentity) -> Result<Self, Refusal> {
+        let resource = resource
+            .ok_or_else(|| illegal_group("the request names no consumer group: set it".to_owned()))?;
+        match namespace(resource, client).map_err(illegal_group)? {
+            "" => Self::parse(&resource.name),
+            _ if resource.name.is_empty() => Self::parse(""),
+            namespace => Self::parse(&format!("{namespace}%{}", resource.name)),
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! name_is_text {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+name_is_text!(TopicName);
+name_is_text!(GroupName);
+
+/// The namespace of a resource. The consumers of the Node client write it in the header only.
+fn namespace<'a>(resource: &'a Resource, client: &'a ClientIdentity) -> Result<&'a str, String> {
+    match (resource.resource_namespace.as_str(), client.namespace.as_str()) {
+        ("", header) => Ok(header),
+        (own, "") => Ok(own),
+        (own, header) if own == header => Ok(own),
+        (own, header) => Err(format!(
+            "the resource {} is in namespace {own} and the call in namespace {header}: use one of them",
+            resource.name
+        )),
+    }
+}
+
+fn check_characters(what: &str, name: &str, longest: usize) -> Result<(), String> {
+    if name.trim().is_empty() {
+        return Err(format!("the name of the {what} is empty: give it 1 to {longest} characters"));
+    }
+    let length = name.chars().count();
+    if length > longest {
+        return Err(format!("the name of the {what} has {length} characters: use at most {longest}"));
+    }
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-');
+    match name.chars().find(|c| !allowed(c)) {
+        Some(bad) => Err(format!(
+            "the name of the {what} {name:?} contains {bad:?}: use letters, digits, '_', '-', '%' and '|' only"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn illegal_topic(sentence: String) -> Refusal {
+    Refusal::new(Code::IllegalTopic, sentence)
+}
+
+fn illegal_group(sentence: String) -> Refusal {
+    Refusal::new(Code::IllegalConsumerGroup, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn resource(namespace: &str, name: &str) -> Resource {
+        Resource { resource_namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    fn in_namespace(namespace: &str) -> ClientIdentity {
+        ClientIdentity { namespace: namespace.to_owned(), ..ClientIdentity::default() }
+    }
+
+    #[test]
+    fn topics_follow_the_rules_of_the_protocol() {
+        let check = |name: &str, part_of_the_sentence: Option<&str>| match (
+            TopicName::parse(name),
+            part_of_the_sentence,
+        ) {
+            (Ok(topic), None) => assert_eq!(topic.as_str(), name),
+            (Err(refusal), Some(part)) => {
+                assert_eq!(refusal.code, Code::IllegalTopic, "{name:?}");
+                assert!(refusal.sentence.contains(part), "{name:?}: {refusal}");
+            }
+            (outcome, _) => panic!("{name:?}: {outcome:?}"),
+        };
+        check("orders", None);
+        check("a", None);
+        check("Orders_2-x%y|z", None);
+        check("%DLQ%group", None);
+        check(&"t".repeat(127), None);
+        check(&"t".repeat(128), Some("128 characters"));
+        check("", Some("empty"));
+        check(" ", Some("empty"));
+        check("a b", Some("' '"));
+        check("a.b", Some("'.'"));
+        check("ä", Some("'ä'"));
+        check("a\nb", Some("'\\n'"));
+        check("TBW102", Some("system"));
+        check("SCHEDULE_TOPIC_XXXX", Some("system"));
+        check("RMQ_SYS_TRANS_HALF_TOPIC", Some("system"));
+        check("rmq_sys_anything", Some("system"));
+        check("RMQ_SYS_of_mine", None);
+    }
+
+    #[test]
+    fn groups_follow_the_rules_of_the_protocol() {
+        let check = |name: &str, part_of_the_sentence: Option<&str>| match (
+            GroupName::parse(name),
+            part_of_the_sentence,
+        ) {
+            (Ok(group), None) => assert_eq!(group.as_str(), name),
+            (Err(refusal), Some(part)) => {
+                assert_eq!(refusal.code, Code::IllegalConsumerGroup, "{name:?}");
+                assert!(refusal.sentence.contains(part), "{name:?}: {refusal}");
+            }
+            (outcome, _) => panic!("{name:?}: {outcome:?}"),
+        };
+        check("billing", None);
+        check(&"g".repeat(120), None);
+        check(&"g".repeat(121), Some("121 characters"));
+        check("", Some("empty"));
+        check("bill/ing", Some("'/'"));
+        check("CID_RMQ_SYS_TRANS", Some("system"));
+    }
+
+    #[test]
+    fn a_namespace_comes_from_the_resource_or_else_from_the_call() {
+        let name = |resource_namespace: &str, header: &str| {
+            TopicName::of(Some(&resource(resource_namespace, "orders")), &in_namespace(header))
+                .map(|topic| topic.to_string())
+        };
+        assert_eq!(name("", ""), Ok("orders".to_owned()));
+        assert_eq!(name("team", ""), Ok("team%orders".to_owned()));
+        assert_eq!(name("", "team"), Ok("team%orders".to_owned()));
+        assert_eq!(name("team", "team"), Ok("team%orders".to_owned()));
+        assert_eq!(name("team", "other").unwrap_err().code, Code::IllegalTopic);
+        assert_eq!(TopicName::of(None, &in_namespace("")).unwrap_err().code, Code::IllegalTopic);
+        assert!(TopicName::of(Some(&resource("team", "")), &in_namespace("")).is_err());
+        assert!(GroupName::of(Some(&resource("team", "")), &in_namespace("")).is_err());
+    }
+
+    #[test]
+    fn the_topics_of_a_group_may_be_longer_than_a_user_may_write() {
+        let group = GroupName::parse(&"g".repeat(120)).unwrap();
+        let retry = TopicName::retry_of(&group);
+        assert!(retry.is_of_a_group());
+        assert!(TopicName::dead_letter_of(&group).is_of_a_group());
+        assert_eq!(TopicName::internal(retry.as_str()), Ok(retry));
+        assert!(TopicName::internal(&"t".repeat(256)).is_err());
+        assert!(TopicName::internal("rmq_sys_x").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_parsed_is_within_the_rules(name in "[%|a-zA-Z0-9_. -]{0,140}") {
+            if let Ok(topic) = TopicName::parse(&name) {
+                prop_assert!((1..=127).contains(&topic.as_str().len()));
+                prop_assert!(!topic.as_str().contains(['.', ' ']));
+                prop_assert_eq!(topic.as_str(), &name);
+            }
+        }
+    }
+}
