@@ -1,0 +1,322 @@
+//! BrokerGroup: one log of messages, and the brokers that keep it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Image, Logging, NameServerRef, PodSettings};
+
+/// One log of messages, and the brokers that keep it. A cluster is all groups that name one NameServerSet and one clusterName.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "mq.gantry.dev",
+    version = "v1alpha1",
+    kind = "BrokerGroup",
+    plural = "brokergroups",
+    shortname = "bg",
+    category = "gantry",
+    namespaced,
+    status = "BrokerGroupStatus",
+    derive = "PartialEq",
+    doc = "One log of messages, and the brokers that keep it. A cluster is all groups that name one NameServerSet and one clusterName.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterName"),
+    printcolumn(name = "Broker", type_ = "string", json_path = ".status.brokerName", description = "The name that clients see"),
+    printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary", description = "The pod that takes writes"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name begins with a letter, has lower-case letters, digits and dashes only and at most 40 characters: it becomes part of the names of Services"),
+    validation = Rule::new("(has(self.spec.brokerName) ? self.spec.brokerName : self.metadata.name) == (has(oldSelf.spec.brokerName) ? oldSelf.spec.brokerName : oldSelf.metadata.name)")
+        .message("brokerName cannot change: messages and progress are kept under it; make another BrokerGroup")
+)]
+pub struct BrokerGroupSpec {
+    /// The name servers to register with.
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("nameServerRef cannot change: make another BrokerGroup under the other name servers")
+    )]
+    pub name_server_ref: NameServerRef,
+    /// The cluster that the group belongs to.
+    #[serde(default = "default_cluster")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("clusterName cannot change: make another BrokerGroup in the other cluster"),
+        validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')")
+            .message("clusterName has letters, digits, dash and underscore only")
+    )]
+    pub cluster_name: String,
+    /// The name that clients see, unique in its cluster. Unset: the name of the resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')")
+            .message("brokerName has letters, digits, dash and underscore only")
+    )]
+    pub broker_name: Option<String>,
+    /// How many brokers keep the log. Unset: 1, and more are refused until replication exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9))]
+    #[x_kube(
+        validation = Rule::new("self <= 1")
+            .message("replicas above 1 need replication, which does not exist yet: set replicas to 1, or add BrokerGroups to the cluster for more throughput")
+    )]
+    pub replicas: Option<i32>,
+    /// Version of Gantry, which is the tag of the image. Unset: the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$')")
+            .message("version is the tag of an image: letters, digits, dot, dash and underscore only")
+    )]
+    pub version: Option<String>,
+    /// The image, if not the operator's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// Where the log is kept.
+    pub storage: Storage,
+    /// How long messages are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_retention: Option<MessageRetention>,
+    /// When a message counts as stored. Unset: Async.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush: Option<Flush>,
+    /// Resources of the container. Unset: small requests and no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Settings that are handed to the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodSettings>,
+    /// Knobs of the broker by name. An unknown one is not handed on, and the condition ConfigApplied names it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::pod::config")]
+    pub config: BTreeMap<String, String>,
+    /// What is logged, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+}
+
+fn default_cluster() -> String {
+    "DefaultCluster".to_owned()
+}
+
+/// Where the log is kept: on a volume, or with the pod.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.commitLog) != has(self.ephemeral)")
+        .message("storage needs exactly one of commitLog (a volume) and ephemeral (lost with the pod, for trials)"),
+    validation = Rule::new("has(self.commitLog) == has(oldSelf.commitLog)")
+        .message("storage cannot change between commitLog and ephemeral: make another BrokerGroup and move the traffic there"),
+    validation = Rule::new("!has(self.retention) || has(self.commitLog)")
+        .message("storage.retention is about volumes: remove it, or use storage.commitLog instead of ephemeral")
+)]
+pub struct Storage {
+    /// A volume for each broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_log: Option<CommitLogVolume>,
+    /// A directory that is lost with the pod. For trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<EphemeralVolume>,
+    /// What happens to volumes that are no longer needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<StorageRetention>,
+}
+
+/// A volume for each broker.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
+        .message("storage.commitLog.storageClassName cannot change: a volume stays in its class; make another BrokerGroup and move the traffic there")
+)]
+pub struct CommitLogVolume {
+    /// Size of the volume, for example `100Gi`. It can grow where the storage class allows it, and never shrinks.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(
+        validation = Rule::new("isQuantity(self)")
+            .message("storage.commitLog.size is a quantity such as 100Gi"),
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0")
+            .message("storage.commitLog.size is at least 64Mi: a smaller volume cannot hold a log and its views"),
+        validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
+            .message("storage.commitLog.size cannot shrink: set it to the former size or more")
+    )]
+    pub size: String,
+    /// Class of the volume. Unset: the cluster's default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+/// A directory that is lost with the pod.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EphemeralVolume {
+    /// What the pod may write before it is evicted. Unset: whatever the node has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(
+        validation = Rule::new("isQuantity(self)")
+            .message("storage.ephemeral.sizeLimit is a quantity such as 2Gi"),
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0")
+            .message("storage.ephemeral.sizeLimit is at least 64Mi: less cannot hold a log and its views")
+    )]
+    pub size_limit: Option<String>,
+}
+
+/// What happens to volumes that are no longer needed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageRetention {
+    /// When the BrokerGroup is deleted. Unset: Retain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_delete: Option<VolumePolicy>,
+    /// When a broker is scaled away. Unset: Retain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_scale_down: Option<VolumePolicy>,
+}
+
+/// What happens to a volume that is no longer needed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VolumePolicy {
+    /// It stays, and a BrokerGroup of the same name takes it up again.
+    #[default]
+    Retain,
+    /// It goes, with all messages on it.
+    Delete,
+}
+
+impl VolumePolicy {
+    /// The word that Kubernetes uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retain => "Retain",
+            Self::Delete => "Delete",
+        }
+    }
+}
+
+/// How long messages are kept, consumed or not.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageRetention {
+    /// Age after which a message may go, for example `72h` or `3d`. Unset: 72h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[1-9][0-9]{0,8}[dhms]$')")
+            .message("messageRetention.time is a whole number with one of d, h, m, s behind it, such as 72h")
+    )]
+    pub time: Option<String>,
+    /// How full the volume may be, in percent, before messages go earlier. Unset: 75.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 95))]
+    pub disk_percent: Option<i32>,
+    /// Time of day (UTC) at which old messages go, `HH:MM`. Unset: 04:00.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 5))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')")
+            .message("messageRetention.deleteAt is a time of day from 00:00 to 23:59")
+    )]
+    pub delete_at: Option<String>,
+}
+
+/// When a message counts as stored.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flush {
+    /// When the operating system has it: survives the broker's death, not the node's.
+    #[default]
+    Async,
+    /// When the disk has it.
+    Sync,
+}
+
+/// What the operator has seen.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerGroupStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Pods that exist.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Pods that serve.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Pods of the newest revision.
+    #[serde(default)]
+    pub updated_replicas: i32,
+    /// Label selector of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The name that clients see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_name: Option<String>,
+    /// The pod that takes writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// Each broker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["ordinal".to_owned()]))]
+    pub members: Vec<BrokerGroupMember>,
+    /// When the group first served. Name servers that start wait for the groups that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_served_at: Option<String>,
+    /// What was chosen where the spec leaves the choice open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<BrokerGroupEffective>,
+    /// Ready, Reconciling, Stalled, ConfigApplied and StorageHealthy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A broker of a group.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerGroupMember {
+    /// Number of the pod in its StatefulSet.
+    pub ordinal: i32,
+    /// Name of the pod.
+    pub pod: String,
+    /// Serving, Starting, Waiting, Failing or Missing.
+    pub state: String,
+    /// Where clients reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Version that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// What was chosen where the spec of a BrokerGroup leaves the choice open.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerGroupEffective {
+    /// How many brokers keep the log.
+    pub replicas: i32,
+    /// The image of the pods.
+    pub image: String,
+    /// When a message counts as stored.
+    pub flush: Flush,
+    /// Size of a file of the log. It is fixed when the volume is made.
+    pub segment_size: String,
+    /// Age after which a message may go.
+    pub retention_time: String,
+    /// How full the volume may be, in percent, before messages go earlier.
+    pub retention_disk_percent: i32,
+    /// Time of day (UTC) at which old messages go.
+    pub retention_delete_at: String,
+}
