@@ -1,0 +1,306 @@
+//! Every knob of a broker: its unit, its default, its reason. The comments here are the reference.
+//!
+//! A file is YAML with camelCase keys. All its mistakes are reported at once, and a key that does not
+//! exist is answered with the nearest that does.
+
+mod reader;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use access::logging::Logging;
+
+use crate::topics::DEFAULT_MAX_ATTEMPTS;
+
+/// The names that `config:` may hold; a `BrokerGroup` passes its `spec.config` through.
+pub const KNOBS: [&str; 8] = [
+    "maxBodyBytes",
+    "maxConnections",
+    "maxParkedPolls",
+    "maxInFlightPerQueue",
+    "maxAttempts",
+    "persistIntervalMs",
+    "stopGraceMs",
+    "workerThreads",
+];
+
+/// A host and a port that others are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// An IP address or a DNS name.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+}
+
+/// How a broker is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster that it says it belongs to. Default `DefaultCluster`.
+    pub cluster_name: String,
+    /// The broker group (RocketMQ: brokerName). Clients see it in routes.
+    pub broker_name: String,
+    /// 0: primary. Others come with replication.
+    pub broker_id: u32,
+    /// Where everything lies: `commitlog/` and its views, `config/meta.redb`. Required.
+    pub data_dir: PathBuf,
+    /// For clients, plaintext and TLS. Default 0.0.0.0:8081.
+    pub client_listen: SocketAddr,
+    /// For operator, command line and console. Default 0.0.0.0:9878.
+    pub control_listen: SocketAddr,
+    /// `/livez`, `/readyz`, `/metrics`. Default 0.0.0.0:9090; null turns it off.
+    pub http_listen: Option<SocketAddr>,
+    /// Where clients reach `client_listen`. Default: the listening address, or 127.0.0.1 if that is
+    /// all addresses.
+    pub advertised: Option<Advertised>,
+    /// Where `control_listen` is reached. Default: the host of `advertised`, the port of `control_listen`.
+    pub advertised_control: Option<Advertised>,
+    /// Name servers as `host:port` of their control plane. Each DNS name is resolved to all its addresses.
+    pub name_servers: Vec<String>,
+    /// When a send is acknowledged: `Async` in the page cache, `Sync` on the disk.
+    pub flush: store::Flush,
+    /// Bytes of one CommitLog file, a multiple of 4096. Default 1Gi, RocketMQ's.
+    pub segment_bytes: u64,
+    /// When old messages go.
+    pub retention: Retention,
+    /// What is logged, and how.
+    pub logging: Logging,
+    /// The section `config`.
+    pub limits: Limits,
+}
+
+/// When old messages go, a whole CommitLog file at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Older ones may go. Default 72h, RocketMQ's.
+    pub time: Duration,
+    /// Above this share of the disk the oldest go at once. Default 75 %.
+    pub disk_percent: u8,
+    /// The hour, UTC, at which they go. Default 4, when few are awake; `None`: as soon as they are old.
+    pub delete_at_hour: Option<u8>,
+}
+
+/// The section `config`: what bounds the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `maxBodyBytes`: the largest body. Default 4 MiB, at most 64 MiB; clients learn it from their settings.
+    pub max_body_bytes: usize,
+    /// `maxConnections`: client connections at a time. Default 10,000: about 40 KiB each.
+    pub max_connections: usize,
+    /// `maxParkedPolls`: long polls that wait for messages. Default 100,000, RocketMQ's; each costs about 2 KiB.
+    pub max_parked_polls: usize,
+    /// `maxInFlightPerQueue`: messages delivered and not acknowledged, for each group and queue. Default
+    /// 20,000, RocketMQ's; beyond it nothing new is delivered from that queue.
+    pub max_in_flight_per_queue: usize,
+    /// `maxAttempts`: deliveries before the dead letter topic, for groups that nobody configured. Default 17.
+    pub max_attempts: u32,
+    /// `persistIntervalMs`: how often the progress of consumers is written, if it changed. Default 500 ms:
+    /// this much may be delivered again after a crash.
+    pub persist_interval: Duration,
+    /// `stopGraceMs`: how long a stop waits for calls under way. Default 10,000 ms, within the 30 s that Kubernetes gives.
+    pub stop_grace: Duration,
+    /// `workerThreads`: threads of the async runtime, at most one a core. Default: one a core.
+    pub worker_threads: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 4 << 20,
+            max_connections: 10_000,
+            max_parked_polls: 100_000,
+            max_in_flight_per_queue: 20_000,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            persist_interval: Duration::from_millis(500),
+            stop_grace: Duration::from_secs(10),
+            worker_threads: None,
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration {file} has {} mistake(s):{}", problems.len(), problems.iter().map(|p| format!("\n  - {p}")).collect::<String>())]
+pub struct Error {
+    file: String,
+    /// One sentence each.
+    pub problems: Vec<String>,
+}
+
+impl Config {
+    /// Defaults, with the data in this directory and nobody to register with.
+    #[must_use]
+    pub fn new(data_dir: impl AsRef<Path>) -> Self {
+        Self {
+            cluster_name: "DefaultCluster".to_owned(),
+            broker_name: "broker-a".to_owned(),
+            broker_id: 0,
+            data_dir: data_dir.as_ref().to_path_buf(),
+            client_listen: SocketAddr::from(([0, 0, 0, 0], 8081)),
+            control_listen: SocketAddr::from(([0, 0, 0, 0], 9878)),
+            http_listen: Some(SocketAddr::from(([0, 0, 0, 0], 9090))),
+            advertised: None,
+            advertised_control: None,
+            name_servers: Vec::new(),
+            flush: store::Flush::Async,
+            segment_bytes: 1 << 30,
+            retention: Retention {
+                time: Duration::from_secs(72 * 3600),
+                disk_percent: 75,
+                delete_at_hour: Some(4),
+            },
+            logging: Logging::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| Error {
+            file: file.clone(),
+            problems: vec![format!("cannot be read: {error}")],
+        })?;
+        Self::parse(&file, &text)
+    }
+
+    /// Reads the text of a file called `file`.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Error> {
+        reader::parse(text).map_err(|problems| Error { file: file.to_owned(), problems })
+    }
+
+    /// The store below `data_dir` as configured.
+    #[must_use]
+    pub fn store(&self) -> store::Config {
+        store::Config {
+            segment_bytes: self.segment_bytes,
+            flush: self.flush,
+            retention: self.retention.time,
+            delete_at_hour: self.retention.delete_at_hour,
+            disk_percent: self.retention.disk_percent,
+            max_body_bytes: self.limits.max_body_bytes,
+            ..store::Config::new(&self.data_dir)
+        }
+    }
+
+    /// Where clients are told to find this broker, which listens at `bound`.
+    #[must_use]
+    pub fn client_address(&self, bound: SocketAddr) -> Advertised {
+        self.advertised.clone().unwrap_or_else(|| reachable(bound))
+    }
+
+    /// Where the control plane is said to be, which listens at `bound`.
+    #[must_use]
+    pub fn control_address(&self, bound: SocketAddr) -> Advertised {
+        match (&self.advertised_control, &self.advertised) {
+            (Some(control), _) => control.clone(),
+            (None, Some(clients)) => Advertised { host: clients.host.clone(), port: bound.port() },
+            (None, None) => reachable(bound),
+        }
+    }
+}
+
+/// All addresses are no address to dial: this machine is.
+fn reachable(bound: SocketAddr) -> Advertised {
+    let host = match bound.ip() {
+        std::net::IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        std::net::IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
+        ip => ip.to_string(),
+    };
+    Advertised { host, port: bound.port() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"
+clusterName: prod
+brokerName: broker-b
+brokerId: 0
+dataDir: /var/lib/gantry
+clientListen: 0.0.0.0:8081
+controlListen: "[::]:9878"
+httpListen: null
+advertised: { host: 10.0.0.7, port: 8081 }
+nameServers: ["names.ns.svc:9878"]
+flush: Sync
+segmentSize: 256Mi
+messageRetention: { time: 48h, diskPercent: 80, deleteAt: "03:00" }
+logging: { format: json, levels: { broker: debug } }
+config:
+  maxBodyBytes: "1048576"
+  maxAttempts: 5
+  workerThreads: "1"
+"#;
+
+    fn problems(text: &str) -> Vec<String> {
+        Config::parse("broker.yaml", text).unwrap_err().problems
+    }
+
+    #[test]
+    fn a_full_file_is_understood() {
+        let config = Config::parse("broker.yaml", FULL).unwrap();
+        assert_eq!(config.cluster_name, "prod");
+        assert_eq!(config.broker_name, "broker-b");
+        assert_eq!(config.control_listen, "[::]:9878".parse().unwrap());
+        assert_eq!(config.http_listen, None);
+        assert_eq!(config.flush, store::Flush::Sync);
+        assert_eq!(config.segment_bytes, 256 << 20);
+        assert_eq!(
+            config.retention,
+            Retention { time: Duration::from_secs(48 * 3600), disk_percent: 80, delete_at_hour: Some(3) }
+        );
+        assert_eq!(config.limits.max_body_bytes, 1 << 20);
+        assert_eq!(config.limits.max_attempts, 5);
+        assert_eq!(config.limits.worker_threads, Some(1));
+        assert_eq!(config.limits.max_connections, 10_000, "what is not said keeps its default");
+        let address = config.control_address("0.0.0.0:1234".parse().unwrap());
+        assert_eq!(address, Advertised { host: "10.0.0.7".to_owned(), port: 1234 });
+    }
+
+    #[test]
+    fn the_data_directory_is_enough() {
+        let config = Config::parse("broker.yaml", "dataDir: /data").unwrap();
+        assert_eq!(config.client_listen.port(), 8081);
+        assert_eq!(config.client_address(config.client_listen).host, "127.0.0.1");
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_and_says_what_to_change() {
+        let found = problems(
+            "brokerNam: b\nclientListen: here\nsegmentSize: 100\nflush: Always\nmessageRetention: { time: soon, diskPercent: 200 }\nconfig: { maxBodyByte: 1, maxAttempts: 0, maxConnections: many }\n",
+        );
+        let expected = [
+            "unknown key brokerNam: did you mean brokerName?",
+            "dataDir is missing",
+            "clientListen",
+            "segmentSize",
+            "flush",
+            "messageRetention.time",
+            "messageRetention.diskPercent",
+            "unknown key config.maxBodyByte: did you mean maxBodyBytes?",
+            "config.maxAttempts",
+            "config.maxConnections",
+        ];
+        for part in expected {
+            assert!(found.iter().any(|problem| problem.contains(part)), "{part} not in {found:#?}");
+        }
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_refused_with_its_place() {
+        assert!(problems("a: [")[0].contains("YAML"));
+        assert!(problems("- a")[0].contains("keys"));
+    }
+
+    #[test]
+    fn a_knob_that_is_listed_works() {
+        for knob in KNOBS {
+            let text = format!("dataDir: /data\nconfig: {{ {knob}: \"1000\" }}");
+            Config::parse("broker.yaml", &text).unwrap_or_else(|error| panic!("{knob}: {error}"));
+        }
+    }
+}

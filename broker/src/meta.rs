@@ -1,0 +1,119 @@
+//! The one small database of a broker, `config/meta.redb`: topics, groups, delivery state.
+//!
+//! A failed write (a full disk) leaves the last good state in the file; the database is opened
+//! anew for the next write, so writing works again as soon as there is room.
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
+
+/// Pages kept in memory; the default of redb would be 1 GiB.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// Why the database cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// What redb said.
+        source: Box<redb::Error>,
+    },
+    /// The folder cannot be made.
+    #[error("{path}: {source}")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A value cannot be understood.
+    #[error("meta.redb holds something that this version cannot read: {0}")]
+    Damaged(String),
+}
+
+/// The database, by its folder.
+pub struct Meta {
+    path: PathBuf,
+    /// `None` after a failed write, until the next one opens it anew.
+    database: Mutex<Option<Database>>,
+}
+
+impl std::fmt::Debug for Meta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meta").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Meta {
+    /// Opens or creates `folder/meta.redb`.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| Error::Folder { path: folder.to_path_buf(), source })?;
+        let path = folder.join("meta.redb");
+        let database = open(&path).map_err(|source| at(&path, source))?;
+        Ok(Self { path, database: Mutex::new(Some(database)) })
+    }
+
+    /// One durable transaction: all of it or nothing. Blocks on the disk.
+    pub fn write(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), Error> {
+        let mut database = self.database.lock();
+        let outcome = (|| {
+            let open = match &mut *database {
+                Some(open) => open,
+                closed => closed.insert(open(&self.path)?),
+            };
+            let mut transaction = open.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            change(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        })();
+        outcome.map_err(|source| {
+            *database = None;
+            at(&self.path, source)
+        })
+    }
+
+    /// Every pair of a table, through `read`. A table that was never written is empty.
+    pub fn read_all<T>(
+        &self,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        mut read: impl FnMut(&str, &[u8]) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut database = self.database.lock();
+        let fail = |source| at(&self.path, source);
+        let open = match &mut *database {
+            Some(open) => open,
+            closed => closed.insert(open(&self.path).map_err(fail)?),
+        };
+        let transaction = open.begin_read().map_err(|error| fail(error.into()))?;
+        let table = match transaction.open_table(table) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(fail(error.into())),
+        };
+        let mut all = Vec::new();
+        for pair in table.iter().map_err(|error| fail(error.into()))? {
+            let (key, value) = pair.map_err(|error| fail(error.into()))?;
+            all.push(read(key.value(), value.value())?);
+        }
+        Ok(all)
+    }
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
+}
+
+fn at(path: &Path, source: redb::Error) -> Error {
+    Error::Database { path: path.to_path_buf(), source: Box::new(source) }
+}

@@ -1,0 +1,106 @@
+//! How topics and groups lie in `meta.redb`: name → JSON, with a format version.
+
+use access::{GroupName, TopicName};
+use redb::TableDefinition;
+use serde::{Deserialize, Serialize};
+
+use super::{Backoff, GroupConfig, MessageType, TopicConfig};
+use crate::meta::{Error, Meta};
+
+const TOPICS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("topics");
+const GROUPS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("groups");
+
+/// Written into each value; a reader refuses what is newer.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeptTopic {
+    format: u32,
+    read_queues: u32,
+    write_queues: u32,
+    readable: bool,
+    writable: bool,
+    message_type: MessageType,
+    owner: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeptGroup {
+    format: u32,
+    consume_enabled: bool,
+    ordered: bool,
+    max_attempts: u32,
+    backoff: Backoff,
+}
+
+pub(super) fn topics(meta: &Meta) -> Result<Vec<TopicConfig>, Error> {
+    meta.read_all(TOPICS, |name, value| {
+        let kept: KeptTopic = decode(name, value)?;
+        let KeptTopic { format, read_queues, write_queues, readable, writable, message_type, owner } = kept;
+        check_format(name, format)?;
+        let name = TopicName::internal(name).map_err(|refusal| Error::Damaged(refusal.to_string()))?;
+        Ok(TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner })
+    })
+}
+
+pub(super) fn groups(meta: &Meta) -> Result<Vec<GroupConfig>, Error> {
+    meta.read_all(GROUPS, |name, value| {
+        let kept: KeptGroup = decode(name, value)?;
+        let KeptGroup { format, consume_enabled, ordered, max_attempts, backoff } = kept;
+        check_format(name, format)?;
+        let name = GroupName::parse(name).map_err(|refusal| Error::Damaged(refusal.to_string()))?;
+        Ok(GroupConfig { name, consume_enabled, ordered, max_attempts, backoff })
+    })
+}
+
+pub(super) fn put_topic(meta: &Meta, topic: &TopicConfig) -> Result<(), Error> {
+    let TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } =
+        topic.clone();
+    let kept =
+        KeptTopic { format: FORMAT, read_queues, write_queues, readable, writable, message_type, owner };
+    let value = encode(&kept);
+    meta.write(|transaction| {
+        transaction.open_table(TOPICS)?.insert(name.as_str(), value.as_slice())?;
+        Ok(())
+    })
+}
+
+pub(super) fn put_group(meta: &Meta, group: &GroupConfig) -> Result<(), Error> {
+    let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = group.clone();
+    let value = encode(&KeptGroup { format: FORMAT, consume_enabled, ordered, max_attempts, backoff });
+    meta.write(|transaction| {
+        transaction.open_table(GROUPS)?.insert(name.as_str(), value.as_slice())?;
+        Ok(())
+    })
+}
+
+pub(super) fn remove_topic(meta: &Meta, name: &TopicName) -> Result<(), Error> {
+    meta.write(|transaction| {
+        transaction.open_table(TOPICS)?.remove(name.as_str())?;
+        Ok(())
+    })
+}
+
+pub(super) fn remove_group(meta: &Meta, name: &GroupName) -> Result<(), Error> {
+    meta.write(|transaction| {
+        transaction.open_table(GROUPS)?.remove(name.as_str())?;
+        Ok(())
+    })
+}
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain structs with text keys are JSON")
+}
+
+fn decode<'a, T: Deserialize<'a>>(name: &str, value: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(value).map_err(|error| Error::Damaged(format!("{name}: {error}")))
+}
+
+fn check_format(name: &str, format: u32) -> Result<(), Error> {
+    if format > FORMAT {
+        return Err(Error::Damaged(format!("{name} was written by a newer version: start that one")));
+    }
+    Ok(())
+}
