@@ -1,2 +1,92 @@
-//! xtask.
-fn main() {}
+//! The one door to building and checking Gantry: `cargo xtask COMMAND`.
+//!
+//! ```text
+//!   check   format, lints, tidiness, walls, licences      writes nothing
+//!   test    check + every test + e2e on a local cluster   writes nothing in the checkout
+//!   golden  compares rendered charts; --accept rewrites them and the snapshots
+//!   gen     writes CRD YAML and the copies in charts/ and deploy/
+//!   image   static binaries and images, cached by the hash of what they are made of
+//!   cluster the local cluster: up, down, load
+//!   quickstart  what ./quickstart runs once the machine is prepared
+//! ```
+//!
+//! It runs other programs and compares files; it knows nothing of messaging and depends on no room, so
+//! that it is built in seconds.
+#![forbid(unsafe_code)]
+
+mod charts;
+mod check;
+mod cluster;
+mod e2e;
+mod files;
+mod r#gen;
+mod guests;
+mod image;
+mod quickstart;
+mod run;
+mod schema;
+mod scripts;
+mod test;
+mod tidy;
+mod tools;
+mod walls;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, checks and tries Gantry.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, lints, tidiness, walls between crates, licences; changes nothing
+    Check,
+    /// Check, every test of every crate, charts, and the end-to-end tests on a local cluster
+    Test(test::Options),
+    /// Compares what charts render with charts/*/tests/golden
+    Golden {
+        /// Write the present output as the expected one, snapshots of all crates included
+        #[arg(long)]
+        accept: bool,
+    },
+    /// Writes the generated files: CRD YAML and the copies in charts/ and deploy/
+    Gen,
+    /// Builds the static binaries and packs the images; prints where they are
+    Image,
+    /// The local cluster
+    Cluster {
+        #[command(subcommand)]
+        action: cluster::Action,
+    },
+    /// Brings everything up, sends a message and receives it
+    Quickstart(quickstart::Options),
+}
+
+fn main() -> ExitCode {
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> anyhow::Result<()> {
+    let root = files::root()?;
+    match command {
+        Command::Check => check::run(&root),
+        Command::Test(options) => test::run(&root, &options),
+        Command::Golden { accept } => charts::golden(&root, accept),
+        Command::Gen => r#gen::write(&root),
+        Command::Image => image::build(&root).map(|images| println!("{}", images.folder.display())),
+        Command::Cluster { action } => cluster::act(&root, &action),
+        Command::Quickstart(options) => quickstart::run(&root, &options),
+    }
+}

@@ -1,0 +1,58 @@
+//! `cargo xtask test`: everything, from the quickest to the slowest, and nothing twice or left out in silence.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+
+use crate::run::{run as call, step};
+use crate::tools::Tools;
+use crate::{charts, check, e2e, image};
+
+/// What to leave out, and what to use.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only what needs no cluster: check, tests of the crates
+    #[arg(long)]
+    no_cluster: bool,
+    #[command(flatten)]
+    e2e: e2e::Options,
+}
+
+/// Runs it all. The cluster's own programs and the clients are built beside the rest: on a new machine they take longest.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    if options.no_cluster {
+        check::run(root)?;
+        return crates(root);
+    }
+    thread::scope(|scope| {
+        let cluster = scope.spawn(|| Tools::get(root));
+        let clients = scope.spawn(|| e2e::clients(root));
+        check::run(root)?;
+        crates(root)?;
+        let images = step("images", || image::build(root))?;
+        let tools = step("programs of the local cluster", || joined(cluster.join()))?;
+        step("charts", || charts::golden(root, false))?;
+        let clients = step("official clients", || joined(clients.join()))?;
+        e2e::run(root, &options.e2e, &images, &tools, &clients)
+    })
+}
+
+/// Unit, property, golden and process tests of every crate but the one that needs a cluster.
+fn crates(root: &Path) -> Result<()> {
+    step("tests of the crates", || {
+        call(Command::new("cargo").current_dir(root).args([
+            "test",
+            "--workspace",
+            "--exclude=e2e",
+            "--locked",
+            "--quiet",
+        ]))
+    })
+}
+
+fn joined<T>(result: thread::Result<Result<T>>) -> Result<T> {
+    result.map_err(|_| anyhow!("a step panicked")).and_then(|r| r)
+}
