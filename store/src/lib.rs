@@ -15,12 +15,21 @@
 //!   min ≤ flushed ≤ appended, confirmed ≤ appended; readers see records below confirmed only.
 //! ```
 
+mod clock;
+mod commit_log;
+mod config;
+pub mod disk;
+mod dispatch;
+mod error;
+mod flush;
 mod ids;
 mod record;
 mod store;
+mod views;
 
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, Flush};
+pub use error::{AppendError, FlushFailed, OpenError, ReadError};
 pub use ids::{LogOffset, QueueId, QueueOffset};
 pub use record::{NewRecord, Properties, Record};
-pub use store::{
-    AppendError, Appended, Arrivals, Config, Entry, Flush, FlushFailed, OpenError, ReadError, Recovered, State, Store,
-};
+pub use store::{Appended, Arrivals, Entry, Recovered, State, Store};

@@ -15,7 +15,8 @@ pub struct NewRecord<'a> {
     pub queue_id: QueueId,
     /// As it came from the client, compressed or not.
     pub body: &'a [u8],
-    /// Encoded name and value pairs, see [`Properties`]; at most 32,767 bytes.
+    /// Encoded name and value pairs, see [`Properties`]; at most 32,746 bytes (the format's 32,767 less the
+    /// store's checksum property).
     pub properties: &'a [u8],
     /// The tag whose hash goes to the consume queue; it must be among the properties as well.
     pub tag: Option<&'a str>,
@@ -84,18 +85,23 @@ pub struct Record {
     pub topic: Bytes,
     /// The body as sent.
     pub body: Bytes,
-    /// Encoded pairs; walk them with [`Record::properties`].
+    /// Encoded pairs without the store's checksum; walk them with [`Record::properties`].
     pub properties: Bytes,
 }
 
 impl Record {
     /// The name and value pairs, in the order stored; a later duplicate wins.
     pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.properties.split(|&b| b == 2).filter_map(|pair| {
-            let at = pair.iter().position(|&b| b == 1)?;
-            let name = std::str::from_utf8(&pair[..at]).ok()?;
-            let value = std::str::from_utf8(&pair[at + 1..]).ok()?;
-            (!name.is_empty() && !value.is_empty()).then_some((name, value))
-        })
+        pairs(&self.properties)
     }
+}
+
+/// Walks encoded properties; skips what is not a pair, as RocketMQ's decoder does.
+pub(crate) fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    encoded.split(|&b| b == 2).filter_map(|pair| {
+        let at = pair.iter().position(|&b| b == 1)?;
+        let name = std::str::from_utf8(&pair[..at]).ok()?;
+        let value = std::str::from_utf8(&pair[at + 1..]).ok()?;
+        (!name.is_empty() && !value.is_empty()).then_some((name, value))
+    })
 }

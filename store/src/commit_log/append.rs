@@ -1,0 +1,110 @@
+//! The end of the log: one writer at a time, a record encoded once, straight into the mapped file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::codec::{self, BLANK_BYTES, Plan};
+use super::{CommitLog, Segment};
+use crate::error::AppendError;
+use crate::{LogOffset, QueueOffset};
+
+/// What only the holder of the log's lock may touch.
+pub(crate) struct Writer {
+    segment: Arc<Segment>,
+    end: u64,
+    /// Store timestamps never decrease along the log, whatever the clock does.
+    stored_at_ms: i64,
+}
+
+impl Writer {
+    pub(super) fn new(segment: Arc<Segment>, end: u64, stored_at_ms: i64) -> Self {
+        Self { segment, end, stored_at_ms }
+    }
+}
+
+/// The log's end, held: appends happen one after the other through it.
+pub(crate) struct Tail<'a> {
+    log: &'a CommitLog,
+    writer: MutexGuard<'a, Writer>,
+}
+
+impl CommitLog {
+    /// Takes the log's lock.
+    pub(crate) fn tail(&self) -> Tail<'_> {
+        Tail { log: self, writer: self.writer.lock() }
+    }
+}
+
+impl Tail<'_> {
+    /// Where the next record goes if it fits.
+    pub(crate) fn end(&self) -> LogOffset {
+        LogOffset(self.writer.end)
+    }
+
+    /// Makes sure that `bytes` fit before the segment's end; rolls to the next segment if need be.
+    pub(crate) fn make_room(&mut self, bytes: u64) -> Result<LogOffset, AppendError> {
+        if let Some(reason) = self.log.closed() {
+            return Err(AppendError::Closed(reason.to_owned()));
+        }
+        let limit = self.log.segment_bytes - BLANK_BYTES;
+        if bytes > limit {
+            let (found, limit) = (bytes as usize, limit as usize);
+            return Err(AppendError::FieldTooLarge { what: "batch in a segment", found, limit });
+        }
+        if bytes + BLANK_BYTES > self.writer.segment.end() - self.writer.end {
+            self.roll()?;
+        }
+        Ok(self.end())
+    }
+
+    /// The clock's time, or the last record's if the clock went back.
+    pub(crate) fn stamp(&mut self, now_ms: i64) -> i64 {
+        self.writer.stored_at_ms = self.writer.stored_at_ms.max(now_ms);
+        self.writer.stored_at_ms
+    }
+
+    /// Writes records one behind the other where [`Tail::make_room`] made room for all of them, and publishes
+    /// them at once. `place` hears of each record's place and says its queue offset.
+    pub(crate) fn write(
+        &mut self,
+        plans: &[Plan<'_>],
+        mut place: impl FnMut(usize, LogOffset) -> QueueOffset,
+    ) -> LogOffset {
+        let stored_at_ms = self.writer.stored_at_ms;
+        let start = self.writer.end;
+        let end = start + plans.iter().map(|plan| plan.len as u64).sum::<u64>();
+        let segment = &self.writer.segment;
+        let (from, to) = (start - segment.base(), end - segment.base());
+        segment.map().fill(from..to, &mut |out| {
+            let mut at = 0;
+            for (index, plan) in plans.iter().enumerate() {
+                let log_offset = LogOffset(start + at as u64);
+                let queue_offset = place(index, log_offset);
+                plan.encode(&mut out[at..at + plan.len], log_offset, queue_offset, stored_at_ms);
+                at += plan.len;
+            }
+        });
+        segment.map().publish(to);
+        self.writer.end = end;
+        self.log.appended.store(end, Ordering::Release);
+        LogOffset(end)
+    }
+
+    /// Goes on in the next segment. The blank is written only when the next one is there: after an error the log
+    /// is as before, and a smaller record may still fit.
+    fn roll(&mut self) -> Result<(), AppendError> {
+        let next = self.log.next_segment(self.writer.segment.end())?;
+        let segment = &self.writer.segment;
+        let rest = segment.end() - self.writer.end;
+        let at = self.writer.end - segment.base();
+        segment.map().fill(at..at + BLANK_BYTES, &mut |out| codec::encode_blank(out, rest));
+        segment.map().publish(segment.map().bytes());
+        self.writer.end = next.base();
+        self.log.segments.write().push_back(Arc::clone(&next));
+        self.log.appended.store(next.base(), Ordering::Release);
+        self.writer.segment = next;
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! The log: segments end to end, one writer at the end of the last, any number of readers before it.
+//!
+//! ```text
+//!   min                                     flushed        appended
+//!    │ segment │ segment │ segment │ segment   │    ▒▒▒▒▒▒▒▒  │ zeros  │ prepared │
+//!    └─ removed by retain ─►       slices pin them  └ flush ┘  └ append └ prepare
+//! ```
+//!
+//! It knows records and offsets; queues, views and waiters are the business of others.
+
+mod append;
+pub(crate) mod codec;
+mod prepare;
+pub(crate) mod recover;
+mod segment;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+pub(crate) use append::Writer;
+use prepare::Prepared;
+pub(crate) use segment::Segment;
+
+use crate::LogOffset;
+use crate::disk::Disk;
+
+/// Why bytes of the log cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotThere {
+    /// Below the first segment that is left.
+    Deleted,
+    /// Beyond what is written, or across a segment's end: no record lies so.
+    NeverWritten,
+}
+
+pub(crate) struct CommitLog {
+    disk: Arc<dyn Disk>,
+    /// Where segments lie.
+    dir: PathBuf,
+    /// Where the next one is made before it gets its name. Not in `dir`: Java takes every file there for a segment.
+    temp: PathBuf,
+    segment_bytes: u64,
+    segments: RwLock<VecDeque<Arc<Segment>>>,
+    writer: Mutex<Writer>,
+    prepared: Mutex<Prepared>,
+    appended: AtomicU64,
+    flushed: AtomicU64,
+    closed: OnceLock<String>,
+}
+
+impl CommitLog {
+    /// Where the first segment that is left starts.
+    pub(crate) fn min(&self) -> LogOffset {
+        let segments = self.segments.read();
+        LogOffset(segments.front().expect("a log has at least one segment").base())
+    }
+
+    /// End of what is written.
+    pub(crate) fn appended(&self) -> LogOffset {
+        LogOffset(self.appended.load(Ordering::Acquire))
+    }
+
+    /// End of what is on disk.
+    pub(crate) fn flushed(&self) -> LogOffset {
+        LogOffset(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// Takes no more appends from now on. The first reason stays.
+    pub(crate) fn close(&self, reason: &str) {
+        // An error means that there is a reason already.
+        let _ = self.closed.set(reason.to_owned());
+    }
+
+    /// Why it takes no appends.
+    pub(crate) fn closed(&self) -> Option<&str> {
+        self.closed.get().map(String::as_str)
+    }
+
+    /// The bytes from `at` on, in place.
+    pub(crate) fn slice(&self, at: LogOffset, len: u64) -> Result<Bytes, NotThere> {
+        let segment = self.segment(at)?;
+        segment.slice(at.0..at.0 + len).ok_or(NotThere::NeverWritten)
+    }
+
+    fn segment(&self, at: LogOffset) -> Result<Arc<Segment>, NotThere> {
+        let segments = self.segments.read();
+        let first = segments.front().expect("a log has at least one segment").base();
+        let index = at.0.checked_sub(first).ok_or(NotThere::Deleted)? / self.segment_bytes;
+        segments.get(index as usize).cloned().ok_or(NotThere::NeverWritten)
+    }
+
+    /// Makes durable all that is written; returns up to where. One caller at a time. After an error nobody can know
+    /// what is on disk: the caller closes the log.
+    pub(crate) fn flush(&self) -> io::Result<LogOffset> {
+        let target = self.appended();
+        let flushed = self.flushed();
+        if flushed == target {
+            return Ok(target);
+        }
+        let dirty: Vec<_> = {
+            let segments = self.segments.read();
+            segments.iter().filter(|s| s.end() > flushed.0 && s.base() < target.0).cloned().collect()
+        };
+        for segment in dirty {
+            segment.map().flush()?;
+            if segment.end() <= target.0 {
+                segment.map().seal();
+            }
+        }
+        self.flushed.store(target.0, Ordering::Release);
+        Ok(target)
+    }
+}

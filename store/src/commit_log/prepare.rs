@@ -1,0 +1,135 @@
+//! The next segment is made ahead, off the hot path, and its pages are touched before the writer needs them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{CommitLog, Segment, segment};
+use crate::disk::is_full;
+use crate::error::AppendError;
+
+/// While no segment can be made, ask the disk again only this often: every refused append would otherwise try.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Steps in which pages are touched.
+const POPULATE_STEP: u64 = 4 << 20;
+
+/// The segment behind the last, if it is there already.
+#[derive(Default)]
+pub(super) struct Prepared {
+    next: Option<Arc<Segment>>,
+    failed: Option<(Instant, String)>,
+    /// Pages are touched up to here.
+    populated: u64,
+}
+
+impl CommitLog {
+    /// The segment from `base` on: the prepared one, or made now.
+    pub(super) fn next_segment(&self, base: u64) -> Result<Arc<Segment>, AppendError> {
+        let mut prepared = self.prepared.lock();
+        if let Some(next) = prepared.next.take_if(|next| next.base() == base) {
+            return Ok(next);
+        }
+        if let Some((at, reason)) = &prepared.failed
+            && at.elapsed() < RETRY_AFTER
+        {
+            return Err(AppendError::DiskFull(reason.clone()));
+        }
+        match self.make_segment(base) {
+            Ok(segment) => {
+                if prepared.failed.take().is_some() {
+                    tracing::info!(log_offset = base, "the disk has room again, appends go on");
+                }
+                Ok(segment)
+            }
+            Err(error) => {
+                let reason = format!("cannot add a segment of {} bytes: {error}", self.segment_bytes);
+                if prepared.failed.is_none() {
+                    tracing::error!(log_offset = base, %error, full = is_full(&error), "cannot add a segment, appends are refused");
+                }
+                prepared.failed = Some((Instant::now(), reason.clone()));
+                Err(AppendError::DiskFull(reason))
+            }
+        }
+    }
+
+    /// Why the log cannot grow just now.
+    pub(crate) fn out_of_room(&self) -> Option<String> {
+        self.prepared.lock().failed.as_ref().map(|(_, reason)| reason.clone())
+    }
+
+    /// Makes the next segment once half of the current one is used, so that a roll need not wait. Idle stores
+    /// therefore hold one segment, not two.
+    pub(crate) fn prepare(&self) {
+        let last_end = {
+            let segments = self.segments.read();
+            segments.back().expect("a log has at least one segment").end()
+        };
+        let appended = self.appended.load(Ordering::Acquire);
+        if last_end.saturating_sub(appended) > self.segment_bytes / 2 || self.closed().is_some() {
+            return;
+        }
+        let mut prepared = self.prepared.lock();
+        // The roll may have happened meanwhile; then the next half asks again.
+        if prepared.next.is_some() || self.segments.read().back().is_some_and(|last| last.end() != last_end) {
+            return;
+        }
+        match self.make_segment(last_end) {
+            Ok(segment) => {
+                prepared.next = Some(segment);
+                prepared.failed = None;
+            }
+            // Not a failure yet: the roll will try again, and say so if it must refuse.
+            Err(error) => tracing::warn!(log_offset = last_end, %error, "cannot prepare the next segment"),
+        }
+    }
+
+    /// Touches the pages of the next `window` bytes behind the end. Only a hint: the blocks are reserved already.
+    pub(crate) fn populate(&self, window: u64) {
+        let appended = self.appended.load(Ordering::Acquire);
+        let Ok(segment) = self.segment(crate::LogOffset(appended)) else { return };
+        let mut at = self.prepared.lock().populated.clamp(appended, segment.end());
+        let end = (appended + window).min(segment.end());
+        while at < end {
+            let to = (at + POPULATE_STEP).min(end);
+            if let Err(error) = segment.map().populate(at - segment.base()..to - segment.base()) {
+                tracing::debug!(%error, "cannot touch pages ahead");
+                return;
+            }
+            at = to;
+            self.prepared.lock().populated = at;
+        }
+    }
+
+    /// The prepared segment was never used: remove it, Java does not expect it.
+    pub(crate) fn discard_prepared(&self) {
+        let Some(next) = self.prepared.lock().next.take() else { return };
+        if let Err(error) = self.disk.remove(&segment::path(&self.dir, next.base())) {
+            tracing::warn!(%error, "cannot remove the unused next segment");
+        }
+    }
+
+    fn make_segment(&self, base: u64) -> io::Result<Arc<Segment>> {
+        make_segment(self.disk.as_ref(), &self.dir, &self.temp, base, self.segment_bytes).map(Arc::new)
+    }
+}
+
+/// Makes a segment under a temporary name first: a file with a segment's name is always whole.
+pub(super) fn make_segment(
+    disk: &dyn crate::disk::Disk,
+    dir: &std::path::Path,
+    temp: &std::path::Path,
+    base: u64,
+    bytes: u64,
+) -> io::Result<Segment> {
+    let path = segment::path(dir, base);
+    match disk.remove(temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    disk.allocate(temp, bytes)?;
+    disk.rename(temp, &path)?;
+    // Before the first record goes in: a durable record in a file without a durable name is lost.
+    disk.sync_dir(dir)?;
+    Ok(Segment::new(base, disk.map(&path, bytes, 0)?))
+}

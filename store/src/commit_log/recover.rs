@@ -1,0 +1,374 @@
+//! Opening a log: find its end, cut what is torn, keep what is good.
+//!
+//! Records are walked from where the views were complete. A place without a valid record is one of three things, and
+//! [`verdict`] tells them apart:
+//! - *the end*: nothing valid follows, and nothing there was ever known to be durable;
+//! - *torn*: a crash lost pages behind the last durable offset; all from there on is cut and zeroed, so that nobody
+//!   can take it for records later;
+//! - *rot*: what lies there was durable, or more valid records follow than a crash may have torn. It is skipped and
+//!   counted, and everything behind it is served. Never cut.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::codec::{Announced, Flaw, Head, MAGIC_V1, MAGIC_V2, announced};
+use super::prepare::{Prepared, make_segment};
+use super::{CommitLog, Segment, Writer, segment};
+use crate::LogOffset;
+use crate::config::{Config, Flush};
+use crate::disk::Disk;
+use crate::error::OpenError;
+
+/// The segment files that lie in the directory, checked for size and gaps.
+pub(crate) struct Files {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    temp: PathBuf,
+    segment_bytes: u64,
+    bases: Vec<u64>,
+}
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    pub(crate) end: LogOffset,
+    pub(crate) cut_bytes: u64,
+    pub(crate) records: u64,
+    /// Places where bytes are damaged, and how many bytes.
+    pub(crate) damaged: Vec<(LogOffset, u64)>,
+}
+
+/// From where to walk, and what to believe.
+pub(crate) struct Known {
+    /// A record starts here, or the log ends here; what is before needs no walk.
+    pub(crate) from: LogOffset,
+    /// All before this was flushed once.
+    pub(crate) durable: LogOffset,
+    /// Store time of the last record before `from`.
+    pub(crate) stored_at_ms: i64,
+}
+
+impl Files {
+    /// Lists the segments.
+    pub(crate) fn load(disk: Arc<dyn Disk>, config: &Config) -> Result<Self, OpenError> {
+        let dir = config.root.join("commitlog");
+        let temp = config.root.join("next-segment.temp");
+        disk.create_dir(&dir).map_err(OpenError::at(&dir))?;
+        match disk.remove(&temp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::at(&temp)(error)),
+            _ => {}
+        }
+        let mut files: Vec<_> = disk
+            .list(&dir)
+            .map_err(OpenError::at(&dir))?
+            .into_iter()
+            .filter_map(|file| segment::base_of(&file.name).map(|base| (base, file.bytes)))
+            .collect();
+        files.sort_unstable();
+        if let Some(&(base, 0)) = files.last() {
+            // Java leaves such a file when it dies between creating and sizing it.
+            let path = segment::path(&dir, base);
+            disk.remove(&path).map_err(OpenError::at(&path))?;
+            files.pop();
+        }
+        for &(base, found) in &files {
+            if found != config.segment_bytes {
+                let path = segment::path(&dir, base);
+                return Err(OpenError::SegmentSize { path, found, expected: config.segment_bytes });
+            }
+        }
+        for pair in files.windows(2) {
+            let expected = pair[0].0 + config.segment_bytes;
+            if pair[1].0 != expected {
+                let missing = io::Error::other(format!(
+                    "the log has a gap, {} follows; restore the missing file, or move the older ones away to go on without them",
+                    pair[1].0
+                ));
+                return Err(OpenError::Io { path: segment::path(&dir, expected), source: missing });
+            }
+        }
+        let bases = files.into_iter().map(|(base, _)| base).collect();
+        Ok(Self { disk, dir, temp, segment_bytes: config.segment_bytes, bases })
+    }
+
+    /// Where the first segment starts; 0 for a new log.
+    pub(crate) fn min(&self) -> LogOffset {
+        LogOffset(self.bases.first().copied().unwrap_or(0))
+    }
+
+    /// Behind the last byte of the last file: the log cannot end later.
+    pub(crate) fn end(&self) -> LogOffset {
+        LogOffset(self.bases.last().map_or(0, |base| base + self.segment_bytes))
+    }
+
+    /// Walks, cuts, and opens the log at its end. `visit` sees each valid record from `known.from` on.
+    pub(crate) fn recover(
+        mut self,
+        known: &Known,
+        flush: Flush,
+        visit: &mut dyn FnMut(&Head, &[u8], LogOffset),
+    ) -> Result<(CommitLog, Walked), OpenError> {
+        if self.bases.is_empty() {
+            self.add_segment(0)?;
+        }
+        let mut stored_at_ms = known.stored_at_ms;
+        let mut walk = Walk { files: &self, known, flush, walked: Walked::default() };
+        walk.run(&mut |head, bytes, at| {
+            stored_at_ms = stored_at_ms.max(head.stored_at_ms);
+            visit(head, bytes, at);
+        })?;
+        let mut walked = walk.walked;
+        self.cut(&mut walked)?;
+
+        let segments = self.open_segments(walked.end)?;
+        // What was read may have come from the page cache of a killed process: make it durable before anybody counts
+        // on it.
+        for segment in segments.iter().filter(|segment| segment.end() > known.durable.0) {
+            segment.map().flush().map_err(OpenError::at(&segment::path(&self.dir, segment.base())))?;
+            if segment.end() <= walked.end.0 {
+                segment.map().seal();
+            }
+        }
+        let last = segments.last().expect("a recovered log has a segment").clone();
+        let log = CommitLog {
+            disk: self.disk,
+            dir: self.dir,
+            temp: self.temp,
+            segment_bytes: self.segment_bytes,
+            segments: RwLock::new(segments.into()),
+            writer: Mutex::new(Writer::new(last, walked.end.0, stored_at_ms)),
+            prepared: Mutex::new(Prepared::default()),
+            appended: AtomicU64::new(walked.end.0),
+            flushed: AtomicU64::new(walked.end.0),
+            closed: std::sync::OnceLock::new(),
+        };
+        Ok((log, walked))
+    }
+
+    fn add_segment(&mut self, base: u64) -> Result<(), OpenError> {
+        make_segment(self.disk.as_ref(), &self.dir, &self.temp, base, self.segment_bytes)
+            .map_err(OpenError::at(&segment::path(&self.dir, base)))?;
+        self.bases.push(base);
+        Ok(())
+    }
+
+    fn map(&self, base: u64, published: u64) -> Result<Segment, OpenError> {
+        let path = segment::path(&self.dir, base);
+        let map = self.disk.map(&path, self.segment_bytes, published).map_err(OpenError::at(&path))?;
+        Ok(Segment::new(base, map))
+    }
+
+    /// A segment for reading only, and how many bytes of it may hold data.
+    fn map_whole(&self, base: u64) -> Result<(Segment, u64), OpenError> {
+        let segment = self.map(base, self.segment_bytes)?;
+        let data_end = segment.map().data_end().map_err(OpenError::at(&segment::path(&self.dir, base)))?;
+        Ok((segment, data_end))
+    }
+
+    /// Removes the files behind the end, and zeroes what is behind it in its own.
+    fn cut(&mut self, walked: &mut Walked) -> Result<(), OpenError> {
+        let end = walked.end.0;
+        // Latest first: a crash in between leaves a log without gaps.
+        while self.bases.last().is_some_and(|&base| base > end) {
+            let base = self.bases.pop().expect("it was just seen");
+            walked.cut_bytes += self.used_behind(base, base)?;
+            let path = segment::path(&self.dir, base);
+            self.disk.remove(&path).map_err(OpenError::at(&path))?;
+            self.disk.sync_dir(&self.dir).map_err(OpenError::at(&self.dir))?;
+        }
+        match self.bases.last().copied() {
+            // The log ends with a segment, and the next one was never made, or was removed at the last close.
+            Some(base) if base + self.segment_bytes == end => self.add_segment(end),
+            Some(base) => {
+                let torn = self.used_behind(base, end)?;
+                walked.cut_bytes += torn;
+                if torn > 0 {
+                    let segment = self.map(base, end - base)?;
+                    segment.map().fill(end - base..end - base + torn, &mut |bytes| bytes.fill(0));
+                    segment.map().flush().map_err(OpenError::at(&segment::path(&self.dir, base)))?;
+                }
+                Ok(())
+            }
+            None => self.add_segment(end),
+        }
+    }
+
+    /// How many bytes of this segment, from `from` on, are used: up to the last that is not zero.
+    fn used_behind(&self, base: u64, from: u64) -> Result<u64, OpenError> {
+        let (segment, data_end) = self.map_whole(base)?;
+        let Some(bytes) = segment.slice(from..(base + data_end).max(from)) else { return Ok(0) };
+        Ok(bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
+    }
+
+    fn open_segments(&self, end: LogOffset) -> Result<Vec<Arc<Segment>>, OpenError> {
+        let published = |base: u64| (end.0 - base).min(self.segment_bytes);
+        self.bases.iter().map(|&base| self.map(base, published(base)).map(Arc::new)).collect()
+    }
+}
+
+struct Walk<'a> {
+    files: &'a Files,
+    known: &'a Known,
+    flush: Flush,
+    walked: Walked,
+}
+
+/// What lies at a place.
+enum Step {
+    Record(Head, usize),
+    Blank,
+    Nothing,
+    Flawed(Flaw),
+}
+
+/// What to do where no valid record lies.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The log ends here; what follows is cut.
+    End,
+    /// Go on here; what is between is damaged.
+    SkipTo(u64),
+}
+
+/// Decides what a place without a valid record means. `next_valid` is where the next valid record starts, if any.
+fn verdict(at: u64, durable: u64, flush: Flush, next_valid: Option<u64>) -> Verdict {
+    match next_valid {
+        // It was on disk once: rot, whatever follows.
+        Some(next) if at < durable => Verdict::SkipTo(next),
+        None if at < durable => Verdict::SkipTo(durable),
+        // With sync flush the durable offset we remember is older than what was promised, so a valid record may
+        // have been acknowledged: keep it. At worst it was in flight, which may or may not have happened.
+        Some(next) if flush == Flush::Sync => Verdict::SkipTo(next),
+        // With async flush, a crash loses a suffix and nothing else.
+        _ => Verdict::End,
+    }
+}
+
+impl Walk<'_> {
+    fn run(&mut self, visit: &mut dyn FnMut(&Head, &[u8], LogOffset)) -> Result<(), OpenError> {
+        let files = self.files;
+        let mut at = self.known.from.0.max(files.min().0);
+        let durable = self.known.durable.0.min(files.end().0);
+        'segments: loop {
+            let Some(&base) =
+                files.bases.iter().rfind(|&&base| base <= at && at < base + files.segment_bytes)
+            else {
+                break;
+            };
+            let (segment, data_end) = files.map_whole(base)?;
+            let bytes = segment.slice(base..segment.end()).expect("a segment for reading is published whole");
+            loop {
+                let rest = &bytes[(at - base) as usize..];
+                match step(rest, LogOffset(at)) {
+                    Step::Record(head, size) => {
+                        visit(&head, &rest[..size], LogOffset(at));
+                        self.walked.records += 1;
+                        at += size as u64;
+                    }
+                    Step::Blank => {
+                        at = segment.end();
+                        continue 'segments;
+                    }
+                    Step::Nothing
+                        if at >= durable
+                            && at >= base + data_end
+                            && base + files.segment_bytes == files.end().0 =>
+                    {
+                        break 'segments;
+                    }
+                    Step::Nothing | Step::Flawed(_) => {
+                        let next = self.find_valid(&bytes, base, data_end, at + 1)?;
+                        match verdict(at, durable, self.flush, next) {
+                            Verdict::End => break 'segments,
+                            Verdict::SkipTo(next) => {
+                                tracing::error!(
+                                    log_offset = at,
+                                    bytes = next - at,
+                                    reason = %flaw(rest, LogOffset(at)),
+                                    "damaged bytes in the log are skipped, what follows is served"
+                                );
+                                self.walked.damaged.push((LogOffset(at), next - at));
+                                at = next;
+                                continue 'segments;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.walked.end = LogOffset(at);
+        Ok(())
+    }
+
+    /// Where the next valid record starts at or after `from`, in this segment or a later one. A record says its own
+    /// place, so a copy of one in a body is not taken for it.
+    fn find_valid(
+        &self,
+        bytes: &[u8],
+        base: u64,
+        data_end: u64,
+        from: u64,
+    ) -> Result<Option<u64>, OpenError> {
+        if let Some(found) = scan(bytes, base, data_end, from) {
+            return Ok(Some(found));
+        }
+        for &later in self.files.bases.iter().filter(|&&later| later > base) {
+            let (segment, data_end) = self.files.map_whole(later)?;
+            let bytes =
+                segment.slice(later..segment.end()).expect("a segment for reading is published whole");
+            if let Some(found) = scan(&bytes, later, data_end, later) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What lies at the start of `rest`, which reaches to the segment's end.
+fn step(rest: &[u8], at: LogOffset) -> Step {
+    match announced(rest) {
+        Announced::Record(size) => {
+            let record = &rest[..size];
+            match Head::parse(record).and_then(|head| head.verify(record, at).map(|()| head)) {
+                Ok(head) => Step::Record(head, size),
+                Err(flaw) => Step::Flawed(flaw),
+            }
+        }
+        Announced::Blank => Step::Blank,
+        Announced::Nothing => Step::Nothing,
+        Announced::Bad(flaw) => Step::Flawed(flaw),
+    }
+}
+
+/// For the log line.
+fn flaw(rest: &[u8], at: LogOffset) -> Flaw {
+    match step(rest, at) {
+        Step::Flawed(flaw) => flaw,
+        Step::Record(..) | Step::Blank | Step::Nothing => Flaw::Magic(0),
+    }
+}
+
+fn scan(bytes: &[u8], base: u64, data_end: u64, from: u64) -> Option<u64> {
+    let magics = [MAGIC_V1.to_be_bytes(), MAGIC_V2.to_be_bytes()];
+    let data = &bytes[..data_end as usize];
+    let mut at = (from - base) as usize;
+    while at + 8 <= data.len() {
+        // The magic's first byte is rare; look for it with the library's fast search.
+        let ahead = data[at + 4..].iter().position(|&byte| byte == magics[0][0])?;
+        at += ahead;
+        if at + 8 > data.len() {
+            return None;
+        }
+        if magics.iter().any(|magic| &data[at + 4..at + 8] == magic)
+            && matches!(step(&bytes[at..], LogOffset(base + at as u64)), Step::Record(..))
+        {
+            return Some(base + at as u64);
+        }
+        at += 1;
+    }
+    None
+}

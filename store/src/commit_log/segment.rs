@@ -1,0 +1,51 @@
+//! A file of the log: from `base` on, `bytes` long, mapped.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::Map;
+
+/// A file of the log. Whoever holds it, or a slice of it, keeps its bytes alive after retention removed its name.
+pub(crate) struct Segment {
+    base: u64,
+    map: Arc<dyn Map>,
+}
+
+impl Segment {
+    pub(crate) fn new(base: u64, map: Arc<dyn Map>) -> Self {
+        Self { base, map }
+    }
+
+    /// Log offset of the first byte.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Log offset behind the last byte.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.map.bytes()
+    }
+
+    pub(crate) fn map(&self) -> &dyn Map {
+        &*self.map
+    }
+
+    /// The bytes at these log offsets; `None` if they are not (yet) written here.
+    pub(crate) fn slice(&self, range: Range<u64>) -> Option<Bytes> {
+        let start = range.start.checked_sub(self.base)?;
+        self.map.slice(start..range.end.checked_sub(self.base)?)
+    }
+}
+
+/// RocketMQ's name of the segment that starts here: 20 digits.
+pub(crate) fn path(dir: &Path, base: u64) -> PathBuf {
+    dir.join(format!("{base:020}"))
+}
+
+/// The base that a file name says, if it is a segment's.
+pub(crate) fn base_of(name: &str) -> Option<u64> {
+    (name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit())).then(|| name.parse().ok())?
+}

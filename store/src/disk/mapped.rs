@@ -1,0 +1,294 @@
+//! The real disk. The only module of the project with `unsafe`: it makes slices of mapped files.
+//!
+//! What could go wrong, and who sees to it that it does not:
+//! - *A byte is read while it is written.* Readers get bytes below `published` only, and the one writer fills above
+//!   it only; both are checked here on every call.
+//! - *The mapping goes away under a slice.* Each slice owns a count of the mapping.
+//! - *The file gets shorter, and a touch is SIGBUS.* Files are allocated whole and never cut, and the lock file keeps
+//!   other stores out. Whoever truncates a live store's files from outside kills it, as with any mapped database.
+//! - *The disk is full, and a touch is SIGBUS.* `allocate` reserves every block first.
+
+#![expect(
+    unsafe_code,
+    reason = "a mapping is raw memory; this module makes slices of it and checks who may see what"
+)]
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
+
+use super::{Disk, File, Listed, Lock, Map, Space};
+
+/// The file system of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+                listed.push(Listed { name, bytes: metadata.len() });
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        fs::File::open(path)?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = fs::File::create(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let allocated = reserve(&file, bytes).and_then(|()| file.sync_all());
+        if allocated.is_err() {
+            // The first error is the one to tell; a file that stays is removed at the next attempt or opening.
+            let _ = fs::remove_file(path);
+        }
+        allocated
+    }
+
+    fn map(&self, path: &Path, bytes: u64, published: u64) -> io::Result<Arc<dyn Map>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let found = file.metadata()?.len();
+        if found != bytes || published > bytes {
+            return Err(io::Error::other(format!("the file has {found} bytes, not {bytes}")));
+        }
+        let len = usize::try_from(bytes).map_err(io::Error::other)?;
+        let memory = MmapOptions::new().len(len).map_raw(&file)?;
+        Ok(Arc::new(MappedFile {
+            memory: Arc::new(memory),
+            file: Mutex::new(Some(Arc::new(file))),
+            published: AtomicU64::new(published),
+            writing: AtomicBool::new(false),
+        }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Ok(Arc::new(PlainFile(file)))
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(Space { total_bytes: stat.f_blocks * stat.f_frsize, free_bytes: stat.f_bavail * stat.f_frsize })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // flock tells two opens of one process apart; the POSIX lock is the one that Java takes.
+        for taken in [
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive),
+            rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive),
+        ] {
+            match taken {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        file.write_all(b"lock")?;
+        Ok(Some(Box::new(LockFile(file))))
+    }
+}
+
+/// Reserves every block. File systems without `fallocate` get zeros written instead.
+fn reserve(file: &fs::File, bytes: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::OPNOTSUPP) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < bytes {
+        let step = (bytes - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..step as usize], at)?;
+        at += step;
+    }
+    Ok(())
+}
+
+struct LockFile(#[expect(dead_code, reason = "held for its lock, which goes with it")] fs::File);
+
+impl Lock for LockFile {}
+
+struct PlainFile(fs::File);
+
+impl File for PlainFile {
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(into, at)
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+struct MappedFile {
+    memory: Arc<MmapRaw>,
+    /// `None` once sealed.
+    file: Mutex<Option<Arc<fs::File>>>,
+    /// Readers below, the writer above. Only grows.
+    published: AtomicU64,
+    /// Somebody is in `fill` or `publish`.
+    writing: AtomicBool,
+}
+
+impl MappedFile {
+    /// Runs `work` as the only writer.
+    fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Leave<'a>(&'a AtomicBool);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        assert!(!self.writing.swap(true, Ordering::Acquire), "a mapped file has one writer at a time");
+        let _leave = Leave(&self.writing);
+        work()
+    }
+}
+
+impl Map for MappedFile {
+    fn bytes(&self) -> u64 {
+        self.memory.len() as u64
+    }
+
+    fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    fn fill(&self, range: Range<u64>, write: &mut dyn FnMut(&mut [u8])) {
+        self.alone(|| {
+            assert!(
+                self.published() <= range.start && range.start <= range.end && range.end <= self.bytes(),
+                "only what readers cannot see may be written"
+            );
+            let len = (range.end - range.start) as usize;
+            // SAFETY: the range lies within the mapping (asserted), which `memory` keeps mapped. No other reference
+            // covers it: slices reach up to `published` at most (`slice` checks, and `published` moves only through
+            // `alone`), other fills are kept out by `alone`, and the contract of `Disk::map` rules out a second map.
+            // The bytes are initialised, being a file's.
+            let bytes = unsafe {
+                std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(range.start as usize), len)
+            };
+            write(bytes);
+        });
+    }
+
+    fn publish(&self, end: u64) {
+        self.alone(|| {
+            assert!(self.published() <= end && end <= self.bytes(), "the published end never goes back");
+            self.published.store(end, Ordering::Release);
+        });
+    }
+
+    fn slice(&self, range: Range<u64>) -> Option<Bytes> {
+        if range.start > range.end || range.end > self.published() {
+            return None;
+        }
+        let range = range.start as usize..range.end as usize;
+        Some(Bytes::from_owner(Slice { memory: Arc::clone(&self.memory), range }))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let file = self.file.lock().clone();
+        // Writes back the pages dirtied through the mapping as well (they are the same pages). A sealed file has none.
+        file.map_or(Ok(()), |file| file.sync_data())
+    }
+
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        let page = rustix::param::page_size() as u64;
+        let start = range.start / page * page;
+        let end = range.end.min(self.bytes());
+        if start >= end {
+            return Ok(());
+        }
+        self.memory.advise_range(Advice::PopulateWrite, start as usize, (end - start) as usize)
+    }
+
+    fn data_end(&self) -> io::Result<u64> {
+        let Some(file) = self.file.lock().clone() else { return Ok(self.bytes()) };
+        let mut end = 0;
+        loop {
+            match rustix::fs::seek(&*file, SeekFrom::Data(end)) {
+                Ok(data) => end = rustix::fs::seek(&*file, SeekFrom::Hole(data))?,
+                Err(rustix::io::Errno::NXIO) => return Ok(end),
+                // The file system cannot tell.
+                Err(rustix::io::Errno::INVAL) => return Ok(self.bytes()),
+                Err(error) => return Err(error.into()),
+            }
+            if end >= self.bytes() {
+                return Ok(self.bytes());
+            }
+        }
+    }
+
+    fn seal(&self) {
+        *self.file.lock() = None;
+        // SAFETY: for a shared mapping of a file this drops page table entries only; the next touch finds the same
+        // bytes in the page cache or on disk.
+        let dropped = unsafe { self.memory.unchecked_advise(UncheckedAdvice::DontNeed) };
+        if let Err(error) = dropped {
+            tracing::debug!(%error, "cannot drop the page tables of a sealed segment");
+        }
+    }
+}
+
+/// A part of a mapping that keeps it mapped.
+struct Slice {
+    memory: Arc<MmapRaw>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `MappedFile::slice` made the range within the mapping and below `published`, where nobody writes
+        // any more; `memory` keeps it mapped for as long as `self` lives. The bytes are initialised, being a file's.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(self.range.start), self.range.len()) }
+    }
+}

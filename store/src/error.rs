@@ -1,0 +1,98 @@
+//! What can go wrong, a small type per operation, a variant per thing that a caller could do differently.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{LogOffset, QueueOffset};
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the store in {0} is in use by another process; stop it, or choose another directory")]
+    InUse(PathBuf),
+    /// The directory or a file of it cannot be used.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A CommitLog file has another size than the configured one.
+    #[error(
+        "{path} has {found} bytes where the configuration says {expected}; set the segment size to that of the existing files"
+    )]
+    SegmentSize {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+        /// The configured one.
+        expected: u64,
+    },
+}
+
+impl OpenError {
+    /// For `map_err`: this file, whatever the system said.
+    pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        |source| Self::Io { path, source }
+    }
+}
+
+/// Why an append was refused; nothing was written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The body is over the limit.
+    #[error("the body has {found} bytes, the limit is {limit}")]
+    BodyTooLarge {
+        /// Bytes of the body.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Topic or properties do not fit the record format.
+    #[error("the {what} takes {found} bytes, the record format allows {limit}")]
+    FieldTooLarge {
+        /// Which field.
+        what: &'static str,
+        /// Bytes.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The disk has no room for another segment; appends return when there is.
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
+    /// A flush failed before, or the store was closed; the log takes no more.
+    #[error("the log is closed: {0}")]
+    Closed(String),
+}
+
+/// A flush failed: nothing after the last good one may be acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("flush failed: {0}")]
+pub struct FlushFailed(pub String);
+
+/// Why a read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The place was deleted by retention; the queue now starts here.
+    #[error("offset was deleted; the queue starts at {min}")]
+    Deleted {
+        /// First offset that is left.
+        min: QueueOffset,
+    },
+    /// The bytes are not a valid record.
+    #[error("the record at log offset {at} is damaged: {reason}")]
+    Damaged {
+        /// Where.
+        at: LogOffset,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The system refused.
+    #[error("cannot read: {0}")]
+    Io(String),
+}

@@ -1,0 +1,195 @@
+//! Group commit: many waiters, one flush.
+//!
+//! One thread flushes. With sync flush it starts at once when something is appended, and everything that is appended
+//! while the disk works goes with the next one: no timers. With async flush it looks every half second, or as soon as
+//! much is waiting. A flush that fails closes the log for good: the kernel may have dropped the pages, so flushing
+//! again and believing it would lose what was promised.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::LogOffset;
+use crate::commit_log::CommitLog;
+use crate::config::Flush;
+use crate::dispatch::Dispatch;
+use crate::error::FlushFailed;
+
+/// RocketMQ's `flushIntervalCommitLog`.
+const ASYNC_INTERVAL: Duration = Duration::from_millis(500);
+/// So much un-flushed does not wait for the interval: otherwise the kernel writes it all at once, much later.
+const ASYNC_BYTES: u64 = 32 << 20;
+
+pub(crate) type Then = Box<dyn FnOnce(Result<(), FlushFailed>) + Send>;
+
+pub(crate) struct Flusher {
+    log: Arc<CommitLog>,
+    dispatch: Arc<Dispatch>,
+    mode: Flush,
+    state: Mutex<State>,
+    bell: Condvar,
+    /// The thread waits for the bell and must be woken.
+    asleep: AtomicBool,
+    /// The thread was told not to wait for the interval.
+    hurried: AtomicBool,
+    /// One flush at a time.
+    flushing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// In order of their ends, nearly: appends of two threads may register crosswise.
+    waiters: VecDeque<(LogOffset, Then)>,
+    failed: Option<FlushFailed>,
+    stop: bool,
+}
+
+impl Flusher {
+    pub(crate) fn new(log: Arc<CommitLog>, dispatch: Arc<Dispatch>, mode: Flush) -> Self {
+        Self {
+            log,
+            dispatch,
+            mode,
+            state: Mutex::default(),
+            bell: Condvar::new(),
+            asleep: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
+            flushing: Mutex::new(()),
+        }
+    }
+
+    /// The log now ends at `end`.
+    pub(crate) fn appended(&self, end: LogOffset) {
+        if self.mode == Flush::Async {
+            self.dispatch.advance(end);
+        }
+        // Pairs with the fence in `sleep`: either we see that it sleeps, or it sees what we appended.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            self.wake();
+        } else if self.mode == Flush::Async
+            && end.0 - self.log.flushed().0.min(end.0) >= ASYNC_BYTES
+            && !self.hurried.swap(true, Ordering::Relaxed)
+        {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // The lock makes sure that the thread is not between its last look and its wait.
+        drop(self.state.lock());
+        self.bell.notify_all();
+    }
+
+    /// Calls `then` once the log is confirmed up to `end`.
+    pub(crate) fn on_confirmed(&self, end: LogOffset, then: Then) {
+        let result = {
+            let mut state = self.state.lock();
+            if end <= self.log.flushed() && end <= self.dispatch.confirmed() {
+                Ok(())
+            } else if let Some(failed) = &state.failed {
+                Err(failed.clone())
+            } else if end <= self.dispatch.confirmed() {
+                Ok(())
+            } else {
+                let later = state.waiters.iter().rev().take_while(|waiter| waiter.0 > end).count();
+                let at = state.waiters.len() - later;
+                state.waiters.insert(at, (end, then));
+                return;
+            }
+        };
+        then(result);
+    }
+
+    /// Flushes what is appended, confirms it and answers those who wait for it.
+    pub(crate) fn flush(&self) -> Result<(), FlushFailed> {
+        let _one = self.flushing.lock();
+        if let Some(failed) = &self.state.lock().failed {
+            return Err(failed.clone());
+        }
+        match self.log.flush() {
+            Ok(flushed) => {
+                self.dispatch.advance(flushed);
+                self.answer(flushed);
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error.to_string())),
+        }
+    }
+
+    fn answer(&self, confirmed: LogOffset) {
+        let ready: Vec<_> = {
+            let mut state = self.state.lock();
+            let ready = state.waiters.partition_point(|waiter| waiter.0 <= confirmed);
+            state.waiters.drain(..ready).collect()
+        };
+        for (_, then) in ready {
+            then(Ok(()));
+        }
+    }
+
+    /// Closes the log for good and tells all who wait. The first reason stays.
+    pub(crate) fn fail(&self, reason: &str) -> FlushFailed {
+        self.log.close(&format!("a flush failed: {reason}"));
+        let (failed, waiters) = {
+            let mut state = self.state.lock();
+            let failed = state.failed.get_or_insert_with(|| FlushFailed(reason.to_owned())).clone();
+            (failed, std::mem::take(&mut state.waiters))
+        };
+        tracing::error!(reason, log_offset = self.log.flushed().0, "flush failed, the log is closed");
+        for (_, then) in waiters {
+            then(Err(failed.clone()));
+        }
+        failed
+    }
+
+    /// Why nothing is confirmed any more.
+    pub(crate) fn failed(&self) -> Option<FlushFailed> {
+        self.state.lock().failed.clone()
+    }
+
+    /// Ends [`Flusher::run`] soon.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.bell.notify_all();
+    }
+
+    /// The thread: until it is stopped, or a flush fails.
+    pub(crate) fn run(&self) {
+        while self.sleep() {
+            if self.flush().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to flush and it is time; false: stop.
+    fn sleep(&self) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.stop {
+                return false;
+            }
+            self.asleep.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.log.appended() > self.log.flushed() {
+                break;
+            }
+            self.bell.wait(&mut state);
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+        if self.mode == Flush::Async {
+            self.hurried.store(false, Ordering::Relaxed);
+            let until = std::time::Instant::now() + ASYNC_INTERVAL;
+            while !state.stop && !self.hurried.load(Ordering::Relaxed) {
+                if self.bell.wait_until(&mut state, until).timed_out() {
+                    break;
+                }
+            }
+        }
+        !state.stop
+    }
+}
