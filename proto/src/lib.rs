@@ -7,13 +7,13 @@
 #![forbid(unsafe_code)]
 
 /// `apache.rocketmq.v2`: the protocol of the official clients.
-#[expect(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated")]
 pub mod v2 {
     tonic::include_proto!("apache.rocketmq.v2");
 }
 
 /// `gantry.control.v1`: our own control plane.
-#[expect(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated")]
 pub mod control {
     tonic::include_proto!("gantry.control.v1");
 }
