@@ -5,7 +5,10 @@
 //!                                                                        names   (topic, group: parsed once)
 //!                                                                        settings (the answer on Telemetry)
 //!                                                                        status  (code and sentence)
-//!   http: /livez /readyz /metrics            logging: levels that change while running
+//!                                                                        route   (queues as clients want them)
+//!                                                                        telemetry (a client's stream)
+//!   http: /livez /readyz /metrics      logging: levels that change while running
+//!   yaml: configuration files          vital: the tasks of a process
 //! ```
 //!
 //! Nothing here knows a topic, a route or a message. Everything that depends on the language of a
@@ -18,8 +21,12 @@ pub mod http;
 pub mod listener;
 pub mod logging;
 pub mod names;
+pub mod route;
 pub mod settings;
 pub mod status;
+pub mod telemetry;
+pub mod vital;
+pub mod yaml;
 
 pub use client::ClientIdentity;
 pub use names::{GroupName, TopicName};
