@@ -1,0 +1,7 @@
+//! The main job on a real cluster: YAML in, messages through, and what the faults change about it.
+
+mod brokers;
+mod clients;
+mod disk;
+mod faults;
+mod topics;
