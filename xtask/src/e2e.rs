@@ -52,7 +52,9 @@ pub(crate) fn run(
             let mut command = Command::new("cargo");
             command
                 .current_dir(root)
-                .args(["test", "--locked", "--package=e2e"])
+                .args(["test", "--locked", "--package=e2e", "--features=cluster"])
+                // More at a time starve each other on a small machine.
+                .env("RUST_TEST_THREADS", "2")
                 .env("GANTRY_KUBECONFIG", kubeconfig)
                 .env("GANTRY_BIN", &tools.folder)
                 .env("GANTRY_CLI", images.cli())
