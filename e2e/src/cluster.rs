@@ -45,29 +45,18 @@ impl Cluster {
 
     /// Installs or upgrades CRDs and operator from the charts, and waits until it is ready.
     pub fn install_operator(&self) -> Result<()> {
-        for chart in ["gantry-crds", "gantry-operator"] {
-            self.helm(&[
-                "upgrade",
-                "--install",
-                chart,
-                &chart_path(chart),
-                "--namespace",
-                OPERATOR_NAMESPACE,
-                "--create-namespace",
-                "--wait",
-                "--timeout",
-                &seconds(READY),
-            ])?;
-        }
-        // The tag stays the same while one develops, so an operator that already ran may be an old one.
-        self.kubectl(&format!(
-            "-n {OPERATOR_NAMESPACE} rollout restart deployment -l app.kubernetes.io/name=gantry-operator"
-        ))?;
-        let wait = format!(
-            "-n {OPERATOR_NAMESPACE} rollout status deployment -l app.kubernetes.io/name=gantry-operator --timeout={}",
-            seconds(READY)
-        );
-        self.kubectl_within(&wait, READY + RESERVE)?;
+        self.install("gantry-crds", &[])?;
+        // The tag stays the same while one develops: an operator that already runs may be of an older build.
+        let restart = format!("pod.annotations.restarted-by=e2e-{}", std::process::id());
+        self.install("gantry-operator", &["--set=watch.allNamespaces=true", "--set-string", &restart])
+    }
+
+    /// Installs or upgrades a chart beside the operator.
+    fn install(&self, chart: &str, more: &[&str]) -> Result<()> {
+        let (path, limit) = (chart_path(chart), seconds(READY));
+        let words: &[&str] = &["upgrade", "--install", chart, &path, "--namespace", OPERATOR_NAMESPACE];
+        let wait: &[&str] = &["--create-namespace", "--wait", "--timeout", &limit];
+        self.helm(&[words, wait, more].concat())?;
         Ok(())
     }
 

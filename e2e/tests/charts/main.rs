@@ -18,7 +18,16 @@ fn charts_are_installed_tested_upgraded_and_uninstalled_with_the_data_kept() -> 
             let all = [words, &["--namespace", &space.name]].concat();
             space.cluster.helm(&all)
         };
-        let install: &[&str] = &["upgrade", "--install", "mq", &chart, "--wait", "--timeout", &wait];
+        let install: &[&str] = &[
+            "upgrade",
+            "--install",
+            "mq",
+            &chart,
+            "--set=nameServer.replicas=1,brokerGroups.main.storage.commitLog.size=1Gi",
+            "--wait",
+            "--timeout",
+            &wait,
+        ];
         helm(install)?;
         let name_servers = space.kubectl("get nss -o jsonpath={.items[0].metadata.name}")?;
         let brokers = space.kubectl("get bg -o jsonpath={.items[0].metadata.name}")?;
