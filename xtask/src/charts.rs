@@ -16,6 +16,9 @@ use crate::tools::Tools;
 
 const CHARTS: &[&str] = &["gantry-crds", "gantry-operator", "gantry"];
 
+/// What charts are rendered for; without a cluster Helm would take the one that it was built with.
+const KUBERNETES: &str = "1.34.0";
+
 /// Where the plain manifests install the operator.
 const MANIFESTS: &str = "deploy/manifests/operator.yaml";
 
@@ -89,7 +92,7 @@ fn template(tools: &Tools, root: &Path, chart: &str, namespace: &str, values: &P
             .current_dir(root)
             .args(["template", release])
             .arg(format!("charts/{chart}"))
-            .args(["--namespace", namespace, "--values"])
+            .args(["--kube-version", KUBERNETES, "--namespace", namespace, "--values"])
             .arg(values),
     )
 }

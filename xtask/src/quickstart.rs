@@ -277,7 +277,7 @@ fn remove(root: &Path, clock: &Clock, kubeconfig: &Path) -> Result<()> {
         )?;
     }
     kubectl(&["delete", "namespace", "--ignore-not-found", SYSTEM])?;
-    clock.say("the operator is gone; the CRDs stay: kubectl delete crd -l app.kubernetes.io/part-of=gantry removes them");
+    clock.say("the operator is gone; the CRDs stay, see charts/gantry-crds/README.md");
     Ok(())
 }
 
