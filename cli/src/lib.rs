@@ -1,1 +1,87 @@
-//! cli.
+//! `gantry`, the command line of Gantry.
+//!
+//! ```text
+//! args ──► place: where it acts ──► commands/: what is to be done ──► output: table, JSON, YAML
+//!              │
+//!              ├─ control     the control plane of a running cluster (Registry, then each broker's Admin)
+//!              ├─ kubernetes  the custom resources, by kubeconfig
+//!              └─ client      a small client of the v2 protocol, for messages
+//! ```
+//!
+//! What a command found goes to stdout, and nothing else does: what it has to say about it goes
+//! to stderr. So every command can stand in a pipe. A command gathers first and prints
+//! after: what is printed is a plain value (a [`output::View`]) with golden files.
+//!
+//! This crate knows no storage and no delivery: `gantry dev` starts the same libraries that the
+//! pods run.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod client;
+pub mod commands;
+pub mod control;
+pub mod failure;
+pub mod kubernetes;
+pub mod output;
+pub mod place;
+pub mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser as _;
+
+use args::{Cli, Command, GroupCommand, TopicCommand};
+use failure::Failure;
+use place::Caller;
+
+/// Runs the program with the arguments of a process, the name it was called by included.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let started = Instant::now();
+    let caller = Caller::of(&arguments);
+    let cli = Cli::parse_from(arguments);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::failed(format!("cannot start the async runtime: {error}")).report();
+        }
+    };
+    match runtime.block_on(run(cli, caller, started)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> {
+    let Cli { command, global } = cli;
+    let out = output::Printer::new(global.output);
+    match command {
+        Command::Dev(_) => Err(Failure::failed(format!("this build has no dev server yet (after {started:?})"))),
+        Command::Topic { command } => {
+            let place = global.place.resolve(caller).await?;
+            match command {
+                TopicCommand::Create(args) => commands::topic::create::run(place, args, out).await,
+                TopicCommand::List(args) => commands::topic::list::run(place, args, out).await,
+                TopicCommand::Describe(args) => commands::topic::describe::run(place, args, out).await,
+                TopicCommand::Update(args) => commands::topic::update::run(place, args, out).await,
+                TopicCommand::Delete(args) => commands::topic::delete::run(place, args, out).await,
+            }
+        }
+        Command::Group { command } => {
+            let control = global.place.resolve(caller).await?.control().await?;
+            match command {
+                GroupCommand::List => commands::group::list::run(control, out).await,
+                GroupCommand::Describe(args) => commands::group::describe::run(control, args, out).await,
+                GroupCommand::Update(args) => commands::group::update::run(control, args, out).await,
+            }
+        }
+        Command::Status => commands::status::run(global.place.resolve(caller).await?, out).await,
+        Command::Produce(args) => commands::produce::run(&global.place, caller, args, out).await,
+        Command::Consume(args) => commands::consume::run(&global.place, caller, args, out).await,
+        Command::Check(args) => commands::check::run(&global.place, caller, args, out).await,
+        Command::Version => commands::version::run(out),
+        Command::Completions(args) => commands::completions::run(&args),
+    }
+}

@@ -1,0 +1,468 @@
+//! What can be typed: the commands, their arguments and their help.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Format;
+use crate::place::PlaceArgs;
+use crate::units::parse_duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed
+  2  wrong arguments
+  3  the topic, group or resource does not exist
+  4  the server, or the Kubernetes API, cannot be reached
+  5  time ran out before everything asked for had happened
+
+Results go to stdout, remarks to stderr. NO_COLOR switches colours off.";
+
+/// Gantry: messaging native to Kubernetes, compatible with Apache RocketMQ
+#[derive(Debug, Parser)]
+#[command(
+    name = "gantry",
+    version,
+    max_term_width = 100,
+    after_long_help = EXIT_CODES,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command understands.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Arguments of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Form of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+    /// Where the command acts.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a name server and a broker in this process
+    Dev(DevArgs),
+    /// Create, list, describe, update and delete topics
+    #[command(arg_required_else_help = true)]
+    Topic {
+        /// What to do with topics.
+        #[command(subcommand)]
+        command: TopicCommand,
+    },
+    /// List, describe and update consumer groups
+    #[command(arg_required_else_help = true)]
+    Group {
+        /// What to do with groups.
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
+    /// Show name servers, brokers, logs, disks and topics on one screen
+    #[command(after_help = "Ends with exit code 1 when something shown is not as it should be.")]
+    Status,
+    /// Send messages to a topic
+    Produce(ProduceArgs),
+    /// Receive messages of a topic as a consumer group, and acknowledge them
+    Consume(ConsumeArgs),
+    /// Send one message and receive it again: does this place work?
+    Check(CheckArgs),
+    /// Print the version
+    Version,
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+}
+
+/// `gantry dev`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gantry dev                                 keep messages in ./gantry-data
+  gantry dev --ephemeral --port 18081        forget everything at the end
+  gantry topic create orders && gantry produce orders --body hello
+
+The control plane listens at PORT+1797 (topics, groups, status: --server) and the broker's own at
+PORT+1798; /livez, /readyz and /metrics at PORT+1009. One line on stdout says when all is ready.")]
+pub struct DevArgs {
+    /// Directory of the messages; made if missing
+    #[arg(long, value_name = "DIR", default_value = "gantry-data", conflicts_with = "ephemeral")]
+    pub data: PathBuf,
+    /// Use a new temporary directory and remove it at the end
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Port for clients; 0 lets the system choose all ports
+    #[arg(short, long, default_value_t = 8081)]
+    pub port: u16,
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub listen: IpAddr,
+    /// Host that clients are told to connect to [default: the address listened on, else 127.0.0.1]
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// Answer a send when it is on the disk
+    #[arg(long)]
+    pub sync_flush: bool,
+    /// Size of a file of the log, for example 64Mi or 1Gi
+    #[arg(long, value_name = "SIZE", default_value = "256Mi")]
+    pub segment_size: String,
+    /// Log more: -v for what happens, -vv for every request
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// `gantry topic …`.
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Make a topic on every broker
+    #[command(after_help = "\
+Examples:
+  gantry topic create orders
+  gantry topic create payments --type fifo --queues 4
+  kubectl gantry topic create orders -n shop       makes a Topic resource
+
+A topic that already is as asked for is left alone.")]
+    Create(TopicCreateArgs),
+    /// List the topics
+    #[command(visible_alias = "ls")]
+    List(TopicListArgs),
+    /// Show a topic and its queues
+    Describe(TopicName),
+    /// Change queues or permission of a topic
+    #[command(after_help = "\
+Examples:
+  gantry topic update orders --queues 16
+  gantry topic update orders --permission read-only")]
+    Update(TopicUpdateArgs),
+    /// Delete a topic
+    #[command(after_help = "\
+Examples:
+  gantry topic delete orders
+  gantry topic delete orders --if-drained
+
+In Kubernetes mode the Topic resource is deleted; its spec.deletionPolicy says what becomes of the
+messages.")]
+    Delete(TopicDeleteArgs),
+}
+
+/// A topic's name.
+#[derive(Debug, Args)]
+pub struct TopicName {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+}
+
+/// `gantry topic create`.
+#[derive(Debug, Args)]
+pub struct TopicCreateArgs {
+    /// The topic: letters, digits, `-`, `_`, `%` and `|`, at most 127
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// What the topic takes
+    #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
+    pub message_type: MessageType,
+    /// Queues on each broker
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub queues: u32,
+    /// What clients may do
+    #[arg(long, value_enum, default_value_t)]
+    pub permission: Permission,
+    /// Only on these brokers; may be given several times (direct mode)
+    #[arg(long = "broker", value_name = "BROKER")]
+    pub brokers: Vec<String>,
+}
+
+/// `gantry topic list`.
+#[derive(Debug, Args)]
+pub struct TopicListArgs {
+    /// Show system topics too (direct mode)
+    #[arg(long)]
+    pub system: bool,
+}
+
+/// `gantry topic update`.
+#[derive(Debug, Args)]
+pub struct TopicUpdateArgs {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Queues on each broker
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024), required_unless_present = "permission")]
+    pub queues: Option<u32>,
+    /// What clients may do
+    #[arg(long, value_enum)]
+    pub permission: Option<Permission>,
+}
+
+/// `gantry topic delete`.
+#[derive(Debug, Args)]
+pub struct TopicDeleteArgs {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Refuse while a consumer group has messages to consume (direct mode)
+    #[arg(long)]
+    pub if_drained: bool,
+}
+
+/// What a topic takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum MessageType {
+    /// Messages in no order
+    #[default]
+    Normal,
+    /// Messages in order within their message group
+    Fifo,
+    /// Messages for later
+    Delay,
+    /// Messages that become visible when their transaction commits
+    Transaction,
+    /// Messages with a priority
+    Priority,
+    /// Messages of many light topics within this one
+    Lite,
+    /// Normal, FIFO, delay and transaction messages
+    Mixed,
+}
+
+/// What clients may do with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Permission {
+    /// Send and receive
+    #[default]
+    ReadWrite,
+    /// Only receive
+    ReadOnly,
+    /// Only send
+    WriteOnly,
+    /// Neither
+    None,
+}
+
+/// `gantry group …`.
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List the consumer groups
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show a group: what it has consumed, what is in flight, what waits
+    Describe(GroupName),
+    /// Change how a group consumes; makes the group if it is new
+    #[command(after_help = "\
+Examples:
+  gantry group update billing --max-attempts 5
+  gantry group update billing --ordered true
+  gantry group update billing --consume false        pause it")]
+    Update(GroupUpdateArgs),
+}
+
+/// A group's name.
+#[derive(Debug, Args)]
+pub struct GroupName {
+    /// The consumer group
+    #[arg(value_name = "GROUP")]
+    pub group: String,
+}
+
+/// `gantry group update`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("changes").required(true).multiple(true).args(["consume", "ordered", "max_attempts"]))]
+pub struct GroupUpdateArgs {
+    /// The consumer group
+    #[arg(value_name = "GROUP")]
+    pub group: String,
+    /// Whether the group receives messages
+    #[arg(long, value_name = "BOOL")]
+    pub consume: Option<bool>,
+    /// Whether messages of one message group are delivered in order
+    #[arg(long, value_name = "BOOL")]
+    pub ordered: Option<bool>,
+    /// Deliveries of a message before it becomes a dead letter
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_attempts: Option<u32>,
+}
+
+/// How commands that send and receive find and reach the clients' port.
+#[derive(Debug, Clone, Args)]
+pub struct ClientArgs {
+    /// Access point for clients [default: 127.0.0.1:8081; in Kubernetes mode that of the NameServerSet]
+    #[arg(long, env = "GANTRY_ENDPOINT", value_name = "HOST:PORT", help_heading = "Where")]
+    pub endpoint: Option<String>,
+    /// Encrypt; the server's certificate is checked only with --tls-ca
+    #[arg(long, help_heading = "Where")]
+    pub tls: bool,
+    /// Encrypt, and check the server's certificate against this CA (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// `gantry produce`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gantry produce orders --body hello
+  gantry produce orders --count 1000 --body 'order {n}'      {n} counts from 1
+  gantry produce orders --tag eu --key 4711 --property colour=red --file order.json
+  cat lines.txt | gantry produce orders                      a message a line
+
+A line of stdout is one stored message: its id, its broker and its offset in the queue.")]
+pub struct ProduceArgs {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Text of the message; `{n}` becomes its number, from 1
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
+    pub body: Option<String>,
+    /// Send this file's content as one message; `-` is stdin as a whole
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How often to send --body or --file; with stdin lines: stop after so many
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Tag, for filters of consumers
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// Key, to find the message by; may be given several times
+    #[arg(long = "key", value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Property of the message; may be given several times
+    #[arg(long = "property", value_name = "KEY=VALUE", value_parser = parse_property)]
+    pub properties: Vec<(String, String)>,
+    /// Message group: messages of one group stay in order (FIFO topics)
+    #[arg(long, value_name = "NAME")]
+    pub message_group: Option<String>,
+    /// Print no line for each message
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Access point and TLS.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `gantry consume`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gantry consume orders --group billing                      until Ctrl-C
+  gantry consume orders --group billing --count 10 --timeout 30s
+  gantry consume orders --group billing --filter 'eu || us' -o json
+  gantry consume orders --group look --no-ack --count 1      it comes again after --invisible
+
+With --count, ends with exit code 5 when --timeout passes before so many messages came.")]
+pub struct ConsumeArgs {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// The consumer group; a new one starts at the oldest message
+    #[arg(short, long)]
+    pub group: String,
+    /// End after so many messages
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time
+    #[arg(short, long, value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Do not acknowledge: the messages come again
+    #[arg(long)]
+    pub no_ack: bool,
+    /// How long a received message stays hidden from others of its group
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub invisible: Duration,
+    /// Only messages with these tags, for example `eu || us`
+    #[arg(long, value_name = "TAGS", default_value = "*")]
+    pub filter: String,
+    /// Print bodies only, as they are, a newline after each
+    #[arg(long)]
+    pub raw: bool,
+    /// Access point and TLS.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `gantry check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gantry check --topic orders
+  gantry check --topic orders --endpoint gantry-namesrv:8081 --timeout 30s
+
+Other messages of the topic are left alone: the check's group takes only its own message, by a tag.")]
+pub struct CheckArgs {
+    /// The topic to send through
+    #[arg(long)]
+    pub topic: String,
+    /// The consumer group to receive with
+    #[arg(long, default_value = "gantry-check")]
+    pub group: String,
+    /// How long it may take
+    #[arg(short, long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// Access point and TLS.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `gantry completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(gantry completions bash)
+  gantry completions zsh > ~/.zfunc/_gantry")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+fn parse_property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not KEY=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_property_is_a_key_and_a_value() {
+        assert_eq!(parse_property("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(parse_property("a="), Ok(("a".to_owned(), String::new())));
+        assert!(parse_property("=b").is_err());
+        assert!(parse_property("ab").is_err());
+    }
+
+    #[test]
+    fn durations_and_counts_are_checked_where_they_are_typed() {
+        let parses = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parses("gantry consume t -g g --count 1 --timeout 30s"));
+        assert!(!parses("gantry consume t -g g --count 0"));
+        assert!(!parses("gantry consume t -g g --timeout soon"));
+        assert!(!parses("gantry consume t"));
+        assert!(!parses("gantry topic create t --queues 0"));
+        assert!(!parses("gantry topic update t"));
+        assert!(!parses("gantry group update g"));
+        assert!(parses("gantry group update g --ordered true"));
+        assert!(!parses("gantry produce t --body x --file y"));
+    }
+}

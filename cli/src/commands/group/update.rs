@@ -1,0 +1,81 @@
+//! `gantry group update`.
+
+use proto::control as wire;
+use serde::Serialize;
+
+use super::find;
+use crate::args::GroupUpdateArgs;
+use crate::control::Control;
+use crate::failure::Failure;
+use crate::output::{Paint, Printer, View};
+
+/// Deliveries of a group that is made here, as the reference has it: sixteen retries.
+const DEFAULT_MAX_ATTEMPTS: u32 = 17;
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Updated {
+    /// The group.
+    pub group: String,
+    /// False if it was so already.
+    pub changed: bool,
+    /// Names of the brokers.
+    pub on: Vec<String>,
+}
+
+impl View for Updated {
+    fn text(&self, _: Paint) -> String {
+        let Self { group, changed, on } = self;
+        let outcome = if *changed { "updated" } else { "unchanged" };
+        format!("group {group} {outcome} on {}", on.join(", "))
+    }
+}
+
+/// Runs the command.
+pub async fn run(control: Control, args: GroupUpdateArgs, out: Printer) -> Result<(), Failure> {
+    let mut updated = Updated { group: args.group.clone(), changed: false, on: Vec::new() };
+    for mut broker in control.primaries().await? {
+        let found = find(&mut broker, &args.group).await?.and_then(|found| found.group);
+        let request = wire::UpsertGroupRequest { group: Some(change(found, &args)) };
+        let doing = format!("update group {} on {}", args.group, broker.label);
+        let answer = broker.admin.upsert_group(request).await;
+        updated.changed |=
+            answer.map_err(|status| Failure::from_status(&doing, &status))?.into_inner().changed;
+        updated.on.push(broker.label);
+    }
+    out.print(&updated)
+}
+
+/// The group with what the arguments say; the rest stays, or is the default of a new group.
+fn change(found: Option<wire::GroupConfig>, args: &GroupUpdateArgs) -> wire::GroupConfig {
+    let found = found.unwrap_or_else(|| wire::GroupConfig {
+        name: args.group.clone(),
+        consume_enabled: true,
+        ordered: false,
+        max_attempts: DEFAULT_MAX_ATTEMPTS,
+        backoff: None,
+    });
+    wire::GroupConfig {
+        consume_enabled: args.consume.unwrap_or(found.consume_enabled),
+        ordered: args.ordered.unwrap_or(found.ordered),
+        max_attempts: args.max_attempts.unwrap_or(found.max_attempts),
+        ..found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_stays() {
+        let args =
+            GroupUpdateArgs { group: "g".to_owned(), consume: None, ordered: Some(true), max_attempts: None };
+        let new = change(None, &args);
+        assert_eq!((new.consume_enabled, new.ordered, new.max_attempts), (true, true, 17));
+        let found = wire::GroupConfig { consume_enabled: false, max_attempts: 3, ..new };
+        let changed = change(Some(found.clone()), &args);
+        assert_eq!(changed, found);
+    }
+}

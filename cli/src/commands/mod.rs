@@ -1,0 +1,10 @@
+//! A file a command: gather, then print.
+
+pub mod check;
+pub mod completions;
+pub mod consume;
+pub mod group;
+pub mod produce;
+pub mod status;
+pub mod topic;
+pub mod version;

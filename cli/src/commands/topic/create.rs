@@ -1,0 +1,144 @@
+//! `gantry topic create`.
+
+use proto::control as wire;
+use serde::Serialize;
+
+use super::{find, permission_text, queues_text, type_text};
+use crate::args::TopicCreateArgs;
+use crate::control::{Broker, Control};
+use crate::failure::Failure;
+use crate::output::{Paint, Printer, View};
+use crate::place::Place;
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Created {
+    /// The topic.
+    pub topic: String,
+    /// False if it was there already, just so.
+    pub created: bool,
+    /// Where: names of brokers, or the Topic resource.
+    pub on: Vec<String>,
+}
+
+impl View for Created {
+    fn text(&self, _: Paint) -> String {
+        let Self { topic, created, on } = self;
+        let outcome = if *created { "created" } else { "unchanged" };
+        format!("topic {topic} {outcome} on {}", on.join(", "))
+    }
+}
+
+/// Runs the command.
+pub async fn run(place: Place, args: TopicCreateArgs, out: Printer) -> Result<(), Failure> {
+    let created = match place {
+        Place::Kubernetes(kubernetes) => kubernetes.create_topic(&args).await?,
+        Place::Direct(server) => create(&Control::connect(&server).await?, &args).await?,
+    };
+    out.print(&created)
+}
+
+async fn create(control: &Control, args: &TopicCreateArgs) -> Result<Created, Failure> {
+    let mut brokers = chosen(control.primaries().await?, &args.brokers)?;
+    let wanted = config(args);
+
+    // Look at all before touching any, so that a topic that differs somewhere changes nowhere.
+    let mut lacking = Vec::new();
+    for (index, broker) in brokers.iter_mut().enumerate() {
+        match find(broker, &args.topic).await?.and_then(|found| found.topic) {
+            None => lacking.push(index),
+            Some(found) if same(&found, &wanted) => {}
+            Some(found) => return Err(differs(&found, &broker.label)),
+        }
+    }
+    for index in &lacking {
+        let broker = &mut brokers[*index];
+        let request = wire::UpsertTopicRequest { topic: Some(wanted.clone()), only_if_unowned: true };
+        let doing = format!("create topic {} on {}", args.topic, broker.label);
+        broker.admin.upsert_topic(request).await.map_err(|status| Failure::from_status(&doing, &status))?;
+    }
+    Ok(Created {
+        topic: args.topic.clone(),
+        created: !lacking.is_empty(),
+        on: brokers.into_iter().map(|broker| broker.label).collect(),
+    })
+}
+
+/// The brokers named, or all if none is.
+fn chosen(brokers: Vec<Broker>, names: &[String]) -> Result<Vec<Broker>, Failure> {
+    if let Some(unknown) = names.iter().find(|name| brokers.iter().all(|broker| broker.name != **name)) {
+        let known: Vec<&str> = brokers.iter().map(|broker| broker.name.as_str()).collect();
+        return Err(Failure::not_found(format!("there is no broker {unknown}"))
+            .next(format!("the brokers are: {}", known.join(", "))));
+    }
+    Ok(brokers.into_iter().filter(|broker| names.is_empty() || names.contains(&broker.name)).collect())
+}
+
+fn config(args: &TopicCreateArgs) -> wire::TopicConfig {
+    let (readable, writable) = args.permission.flags();
+    wire::TopicConfig {
+        name: args.topic.clone(),
+        read_queues: args.queues,
+        write_queues: args.queues,
+        readable,
+        writable,
+        message_type: args.message_type.on_wire().into(),
+        owner: String::new(),
+    }
+}
+
+/// Whether two configurations agree in all that the command line can say.
+fn same(found: &wire::TopicConfig, wanted: &wire::TopicConfig) -> bool {
+    let wire::TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner: _ } =
+        wanted;
+    (&found.name, found.read_queues, found.write_queues, found.readable, found.writable, found.message_type)
+        == (name, *read_queues, *write_queues, *readable, *writable, *message_type)
+}
+
+fn differs(found: &wire::TopicConfig, broker: &str) -> Failure {
+    let name = &found.name;
+    Failure::failed(format!(
+        "topic {name} exists on {broker}, and differs: {}, {} queues, {}",
+        type_text(found.message_type()),
+        queues_text(found.read_queues, found.write_queues),
+        permission_text(found.readable, found.writable),
+    ))
+    .next(format!("gantry topic update {name} changes queues and permission; the type cannot change"))
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::output::{Format, render};
+
+    #[test]
+    fn created_says_where() {
+        let created =
+            Created { topic: "orders".to_owned(), created: true, on: vec!["a".to_owned(), "b".to_owned()] };
+        assert_snapshot!(render(&created, Format::Table, Paint(false)).unwrap(), @"topic orders created on a, b");
+        let unchanged = Created { created: false, ..created };
+        assert_snapshot!(render(&unchanged, Format::Table, Paint(false)).unwrap(), @"topic orders unchanged on a, b");
+    }
+
+    #[test]
+    fn a_topic_that_differs_is_described_and_not_touched() {
+        let found = wire::TopicConfig {
+            name: "orders".to_owned(),
+            read_queues: 8,
+            write_queues: 4,
+            readable: true,
+            writable: false,
+            message_type: wire::MessageType::Fifo.into(),
+            owner: String::new(),
+        };
+        assert_snapshot!(differs(&found, "broker-a"), @r"
+        error: topic orders exists on broker-a, and differs: Fifo, 8r/4w queues, ReadOnly
+          next: gantry topic update orders changes queues and permission; the type cannot change
+        ");
+        assert!(same(&found, &wire::TopicConfig { owner: "x".to_owned(), ..found.clone() }));
+        assert!(!same(&found, &wire::TopicConfig { write_queues: 8, ..found.clone() }));
+    }
+}

@@ -1,0 +1,116 @@
+//! Numbers as people read and write them: sizes, durations, instants.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// A size in binary units, three digits at the most: `0 B`, `87 KiB`, `1.2 GiB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    // 1023.5 and not 1024, so that rounding never prints "1024 KiB".
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if unit > 0 && value < 9.95 { 1 } else { 0 };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// A length of time in its one or two largest units: `850 ms`, `12s`, `3m5s`, `4h10m`, `9d`.
+pub fn duration(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let two = |big: u64, big_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{big}{big_unit}"),
+        _ => format!("{big}{big_unit}{small}{small_unit}"),
+    };
+    match seconds {
+        0 => format!("{} ms", length.as_millis()),
+        1..60 => format!("{seconds}s"),
+        60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3600..172_800 => two(seconds / 3600, "h", seconds % 3600 / 60, "m"),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// How long ago a moment was; nothing for 0, which the control plane uses for "never".
+pub fn since(then_ms: i64, now: Timestamp) -> Option<String> {
+    if then_ms == 0 {
+        return None;
+    }
+    let past_ms = now.as_millisecond().saturating_sub(then_ms).max(0);
+    Some(duration(Duration::from_millis(past_ms.unsigned_abs())))
+}
+
+/// Reads `500ms`, `30s`, `5m`, `2h`, `7d`, or a plain number of seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is not a duration; write for example 500ms, 30s, 5m or 2h");
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(bad()),
+    };
+    // A year is far more than anything here waits for, and timers stay within their range.
+    number
+        .checked_mul(millis)
+        .filter(|total| *total <= 366 * 86_400_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is longer than a year"))
+}
+
+/// `1 message`, `2 messages`.
+pub fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_at_most_three_digits() {
+        let check = |count, text: &str| assert_eq!(bytes(count), text);
+        check(0, "0 B");
+        check(1023, "1023 B");
+        check(1024, "1.0 KiB");
+        check(10 * 1024, "10 KiB");
+        check(1024 * 1024 - 1, "1.0 MiB");
+        check(1_300_000_000, "1.2 GiB");
+        check(u64::MAX, "16384 PiB");
+    }
+
+    #[test]
+    fn durations_name_their_largest_units() {
+        let check = |millis, text: &str| assert_eq!(duration(Duration::from_millis(millis)), text);
+        check(0, "0 ms");
+        check(999, "999 ms");
+        check(12_000, "12s");
+        check(185_000, "3m5s");
+        check(3_600_000, "1h");
+        check(15_000_000, "4h10m");
+        check(9 * 86_400_000, "9d");
+    }
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        let check = |text, millis| assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
+        check("500ms", 500);
+        check("30s", 30_000);
+        check("7", 7_000);
+        check("5m", 300_000);
+        check("2h", 7_200_000);
+        for bad in ["", "s", "-1s", "1.5s", "3 s", "5x", "400d", "99999999999999999999s"] {
+            assert!(parse_duration(bad).is_err(), "{bad} was taken");
+        }
+    }
+}
