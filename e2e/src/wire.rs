@@ -20,10 +20,17 @@ const SEND_LIMIT: Duration = Duration::from_secs(3);
 /// What a poll's deadline has beyond its waiting time.
 const POLL_RESERVE: Duration = Duration::from_secs(3);
 
+/// The shortest time that a received message may stay hidden from others.
+const INVISIBLE: Duration = Duration::from_secs(10);
+
+/// A poll's answer of 32 messages of the largest size, and more.
+const LARGEST: usize = 256 << 20;
+
 /// A connection to one broker, or to whatever forwards to it.
 #[derive(Clone)]
 pub struct Wire {
     client: MessagingServiceClient<Channel>,
+    channel: Channel,
     id: MetadataValue<Ascii>,
 }
 
@@ -59,7 +66,9 @@ impl Wire {
             .connect_timeout(Duration::from_secs(1))
             .tcp_nodelay(true)
             .connect_lazy();
-        Ok(Self { client: MessagingServiceClient::new(channel), id: MetadataValue::try_from(id)? })
+        // The largest message is larger than what tonic takes by itself.
+        let client = MessagingServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST);
+        Ok(Self { client, channel, id: MetadataValue::try_from(id)? })
     }
 
     /// A client of the first broker that the access point names for a topic.
@@ -78,20 +87,24 @@ impl Wire {
         Self::new(&format!("{}:{}", address.host, address.port), id)
     }
 
+    /// The generated client, for calls that this one does not wrap.
+    pub fn client(&mut self) -> &mut MessagingServiceClient<Channel> {
+        &mut self.client
+    }
+
+    /// The channel, for calls that the generated client would not make.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Sends one message under an id of the caller's choice.
     pub async fn send(&mut self, topic: &str, id: &str, body: Vec<u8>) -> Result<(), Refusal> {
-        let message = Message {
-            topic: Some(resource(topic)),
-            system_properties: Some(SystemProperties {
-                message_id: id.to_owned(),
-                message_type: MessageType::Normal.into(),
-                body_encoding: Encoding::Identity.into(),
-                born_host: "e2e".to_owned(),
-                ..Default::default()
-            }),
-            body: body.into(),
-            ..Default::default()
-        };
+        self.send_message(message(topic, id, body)).await
+    }
+
+    /// Sends one message as it is.
+    pub async fn send_message(&mut self, message: Message) -> Result<(), Refusal> {
+        let id = message.system_properties.as_ref().map(|p| p.message_id.clone()).unwrap_or_default();
         let request = self.request(SendMessageRequest { messages: vec![message] }, SEND_LIMIT);
         let answer = self.client.send_message(request).await.map_err(silence)?.into_inner();
         accepted(answer.status)?;
@@ -108,15 +121,28 @@ impl Wire {
         group: &str,
         wait: Duration,
     ) -> Result<Vec<Delivered>, Refusal> {
+        let messages = self.receive_for(topic, group, "*", INVISIBLE, wait).await?;
+        Ok(messages.iter().map(delivered).collect())
+    }
+
+    /// The same with a filter and an invisible duration, and with messages as they come.
+    pub async fn receive_for(
+        &mut self,
+        topic: &str,
+        group: &str,
+        filter: &str,
+        invisible: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Message>, Refusal> {
         let request = ReceiveMessageRequest {
             group: Some(resource(group)),
             message_queue: Some(MessageQueue { topic: Some(resource(topic)), id: -1, ..Default::default() }),
             filter_expression: Some(FilterExpression {
                 r#type: FilterType::Tag.into(),
-                expression: "*".into(),
+                expression: filter.into(),
             }),
             batch_size: 32,
-            invisible_duration: Some(duration(Duration::from_secs(10))),
+            invisible_duration: Some(duration(invisible)),
             auto_renew: false,
             long_polling_timeout: Some(duration(wait)),
             ..Default::default()
@@ -128,7 +154,7 @@ impl Wire {
             match answer.content {
                 Some(Content::Status(status)) if status.code == Code::MessageNotFound as i32 => {}
                 Some(Content::Status(status)) => accepted(Some(status))?,
-                Some(Content::Message(message)) => messages.push(delivered(message)),
+                Some(Content::Message(message)) => messages.push(message),
                 Some(Content::DeliveryTimestamp(_)) | None => {}
             }
         }
@@ -156,7 +182,8 @@ impl Wire {
         accepted(self.client.ack_message(request).await.map_err(silence)?.into_inner().status)
     }
 
-    fn request<T>(&self, message: T, limit: Duration) -> Request<T> {
+    /// A request with the metadata and the deadline that a client gives it.
+    pub fn request<T>(&self, message: T, limit: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(limit);
         let metadata = request.metadata_mut();
@@ -201,8 +228,25 @@ fn silence(status: tonic::Status) -> Refusal {
     Refusal::Silence(status.to_string())
 }
 
-fn delivered(message: Message) -> Delivered {
-    let properties = message.system_properties.unwrap_or_default();
+/// A message as an ordinary client sends it.
+pub fn message(topic: &str, id: &str, body: Vec<u8>) -> Message {
+    Message {
+        topic: Some(resource(topic)),
+        system_properties: Some(SystemProperties {
+            message_id: id.to_owned(),
+            message_type: MessageType::Normal.into(),
+            body_encoding: Encoding::Identity.into(),
+            born_host: "e2e".to_owned(),
+            ..Default::default()
+        }),
+        body: body.into(),
+        ..Default::default()
+    }
+}
+
+/// What a consumer needs of a message that came.
+pub fn delivered(message: &Message) -> Delivered {
+    let properties = message.system_properties.clone().unwrap_or_default();
     Delivered {
         id: properties.message_id,
         body: message.body.to_vec(),
@@ -210,7 +254,8 @@ fn delivered(message: Message) -> Delivered {
     }
 }
 
-fn resource(name: &str) -> Resource {
+/// A topic or group by its name.
+pub fn resource(name: &str) -> Resource {
     Resource { resource_namespace: String::new(), name: name.to_owned() }
 }
 
