@@ -59,7 +59,6 @@ pub(crate) fn golden(root: &Path, accept: bool) -> Result<()> {
             "--workspace",
             "--locked",
             "--quiet",
-            "--exclude=e2e",
         ]));
     }
     compare(root, &rendered)

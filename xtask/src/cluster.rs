@@ -58,6 +58,11 @@ impl Local {
         Ok(Self { scripts: root.join("deploy/local"), folder, net: Some(net) })
     }
 
+    /// Holds all of its state.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Brings it up unless it is, and returns its kubeconfig.
     pub(crate) fn up(&self) -> Result<PathBuf> {
         let mut command = self.script("up");

@@ -1,8 +1,7 @@
 //! The end-to-end tests and the world they run in: a cluster, the images on its nodes, the official clients.
 //!
 //! The tests take everything from the environment: `GANTRY_KUBECONFIG`, `GANTRY_BIN` (a folder with kubectl and helm),
-//! `GANTRY_CLI`, `GANTRY_CLIENTS`, `GANTRY_IMAGE_PREFIX`, `GANTRY_IMAGE_VERSION` and, for the local cluster,
-//! `GANTRY_CLUSTER` (the folder of its scripts).
+//! `GANTRY_CLI`, `GANTRY_CLIENTS` and, for faults of the local cluster, `CLUSTER_DIR`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cluster;
-use crate::image::{self, Images};
+use crate::image::Images;
 use crate::run::{output, run as call, step};
 use crate::tools::Tools;
 
@@ -47,7 +46,7 @@ pub(crate) fn run(
     tools: &Tools,
     clients: &Path,
 ) -> Result<()> {
-    let tests = |kubeconfig: &Path, local: bool| {
+    let tests = |kubeconfig: &Path, local: Option<&Path>| {
         step("end-to-end tests", || {
             let mut command = Command::new("cargo");
             command
@@ -58,23 +57,21 @@ pub(crate) fn run(
                 .env("GANTRY_KUBECONFIG", kubeconfig)
                 .env("GANTRY_BIN", &tools.folder)
                 .env("GANTRY_CLI", images.cli())
-                .env("GANTRY_CLIENTS", clients)
-                .env("GANTRY_IMAGE_PREFIX", image::PREFIX)
-                .env("GANTRY_IMAGE_VERSION", &images.version);
-            if local {
-                command.env("GANTRY_CLUSTER", root.join("deploy/local"));
+                .env("GANTRY_CLIENTS", clients);
+            if let Some(folder) = local {
+                command.env("CLUSTER_DIR", folder);
             }
             call(command.args(options.only.iter().flat_map(|name| ["--", name])))
         })
     };
     if let Some(kubeconfig) = &options.kubeconfig {
-        return tests(kubeconfig, false);
+        return tests(kubeconfig, None);
     }
     let cluster = cluster::Local::new(root, STATE, NET)?;
     cluster.down()?;
     let kubeconfig = step("local cluster", || cluster.up())?;
-    let result =
-        step("images onto the nodes", || cluster.load(images)).and_then(|()| tests(&kubeconfig, true));
+    let result = step("images onto the nodes", || cluster.load(images))
+        .and_then(|()| tests(&kubeconfig, Some(cluster.folder())));
     if options.keep_cluster {
         eprintln!("    the cluster stays: {}", kubeconfig.display());
         return result;

@@ -94,7 +94,8 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn install(&self, services_can_be_reached: bool) -> Result<()> {
-        self.chart("gantry-crds", &[])?;
+        // Definitions that were applied by hand become the chart's.
+        self.chart("gantry-crds", &["--take-ownership".to_owned()])?;
         self.chart(
             "gantry-operator",
             &[

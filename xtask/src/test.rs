@@ -43,13 +43,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 /// Unit, property, golden and process tests of every crate but the one that needs a cluster.
 fn crates(root: &Path) -> Result<()> {
     step("tests of the crates", || {
-        call(Command::new("cargo").current_dir(root).args([
-            "test",
-            "--workspace",
-            "--exclude=e2e",
-            "--locked",
-            "--quiet",
-        ]))
+        call(Command::new("cargo").current_dir(root).args(["test", "--workspace", "--locked", "--quiet"]))
     })
 }
 

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker", &["store", "access", "proto"]),
     ("operator", &["crds", "proto"]),
     ("cli", &["broker", "namesrv", "crds", "proto"]),
-    ("e2e", &[]),
+    ("e2e", &["proto"]),
     ("xtask", &[]),
 ];
 
