@@ -75,7 +75,7 @@ impl Wire {
     pub async fn of_topic(access_point: &str, topic: &str, id: &str) -> Result<Self> {
         let mut asker = Self::new(access_point, id)?;
         let request = asker.request(
-            QueryRouteRequest { topic: Some(resource(topic)), endpoints: None, ..Default::default() },
+            QueryRouteRequest { topic: Some(resource(topic)), endpoints: None },
             SEND_LIMIT,
         );
         let answer = asker.client.query_route(request).await?.into_inner();
