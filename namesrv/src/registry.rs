@@ -1,0 +1,153 @@
+//! The control plane's door: brokers register here; operator and command line look.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use access::logging;
+use futures::{Stream, stream};
+use proto::control::broker_report::Report;
+use proto::control::registry_server::Registry;
+use proto::control::{
+    BrokerReport, DescribeClusterRequest, DescribeClusterResponse, RegistryAck, SetLogLevelsRequest,
+    SetLogLevelsResponse,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::cluster::{Cluster, Error};
+use crate::table::{Refused, StreamId};
+
+/// The service `gantry.control.v1.Registry`.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) cluster: Arc<Cluster>,
+    /// Told to brokers: where clients ask this name server.
+    pub(crate) client_port: u16,
+    pub(crate) log_control: Option<logging::Control>,
+    pub(crate) stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl Registry for Door {
+    type RegisterStream = Pin<Box<dyn Stream<Item = Result<RegistryAck, Status>> + Send>>;
+
+    async fn register(
+        &self,
+        request: Request<Streaming<BrokerReport>>,
+    ) -> Result<Response<Self::RegisterStream>, Status> {
+        let (id, cut) = self.cluster.open_stream();
+        let reports = Reports {
+            inbound: request.into_inner(),
+            place: Place { cluster: self.cluster.clone(), id },
+            client_port: u32::from(self.client_port),
+            cut,
+            stop: self.stop.clone(),
+            ended: false,
+        };
+        Ok(Response::new(Box::pin(stream::unfold(reports, Reports::next))))
+    }
+
+    async fn describe_cluster(
+        &self,
+        _: Request<DescribeClusterRequest>,
+    ) -> Result<Response<DescribeClusterResponse>, Status> {
+        Ok(Response::new(self.cluster.describe()))
+    }
+
+    async fn set_log_levels(
+        &self,
+        request: Request<SetLogLevelsRequest>,
+    ) -> Result<Response<SetLogLevelsResponse>, Status> {
+        let Some(control) = &self.log_control else {
+            return Err(Status::failed_precondition(
+                "this process did not set up its logging by its configuration",
+            ));
+        };
+        let levels = request.into_inner().levels;
+        control.set(&levels).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        tracing::info!(?levels, "log levels changed");
+        Ok(Response::new(SetLogLevelsResponse {}))
+    }
+}
+
+/// A broker's stream. It lives in the response: when the connection breaks, the server drops the
+/// response, and with it the broker's place in the table.
+struct Reports {
+    inbound: Streaming<BrokerReport>,
+    place: Place,
+    client_port: u32,
+    cut: CancellationToken,
+    stop: CancellationToken,
+    ended: bool,
+}
+
+struct Place {
+    cluster: Arc<Cluster>,
+    id: StreamId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.cluster.close_stream(self.id);
+    }
+}
+
+impl Reports {
+    /// The next acknowledgement, or how the stream ends.
+    async fn next(mut self) -> Option<(Result<RegistryAck, Status>, Self)> {
+        while !self.ended {
+            let report = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                () = self.cut.cancelled() => {
+                    let why = "taken off the routes: silent for three heartbeats, or registered anew elsewhere";
+                    Err(Status::aborted(why))
+                }
+                report = self.inbound.message() => match report {
+                    Ok(Some(report)) => Ok(report),
+                    Ok(None) | Err(_) => return None,
+                },
+            };
+            let outcome = match report.and_then(|report| self.take(report)) {
+                Ok(None) => continue,
+                Ok(Some(ack)) => Ok(ack),
+                Err(status) => {
+                    tracing::warn!(reason = status.message(), "registration stream ended");
+                    self.ended = true;
+                    Err(status)
+                }
+            };
+            return Some((outcome, self));
+        }
+        None
+    }
+
+    /// Puts a report into the table. Only then it is acknowledged, because then clients see it.
+    fn take(&self, report: BrokerReport) -> Result<Option<RegistryAck>, Status> {
+        let BrokerReport { sequence, report } = report;
+        let Place { cluster, id } = &self.place;
+        match report {
+            Some(Report::Full(full)) => cluster.register(*id, full).map_err(status_of)?,
+            Some(Report::Change(change)) => cluster.change(*id, change).map_err(status_of)?,
+            Some(Report::Heartbeat(_)) => {
+                cluster.heartbeat(*id).map_err(status_of)?;
+                return Ok(None);
+            }
+            None => {
+                return Err(Status::invalid_argument("a report says nothing: set full, change or heartbeat"));
+            }
+        }
+        Ok(Some(RegistryAck { sequence, client_port: self.client_port }))
+    }
+}
+
+fn status_of(error: Error) -> Status {
+    let message = error.to_string();
+    match error {
+        Error::Invalid(_) => Status::invalid_argument(message),
+        Error::Refused(Refused::LowerEpoch { .. } | Refused::NotRegistered) => {
+            Status::failed_precondition(message)
+        }
+        Error::Refused(Refused::TooManyMembers) => Status::resource_exhausted(message),
+    }
+}

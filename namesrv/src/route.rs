@@ -1,0 +1,233 @@
+//! The clients' door. A name server owns routes, assignments, settings and heartbeats; messages are
+//! with the brokers, and whoever asks for them here is told so.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use access::client::ClientIdentity;
+use access::names::{GroupName, TopicName};
+use access::settings::{self, Facts, GroupFacts};
+use access::status::{self, Refusal};
+use access::{route, telemetry};
+use futures::{Stream, stream};
+use proto::v2::messaging_service_server::MessagingService;
+use proto::v2::*;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Streaming};
+
+use crate::cluster::Cluster;
+use crate::metrics::Metrics;
+
+/// What brokers take unless configured; they check, this is what clients are told beforehand.
+const MAX_BODY_BYTES: u32 = 4 << 20;
+/// Nothing is sent to clients by a name server but answers; the channel must exist all the same.
+const COMMANDS: usize = 1;
+
+type Answer<T> = Result<Response<T>, tonic::Status>;
+type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
+
+/// The service `apache.rocketmq.v2.MessagingService`.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Door {
+    fn route(
+        &self,
+        client: &ClientIdentity,
+        asked: Option<&Resource>,
+    ) -> Result<QueryRouteResponse, Refusal> {
+        let topic = TopicName::of(asked, client)?;
+        let asked = asked.cloned().unwrap_or_default();
+        let queues = self.cluster.ask(|table| table.queues(&asked, topic.as_str()));
+        Ok(route::route_answer(client, &topic, queues))
+    }
+
+    fn assignment(
+        &self,
+        client: &ClientIdentity,
+        request: &QueryAssignmentRequest,
+    ) -> Result<QueryAssignmentResponse, Refusal> {
+        let topic = TopicName::of(request.topic.as_ref(), client)?;
+        let group = GroupName::of(request.group.as_ref(), client)?;
+        let asked = request.topic.clone().unwrap_or_default();
+        let assignments = self.cluster.ask(|table| {
+            let ordered = table.group(group.as_str()).is_some_and(|group| group.ordered);
+            table.assignments(&asked, topic.as_str(), ordered)
+        });
+        let exists = assignments.is_some();
+        Ok(route::assignment_answer(client, &topic, exists, assignments.unwrap_or_default()))
+    }
+}
+
+/// Answers settings with what brokers registered of the client's group.
+struct Desk(Arc<Cluster>);
+
+impl telemetry::Desk for Desk {
+    fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal> {
+        let group = settings::group_of(client, &settings)?;
+        let known =
+            group.and_then(|group| self.0.ask(|table| table.group(group.as_str()).map(GroupFacts::from)));
+        let facts = Facts { max_body_bytes: MAX_BODY_BYTES, group: known.unwrap_or_default() };
+        settings::answer(client, settings, &facts)
+    }
+
+    fn reported(&self, client: &ClientIdentity, _: TelemetryCommand) {
+        tracing::debug!(client = client.id, "a client reports on a command that was not sent");
+    }
+}
+
+/// For what a name server cannot do.
+fn with_a_broker<T>(request: &Request<T>, call: &str) -> Status {
+    let sentence =
+        format!("a name server keeps no messages: call {call} at the endpoints of a broker in QueryRoute");
+    status::for_client(&ClientIdentity::of(request.metadata()), Code::NotImplemented, &sentence)
+}
+
+#[tonic::async_trait]
+impl MessagingService for Door {
+    type ReceiveMessageStream = AnswerStream<ReceiveMessageResponse>;
+    type PullMessageStream = AnswerStream<PullMessageResponse>;
+    type TelemetryStream = AnswerStream<TelemetryCommand>;
+
+    async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
+        let client = ClientIdentity::of(request.metadata());
+        let answer = ClientIdentity::named(request.metadata())
+            .and_then(|client| self.route(&client, request.get_ref().topic.as_ref()))
+            .unwrap_or_else(|refusal| QueryRouteResponse {
+                status: Some(refusal.status(&client)),
+                message_queues: Vec::new(),
+            });
+        self.metrics.count_route(client.language, answer.status.as_ref());
+        Ok(Response::new(answer))
+    }
+
+    async fn query_assignment(
+        &self,
+        request: Request<QueryAssignmentRequest>,
+    ) -> Answer<QueryAssignmentResponse> {
+        let client = ClientIdentity::of(request.metadata());
+        let answer = ClientIdentity::named(request.metadata())
+            .and_then(|client| self.assignment(&client, request.get_ref()))
+            .unwrap_or_else(|refusal| QueryAssignmentResponse {
+                status: Some(refusal.status(&client)),
+                assignments: Vec::new(),
+            });
+        self.metrics.count_assignment(client.language, answer.status.as_ref());
+        Ok(Response::new(answer))
+    }
+
+    async fn telemetry(
+        &self,
+        request: Request<Streaming<TelemetryCommand>>,
+    ) -> Answer<Self::TelemetryStream> {
+        let client = ClientIdentity::named(request.metadata()).map_err(|refusal| refusal.on_stream())?;
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let desk = Arc::new(Desk(self.cluster.clone()));
+        let counted = (sender, self.metrics.telemetry_opened());
+        let inbound = request.into_inner();
+        let session = telemetry::session(client, inbound, commands, desk, self.stop.clone(), counted);
+        Ok(Response::new(Box::pin(session)))
+    }
+
+    /// Nothing here depends on who is alive. Also without a name: Go sends such after a broken stream.
+    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
+        Ok(Response::new(HeartbeatResponse { status: Some(status::ok()) }))
+    }
+
+    async fn notify_client_termination(
+        &self,
+        _: Request<NotifyClientTerminationRequest>,
+    ) -> Answer<NotifyClientTerminationResponse> {
+        Ok(Response::new(NotifyClientTerminationResponse { status: Some(status::ok()) }))
+    }
+
+    async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
+        let status = Some(with_a_broker(&request, "SendMessage"));
+        Ok(Response::new(SendMessageResponse { status, entries: Vec::new() }))
+    }
+
+    async fn receive_message(
+        &self,
+        request: Request<ReceiveMessageRequest>,
+    ) -> Answer<Self::ReceiveMessageStream> {
+        use receive_message_response::Content;
+        let status = Content::Status(with_a_broker(&request, "ReceiveMessage"));
+        let now = Content::DeliveryTimestamp(std::time::SystemTime::now().into());
+        let answers = [status, now].map(|content| Ok(ReceiveMessageResponse { content: Some(content) }));
+        Ok(Response::new(Box::pin(stream::iter(answers))))
+    }
+
+    async fn ack_message(&self, request: Request<AckMessageRequest>) -> Answer<AckMessageResponse> {
+        let status = with_a_broker(&request, "AckMessage");
+        // One entry for each that was sent: Rust looks at the first without asking.
+        let entries = request.into_inner().entries.into_iter().map(|entry| AckMessageResultEntry {
+            message_id: entry.message_id,
+            receipt_handle: entry.receipt_handle,
+            status: Some(status.clone()),
+        });
+        Ok(Response::new(AckMessageResponse { entries: entries.collect(), status: Some(status) }))
+    }
+
+    async fn forward_message_to_dead_letter_queue(
+        &self,
+        request: Request<ForwardMessageToDeadLetterQueueRequest>,
+    ) -> Answer<ForwardMessageToDeadLetterQueueResponse> {
+        let status = Some(with_a_broker(&request, "ForwardMessageToDeadLetterQueue"));
+        Ok(Response::new(ForwardMessageToDeadLetterQueueResponse { status }))
+    }
+
+    async fn pull_message(&self, request: Request<PullMessageRequest>) -> Answer<Self::PullMessageStream> {
+        let status = pull_message_response::Content::Status(with_a_broker(&request, "PullMessage"));
+        let answers = [Ok(PullMessageResponse { content: Some(status) })];
+        Ok(Response::new(Box::pin(stream::iter(answers))))
+    }
+
+    async fn update_offset(&self, request: Request<UpdateOffsetRequest>) -> Answer<UpdateOffsetResponse> {
+        Ok(Response::new(UpdateOffsetResponse { status: Some(with_a_broker(&request, "UpdateOffset")) }))
+    }
+
+    async fn get_offset(&self, request: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
+        let status = Some(with_a_broker(&request, "GetOffset"));
+        Ok(Response::new(GetOffsetResponse { status, offset: 0 }))
+    }
+
+    async fn query_offset(&self, request: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
+        let status = Some(with_a_broker(&request, "QueryOffset"));
+        Ok(Response::new(QueryOffsetResponse { status, offset: 0 }))
+    }
+
+    async fn end_transaction(
+        &self,
+        request: Request<EndTransactionRequest>,
+    ) -> Answer<EndTransactionResponse> {
+        Ok(Response::new(EndTransactionResponse { status: Some(with_a_broker(&request, "EndTransaction")) }))
+    }
+
+    async fn change_invisible_duration(
+        &self,
+        request: Request<ChangeInvisibleDurationRequest>,
+    ) -> Answer<ChangeInvisibleDurationResponse> {
+        let status = Some(with_a_broker(&request, "ChangeInvisibleDuration"));
+        // Clients take the handle before they look at the status: they keep theirs.
+        let receipt_handle = request.into_inner().receipt_handle;
+        Ok(Response::new(ChangeInvisibleDurationResponse { status, receipt_handle }))
+    }
+
+    async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
+        let status = Some(with_a_broker(&request, "RecallMessage"));
+        Ok(Response::new(RecallMessageResponse { status, message_id: String::new() }))
+    }
+
+    async fn sync_lite_subscription(
+        &self,
+        request: Request<SyncLiteSubscriptionRequest>,
+    ) -> Answer<SyncLiteSubscriptionResponse> {
+        let status = Some(with_a_broker(&request, "SyncLiteSubscription"));
+        Ok(Response::new(SyncLiteSubscriptionResponse { status }))
+    }
+}

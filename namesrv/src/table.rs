@@ -1,0 +1,280 @@
+//! The route table: registrations in, routes out. Pure: time is a parameter, streams are numbers.
+//!
+//! What it promises:
+//!
+//! - What a broker reported is shown from the moment the call returns, and no longer once its stream is broken
+//!   or has been silent for three heartbeats.
+//! - At most one registration a member (cluster, broker name, broker id): a higher epoch displaces a lower one, an
+//!   equal one is the same broker on a newer stream, a lower one is refused.
+//! - The order in which brokers registered is not visible: routes are sorted by member.
+//!
+//! The table is advice: that an old primary cannot acknowledge is for the brokers to keep. So the highest
+//! epoch of a member that left is forgotten after a minute, and a broker group that is made anew
+//! under its old name can register.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use access::route;
+use proto::control::{self, GroupConfig, TopicConfig};
+use proto::v2;
+
+mod registration;
+
+pub use registration::{Invalid, Registration};
+
+/// Members at the same time; a bound, far above any sensible cluster.
+const MAX_MEMBERS: usize = 4096;
+/// How long the highest epoch of a member that left is remembered.
+const EPOCH_MEMORY: Duration = Duration::from_secs(60);
+/// Heartbeats that may be missed.
+const SILENT_HEARTBEATS: u32 = 3;
+
+/// A registration stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// A member of a broker group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The cluster.
+    pub cluster: String,
+    /// The broker group, RocketMQ's brokerName.
+    pub broker_name: String,
+    /// 0: the primary.
+    pub broker_id: u32,
+}
+
+impl std::fmt::Display for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.cluster, self.broker_name, self.broker_id)
+    }
+}
+
+/// Why a report was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A newer reign is known.
+    #[error(
+        "{member} reports epoch {offered}, and epoch {known} is known: this broker is not the primary any more"
+    )]
+    LowerEpoch {
+        /// Who reported.
+        member: Member,
+        /// With which epoch.
+        offered: u64,
+        /// And which is known.
+        known: u64,
+    },
+    /// The stream has not registered, or has been displaced.
+    #[error("this stream is not registered: begin with a full report")]
+    NotRegistered,
+    /// The bound is reached.
+    #[error("{MAX_MEMBERS} brokers are registered: no more are taken")]
+    TooManyMembers,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stream: StreamId,
+    registration: Registration,
+    topics: HashMap<String, TopicConfig>,
+    groups: HashMap<String, GroupConfig>,
+    last_heard: Instant,
+}
+
+/// Everything that brokers have reported.
+#[derive(Debug, Default)]
+pub struct Table {
+    members: BTreeMap<Member, Entry>,
+    streams: HashMap<StreamId, Member>,
+    /// In how many members there is a topic of this name.
+    topics: HashMap<String, u32>,
+    /// Highest epoch of members that left, and when they did.
+    left: HashMap<Member, (u64, Instant)>,
+}
+
+impl Table {
+    /// Takes a full report. Returns the stream that it displaces, if any.
+    pub fn register(
+        &mut self,
+        now: Instant,
+        stream: StreamId,
+        mut registration: Registration,
+    ) -> Result<Option<StreamId>, Refused> {
+        let member = registration.member.clone();
+        let current = self.members.get(&member).map(|entry| entry.registration.epoch);
+        let remembered = self.left.get(&member).map(|(epoch, _)| *epoch);
+        if let Some(known) = current.max(remembered).filter(|known| *known > registration.epoch) {
+            return Err(Refused::LowerEpoch { member, offered: registration.epoch, known });
+        }
+        if current.is_none() && self.members.len() >= MAX_MEMBERS {
+            return Err(Refused::TooManyMembers);
+        }
+        // A stream speaks for one member; its earlier report is replaced, whoever that was about.
+        self.take_off(stream);
+        let displaced = self.members.get(&member).map(|entry| entry.stream);
+        if let Some(displaced) = displaced {
+            self.take_off(displaced);
+        }
+        let topics = std::mem::take(&mut registration.topics);
+        let groups = std::mem::take(&mut registration.groups);
+        let mut entry =
+            Entry { stream, registration, topics: HashMap::new(), groups: HashMap::new(), last_heard: now };
+        for topic in topics {
+            put_topic(&mut entry, &mut self.topics, topic);
+        }
+        entry.groups.extend(groups.into_iter().map(|group| (group.name.clone(), group)));
+        self.left.remove(&member);
+        self.streams.insert(stream, member.clone());
+        self.members.insert(member, entry);
+        Ok(displaced)
+    }
+
+    /// Takes a change of topics and groups.
+    pub fn change(
+        &mut self,
+        now: Instant,
+        stream: StreamId,
+        change: control::ChangeReport,
+    ) -> Result<(), Refused> {
+        let control::ChangeReport { topics, removed_topics, groups, removed_groups } = change;
+        let member = self.streams.get(&stream).ok_or(Refused::NotRegistered)?;
+        let entry = self.members.get_mut(member).expect("a registered stream has an entry");
+        entry.last_heard = now;
+        for topic in topics {
+            put_topic(entry, &mut self.topics, topic);
+        }
+        for name in removed_topics {
+            if entry.topics.remove(&name).is_some() {
+                count_down(&mut self.topics, &name);
+            }
+        }
+        entry.groups.extend(groups.into_iter().map(|group| (group.name.clone(), group)));
+        for name in removed_groups {
+            entry.groups.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// Notes a sign of life.
+    pub fn heartbeat(&mut self, now: Instant, stream: StreamId) -> Result<(), Refused> {
+        let member = self.streams.get(&stream).ok_or(Refused::NotRegistered)?;
+        self.members.get_mut(member).expect("a registered stream has an entry").last_heard = now;
+        Ok(())
+    }
+
+    /// Takes a broken stream off the routes. Returns whose it was, if it was still anybody's.
+    pub fn remove(&mut self, now: Instant, stream: StreamId) -> Option<Member> {
+        let (member, epoch) = self.take_off(stream)?;
+        self.left.insert(member.clone(), (epoch, now));
+        Some(member)
+    }
+
+    /// Takes off whoever has been silent for too long, and forgets what need not be known any more.
+    pub fn expire(&mut self, now: Instant) -> Vec<(StreamId, Member)> {
+        let is_silent = |entry: &&Entry| {
+            now.saturating_duration_since(entry.last_heard)
+                > entry.registration.heartbeat_interval.saturating_mul(SILENT_HEARTBEATS)
+        };
+        let silent: Vec<StreamId> =
+            self.members.values().filter(is_silent).map(|entry| entry.stream).collect();
+        let gone =
+            silent.into_iter().filter_map(|stream| Some((stream, self.remove(now, stream)?))).collect();
+        self.left.retain(|_, (_, at)| now.saturating_duration_since(*at) < EPOCH_MEMORY);
+        gone
+    }
+
+    /// The queues of `topic` in all primaries, broker by broker.
+    pub fn queues(&self, asked: &v2::Resource, topic: &str) -> Vec<v2::MessageQueue> {
+        self.primaries_with(topic).flat_map(|(broker, topic)| route::queues(asked, broker, topic)).collect()
+    }
+
+    /// What a consumer of `topic` polls. `None`: no primary has the topic.
+    pub fn assignments(
+        &self,
+        asked: &v2::Resource,
+        topic: &str,
+        ordered: bool,
+    ) -> Option<Vec<v2::Assignment>> {
+        let mut brokers = self.primaries_with(topic).peekable();
+        brokers.peek()?;
+        Some(brokers.flat_map(|(broker, topic)| route::assignments(asked, broker, topic, ordered)).collect())
+    }
+
+    fn primaries_with(&self, topic: &str) -> impl Iterator<Item = (&v2::Broker, &TopicConfig)> {
+        self.members
+            .values()
+            .filter(|entry| entry.registration.member.broker_id == 0)
+            .filter_map(move |entry| Some((&entry.registration.broker, entry.topics.get(topic)?)))
+    }
+
+    /// The configuration of a group, of the first primary that has it.
+    pub fn group(&self, name: &str) -> Option<&GroupConfig> {
+        let mut primaries = self.members.values().filter(|entry| entry.registration.member.broker_id == 0);
+        primaries.find_map(|entry| entry.groups.get(name))
+    }
+
+    /// Whether a primary of this broker group is registered.
+    pub fn has_primary(&self, cluster: &str, broker_name: &str) -> bool {
+        self.members.keys().any(|member| {
+            member.broker_id == 0 && member.cluster == cluster && member.broker_name == broker_name
+        })
+    }
+
+    /// All members, sorted.
+    pub fn describe(&self) -> Vec<control::BrokerSummary> {
+        self.members
+            .values()
+            .map(|entry| control::BrokerSummary {
+                cluster_name: entry.registration.member.cluster.clone(),
+                broker_name: entry.registration.member.broker_name.clone(),
+                broker_id: entry.registration.member.broker_id,
+                epoch: entry.registration.epoch,
+                clients: Some(entry.registration.clients.clone()),
+                control: entry.registration.control.clone(),
+                topics: entry.topics.len().try_into().unwrap_or(u32::MAX),
+                groups: entry.groups.len().try_into().unwrap_or(u32::MAX),
+                version: entry.registration.version.clone(),
+            })
+            .collect()
+    }
+
+    /// How many members are registered.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How many topics there are, each counted once.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    fn take_off(&mut self, stream: StreamId) -> Option<(Member, u64)> {
+        let member = self.streams.remove(&stream)?;
+        let entry = self.members.remove(&member).expect("a registered stream has an entry");
+        assert_eq!(entry.stream, stream, "a member belongs to one stream");
+        for name in entry.topics.keys() {
+            count_down(&mut self.topics, name);
+        }
+        Some((member, entry.registration.epoch))
+    }
+}
+
+fn put_topic(entry: &mut Entry, counts: &mut HashMap<String, u32>, topic: TopicConfig) {
+    let name = topic.name.clone();
+    if entry.topics.insert(name.clone(), topic).is_none() {
+        *counts.entry(name).or_insert(0) += 1;
+    }
+}
+
+fn count_down(counts: &mut HashMap<String, u32>, name: &str) {
+    let count = counts.get_mut(name).expect("a listed topic is counted");
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests;
