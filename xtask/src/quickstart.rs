@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
@@ -22,6 +23,9 @@ const NAMESPACE: &str = "default";
 const NAME_SERVERS: &str = "gantry";
 const BROKERS: &str = "main";
 const TOPIC: &str = "orders";
+
+/// After so long without news a line says that it goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the quickstart is asked for.
 #[derive(Args)]
@@ -69,17 +73,37 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// The local cluster with the images on its nodes; both are made at the same time.
 fn local(root: &Path, clock: &Clock) -> Result<(Images, PathBuf)> {
-    let cluster = Local::everyday(root)?;
-    thread::scope(|scope| {
-        clock.say("images and a Kubernetes cluster of three nodes (cold, this is the long part)");
-        let images = scope.spawn(|| image::build(root));
-        let kubeconfig = cluster.up()?;
-        clock.say("the cluster is up");
+    let cluster = &Local::everyday(root)?;
+    clock.say("images and a Kubernetes cluster of three nodes (on a new machine this is the long part)");
+    let (images, kubeconfig) = thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        let images = scope.spawn({
+            let tell = tell.clone();
+            move || {
+                let images = image::build(root)?;
+                tell.send("the images are built").ok();
+                anyhow::Ok(images)
+            }
+        });
+        let up = scope.spawn(move || {
+            let kubeconfig = cluster.up()?;
+            tell.send("the cluster is up").ok();
+            anyhow::Ok(kubeconfig)
+        });
+        loop {
+            match told.recv_timeout(PATIENCE) {
+                Ok(done) => clock.say(done),
+                Err(mpsc::RecvTimeoutError::Timeout) => clock.say("still building"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
         let images = images.join().map_err(|_| anyhow!("building the images panicked"))??;
-        cluster.load(&images)?;
-        clock.say("the images are on its nodes");
-        Ok((images, kubeconfig))
-    })
+        let kubeconfig = up.join().map_err(|_| anyhow!("bringing the cluster up panicked"))??;
+        anyhow::Ok((images, kubeconfig))
+    })?;
+    cluster.load(&images)?;
+    clock.say("the images are on its nodes");
+    Ok((images, kubeconfig))
 }
 
 /// A cluster to install on.
