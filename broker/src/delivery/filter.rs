@@ -19,10 +19,14 @@ impl Filter {
         let mut tags = Vec::new();
         for tag in expression.split("||").map(str::trim) {
             if tag.is_empty() {
-                return Err(format!("the expression {expression:?} has an empty tag: write it as \"a || b\""));
+                return Err(format!(
+                    "the expression {expression:?} has an empty tag: write it as \"a || b\""
+                ));
             }
             if tag.contains('|') || tag.chars().any(char::is_control) {
-                return Err(format!("the tag {tag:?} contains '|' or a control character: write tags as \"a || b\""));
+                return Err(format!(
+                    "the tag {tag:?} contains '|' or a control character: write tags as \"a || b\""
+                ));
             }
             if tag == "*" {
                 return Ok(Self::All);
@@ -51,7 +55,8 @@ impl Filter {
 
 /// `String.hashCode` of Java, as the consume queue keeps it.
 fn java_hash(text: &str) -> i64 {
-    let hash = text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash =
+        text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     i64::from(hash)
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Queue {
     /// The end of the queue when this state was loaded: handles from before are for offsets below it.
     loaded_end: u64,
     changed: VecDeque<(u64, u64)>,
+    /// Something is different from what was last written to the disk.
+    touched: bool,
 }
 
 impl Queue {
@@ -96,7 +98,18 @@ impl Queue {
             }
         }
         queue.align(bounds.start);
+        queue.touched = false;
         queue
+    }
+
+    /// Whether something changed since the last call.
+    pub(super) fn take_touched(&mut self) -> bool {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// What was taken could not be written.
+    pub(super) fn touch(&mut self) {
+        self.touched = true;
     }
 
     /// The next offset that was never looked at.
@@ -143,7 +156,8 @@ impl Queue {
             None => vec![offset],
             Some(lanes) => {
                 let lane = lanes.get(&flight.lane).expect("a flight of an ordered group is in its lane");
-                let is_due = |offset: &u64| self.flights.get(offset).is_some_and(|flight| flight.visible_at <= now);
+                let is_due =
+                    |offset: &u64| self.flights.get(offset).is_some_and(|flight| flight.visible_at <= now);
                 lane.offsets.iter().copied().take_while(is_due).take(max).collect()
             }
         }
@@ -160,6 +174,7 @@ impl Queue {
     /// Moves the cursor over `offset`, which is at it or behind it. False: it is done or in flight already.
     pub(super) fn advance_over(&mut self, offset: u64) -> bool {
         debug_assert!(offset >= self.cursor, "the cursor only grows");
+        self.touched = true;
         self.cursor = offset + 1;
         while self.ahead.first().is_some_and(|first| *first < offset) {
             self.ahead.pop_first();
@@ -170,6 +185,7 @@ impl Queue {
     /// Adds or replaces a flight.
     pub(super) fn insert(&mut self, offset: u64, flight: Flight) {
         self.remove(offset);
+        self.touched = true;
         let (visible_at, lane) = (flight.visible_at, flight.lane);
         self.flights.insert(offset, flight);
         match &mut self.lanes {
@@ -191,6 +207,7 @@ impl Queue {
 
     /// Marks an offset at or behind the cursor as done.
     pub(super) fn done_ahead(&mut self, offset: u64) {
+        self.touched = true;
         self.ahead.insert(offset);
     }
 
@@ -202,6 +219,7 @@ impl Queue {
     /// Takes a flight away: it is done.
     pub(super) fn remove(&mut self, offset: u64) -> Option<Flight> {
         let flight = self.flights.remove(&offset)?;
+        self.touched = true;
         match &mut self.lanes {
             None => {
                 self.due.remove(&(flight.visible_at, offset));
@@ -236,6 +254,7 @@ impl Queue {
     /// Changes a flight; the lists follow.
     pub(super) fn update(&mut self, offset: u64, change: impl FnOnce(&mut Flight)) {
         let Some(flight) = self.flights.get_mut(&offset) else { return };
+        self.touched = true;
         let before = flight.visible_at;
         change(flight);
         let (after, lane) = (flight.visible_at, flight.lane);
@@ -249,7 +268,10 @@ impl Queue {
 
     /// Forgets what lies below `start`: retention has deleted it.
     pub(super) fn align(&mut self, start: u64) {
-        self.cursor = self.cursor.max(start);
+        if start > self.cursor {
+            self.touched = true;
+            self.cursor = start;
+        }
         if self.flights.keys().next().is_some_and(|first| *first < start) {
             let gone: Vec<u64> = self.flights.range(..start).map(|(offset, _)| *offset).collect();
             for offset in gone {
@@ -264,7 +286,7 @@ impl Queue {
     /// Starts anew at `offset`.
     pub(super) fn reset(&mut self, offset: u64) {
         let ordered = self.lanes.is_some();
-        *self = Self { cursor: offset, ..Self::new(ordered) };
+        *self = Self { cursor: offset, touched: true, ..Self::new(ordered) };
     }
 
     /// Whether the queue keeps the order of lanes.

@@ -1,0 +1,271 @@
+//! Who gets which message when.
+//!
+//! ```text
+//!   front ─► poll ──► subscription (one group on one topic) ──► consumption, queue: pure
+//!              ▲  │                                                    │
+//!     arrivals │  │ parked: woken by arrival, alarm, stop              ▼
+//!     alarms ──┘  └► dead_letters                                kept ─► meta.redb, in batches
+//! ```
+//!
+//! The decisions are in `consumption` and `queue`, which know no clock, no lock and no disk. A crash forgets
+//! at most the last batch of changes: those messages are delivered again, and handles from before the crash still count.
+
+mod alarms;
+mod consumption;
+mod dead_letters;
+mod filter;
+mod handle;
+mod kept;
+mod offsets;
+mod poll;
+mod queue;
+mod receipts;
+mod source;
+mod subscription;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use access::{GroupName, TopicName};
+use parking_lot::{Mutex, RwLock};
+use store::{QueueId, QueueOffset};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use consumption::{Invalid, Strictness};
+pub(crate) use dead_letters::{Error as DeadLetterError, NotBuried};
+pub(crate) use filter::Filter;
+pub(crate) use offsets::PullFailed;
+pub(crate) use poll::{Ask, Batch, NotReceived, Received};
+
+use crate::log::Log;
+use crate::meta::{self, Meta};
+use crate::topics::Registry;
+use queue::Millis;
+use subscription::Subscription;
+
+/// Whether a client is there; asked when a delivery falls due that its client keeps by being online.
+pub(crate) type Online = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What delivery needs of the rest.
+pub(crate) struct Needs {
+    pub(crate) broker_name: String,
+    pub(crate) log: Arc<Log>,
+    pub(crate) topics: Arc<Registry>,
+    pub(crate) meta: Arc<Meta>,
+    pub(crate) online: Online,
+    pub(crate) max_in_flight_per_queue: usize,
+    pub(crate) max_parked_polls: usize,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+}
+
+type ByGroup = HashMap<GroupName, HashMap<TopicName, Arc<Subscription>>, foldhash::fast::RandomState>;
+type ByTopic = HashMap<TopicName, Arc<Listeners>, foldhash::fast::RandomState>;
+
+/// Who wants to hear of arrivals on a topic.
+#[derive(Default)]
+struct Listeners {
+    subscriptions: RwLock<Vec<Arc<Subscription>>>,
+    pulls: Notify,
+    pulling: AtomicUsize,
+}
+
+/// Delivery of all topics to all groups.
+pub(crate) struct Delivery {
+    needs: Needs,
+    by_group: RwLock<ByGroup>,
+    by_topic: RwLock<ByTopic>,
+    /// Subscriptions that changed since they were last written.
+    dirty: Mutex<Vec<Arc<Subscription>>>,
+    alarms: alarms::Alarms,
+    parked: AtomicUsize,
+}
+
+impl Delivery {
+    /// Reads what was kept. Blocks on the disk.
+    pub(crate) fn open(needs: Needs) -> Result<Self, meta::Error> {
+        let bounds = |group: &str, topic: &str, id: u32| {
+            let Range { start, end } = needs.log.store().queue_bounds(topic, QueueId(id));
+            (start.0..end.0, needs.topics.group(group).is_some_and(|group| group.ordered))
+        };
+        let rows = kept::read_all(&needs.meta, bounds)?;
+        let delivery = Self {
+            needs,
+            by_group: RwLock::default(),
+            by_topic: RwLock::default(),
+            dirty: Mutex::default(),
+            alarms: alarms::Alarms::default(),
+            parked: AtomicUsize::new(0),
+        };
+        for (group, topic, id, queue) in rows {
+            let (Ok(group), Ok(topic)) = (GroupName::parse(&group), TopicName::internal(&topic)) else {
+                tracing::warn!(group, topic, "delivery state of a name that cannot be is left out");
+                continue;
+            };
+            // Of a topic that was deleted in a moment when the state could not be removed.
+            if delivery.needs.topics.topic(topic.as_str()).is_some() {
+                delivery.subscription(&group, &topic).state.lock().restore(id, queue);
+            }
+        }
+        Ok(delivery)
+    }
+
+    /// Polls that wait now.
+    pub(crate) fn parked_polls(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// The client is gone: what it kept by being online falls due soon.
+    pub(crate) fn client_gone(&self, group: &str, client: &str) {
+        let subscriptions: Vec<_> = {
+            let by_group = self.by_group.read();
+            by_group.get(group).into_iter().flat_map(|topics| topics.values().cloned()).collect()
+        };
+        for subscription in subscriptions {
+            let found = subscription.state.lock().client_gone(now_ms(), client);
+            if found {
+                self.changed(&subscription);
+                self.arm(&subscription);
+            }
+        }
+    }
+
+    /// Forgets a group. Blocks on the disk.
+    pub(crate) fn forget_group(&self, group: &GroupName) -> Result<(), meta::Error> {
+        let gone = self.by_group.write().remove(group);
+        for subscription in gone.iter().flat_map(HashMap::values) {
+            if let Some(listeners) = self.by_topic.read().get(&subscription.topic) {
+                listeners.subscriptions.write().retain(|other| !Arc::ptr_eq(other, subscription));
+            }
+            subscription.wake.notify_waiters();
+        }
+        self.dirty.lock().retain(|subscription| subscription.group != *group);
+        kept::remove(&self.needs.meta, |name, _| name == group.as_str())
+    }
+
+    /// Forgets what groups did with a topic. Blocks on the disk.
+    pub(crate) fn forget_topic(&self, topic: &TopicName) -> Result<(), meta::Error> {
+        for topics in self.by_group.write().values_mut() {
+            if let Some(subscription) = topics.remove(topic) {
+                subscription.wake.notify_waiters();
+            }
+        }
+        self.by_topic.write().remove(topic);
+        self.dirty.lock().retain(|subscription| subscription.topic != *topic);
+        kept::remove(&self.needs.meta, |_, name| name == topic.as_str())
+    }
+
+    /// Writes what changed. Blocks on the disk; what fails is tried again with the next call.
+    pub(crate) fn persist(&self) -> Result<(), meta::Error> {
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Vec::new();
+        for subscription in &dirty {
+            subscription.clear_dirty();
+            let mut state = subscription.state.lock();
+            let (group, topic) = (subscription.group.as_str(), subscription.topic.as_str());
+            rows.extend(state.take_touched().map(|(id, queue)| kept::row(group, topic, id, queue)));
+        }
+        kept::write(&self.needs.meta, &rows).inspect_err(|_| {
+            for subscription in &dirty {
+                subscription.state.lock().touch();
+                self.changed(subscription);
+            }
+        })
+    }
+
+    /// Writes what changes every `interval` until the broker stops. What changed last is written by the stop.
+    pub(crate) async fn keep_persisting(self: Arc<Self>, interval: std::time::Duration) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        while self.needs.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+            if self.dirty.lock().is_empty() {
+                continue;
+            }
+            let delivery = Arc::clone(&self);
+            let outcome = tokio::task::spawn_blocking(move || delivery.persist()).await;
+            match outcome.expect("writing delivery state does not panic") {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::error!(%error, "progress of consumers cannot be written; it is tried again and again");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The subscription, made if there is none.
+    fn subscription(&self, group: &GroupName, topic: &TopicName) -> Arc<Subscription> {
+        if let Some(subscription) = self.find(group, topic) {
+            return subscription;
+        }
+        let mut by_group = self.by_group.write();
+        let topics = by_group.entry(group.clone()).or_default();
+        if let Some(subscription) = topics.get(topic) {
+            return Arc::clone(subscription);
+        }
+        let made =
+            Arc::new(Subscription::new(&self.needs.broker_name, group.clone(), topic.clone(), now_ms()));
+        topics.insert(topic.clone(), Arc::clone(&made));
+        self.listeners(topic).subscriptions.write().push(Arc::clone(&made));
+        made
+    }
+
+    fn find(&self, group: &GroupName, topic: &TopicName) -> Option<Arc<Subscription>> {
+        self.by_group.read().get(group)?.get(topic).cloned()
+    }
+
+    fn listeners(&self, topic: &TopicName) -> Arc<Listeners> {
+        if let Some(listeners) = self.by_topic.read().get(topic) {
+            return Arc::clone(listeners);
+        }
+        Arc::clone(self.by_topic.write().entry(topic.clone()).or_default())
+    }
+
+    /// To be written with the next batch.
+    fn changed(&self, subscription: &Arc<Subscription>) {
+        if subscription.set_dirty() {
+            self.dirty.lock().push(Arc::clone(subscription));
+        }
+    }
+
+    fn bounds(&self, topic: &TopicName, id: u32) -> Range<u64> {
+        let Range { start, end } = self.needs.log.store().queue_bounds(topic.as_str(), QueueId(id));
+        start.0..end.0
+    }
+
+    fn is_ordered(&self, group: &GroupName) -> bool {
+        self.needs.topics.group(group.as_str()).is_some_and(|group| group.ordered)
+    }
+}
+
+impl store::Arrivals for Delivery {
+    fn arrived(&self, topic: &str, _queue_id: QueueId, _next: QueueOffset, _tags_code: i64) {
+        let listeners = {
+            let by_topic = self.by_topic.read();
+            let Some(listeners) = by_topic.get(topic) else { return };
+            Arc::clone(listeners)
+        };
+        for subscription in listeners.subscriptions.read().iter() {
+            subscription.wake_one();
+        }
+        if listeners.pulling.load(Ordering::SeqCst) > 0 {
+            listeners.pulls.notify_waiters();
+        }
+    }
+}
+
+/// The system's clock, Unix milliseconds.
+pub(crate) fn now_ms() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,208 @@
+//! The progress of groups as numbers: looked at, set, and read past it (PullMessage).
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use access::{GroupName, TopicName};
+use store::{QueueId, QueueOffset, ReadError, Record};
+use tokio::time::Instant;
+
+use super::Delivery;
+use super::consumption::Source as _;
+use super::filter::Filter;
+use super::source::Queues;
+
+/// How a group stands on a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupQueue {
+    pub(crate) topic: TopicName,
+    pub(crate) queue_id: u32,
+    pub(crate) cursor: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) end: u64,
+}
+
+/// What a pull brings.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) records: Vec<Record>,
+    /// Where to go on.
+    pub(crate) next: u64,
+}
+
+/// Why a pull fails.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PullFailed {
+    /// Outside of the queue.
+    #[error("offset {offset} is not in the queue, which reaches from {start} to {end}: pull within", start = bounds.start, end = bounds.end)]
+    OutOfRange {
+        /// Asked for.
+        offset: u64,
+        /// What there is.
+        bounds: Range<u64>,
+    },
+    /// The disk refuses.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Delivery {
+    /// The first offset that the group is not done with; `None`: it never looked at the queue.
+    pub(crate) fn progress(&self, group: &GroupName, topic: &TopicName, id: u32) -> Option<u64> {
+        self.find(group, topic)?.state.lock().queue(id).map(super::queue::Queue::progress)
+    }
+
+    /// The group goes on at `offset`; what it has in flight there is forgotten. `Err`: what there is.
+    pub(crate) fn set_progress(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        id: u32,
+        offset: u64,
+    ) -> Result<(), Range<u64>> {
+        let bounds = self.bounds(topic, id);
+        if offset < bounds.start || offset > bounds.end {
+            return Err(bounds);
+        }
+        let subscription = self.subscription(group, topic);
+        subscription.state.lock().reset(id, offset, self.is_ordered(group));
+        self.changed(&subscription);
+        subscription.wake_one();
+        Ok(())
+    }
+
+    /// From the first offset that is left to the end (exclusive).
+    pub(crate) fn queue_bounds(&self, topic: &TopicName, id: u32) -> Range<u64> {
+        self.bounds(topic, id)
+    }
+
+    /// Everything that the group ever looked at.
+    pub(crate) fn describe_group(&self, group: &GroupName) -> Vec<GroupQueue> {
+        let subscriptions: Vec<_> = {
+            let by_group = self.by_group.read();
+            by_group.get(group).into_iter().flat_map(|topics| topics.values().cloned()).collect()
+        };
+        let mut queues = Vec::new();
+        for subscription in subscriptions {
+            let state = subscription.state.lock();
+            queues.extend(state.queues().map(|(queue_id, queue)| GroupQueue {
+                topic: subscription.topic.clone(),
+                queue_id,
+                cursor: queue.cursor(),
+                in_flight: queue.len() as u64,
+                end: self.bounds(&subscription.topic, queue_id).end,
+            }));
+        }
+        queues.sort_by(|a, b| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
+        queues
+    }
+
+    /// A group that is not done with the topic, and with how many messages of a queue.
+    pub(crate) fn undrained(&self, topic: &TopicName) -> Option<(GroupName, u64)> {
+        let listeners = self.by_topic.read().get(topic).cloned()?;
+        let subscriptions = listeners.subscriptions.read();
+        subscriptions.iter().find_map(|subscription| {
+            let state = subscription.state.lock();
+            let left = state.queues().map(|(id, queue)| {
+                let Range { start, end } = self.bounds(topic, id);
+                end.saturating_sub(queue.progress().max(start))
+            });
+            left.max().filter(|left| *left > 0).map(|left| (subscription.group.clone(), left))
+        })
+    }
+
+    /// Reads on from `offset`, whatever groups have done; waits for messages at the end of the queue.
+    pub(crate) async fn pull(
+        &self,
+        topic: &TopicName,
+        id: u32,
+        offset: u64,
+        max: usize,
+        filter: &Filter,
+        wait: Duration,
+    ) -> Result<Pulled, PullFailed> {
+        let listeners = self.listeners(topic);
+        let deadline = Instant::now() + wait;
+        let mut next = offset;
+        listeners.pulling.fetch_add(1, Ordering::SeqCst);
+        let _pulling = scopeguard(|| {
+            listeners.pulling.fetch_sub(1, Ordering::SeqCst);
+        });
+        loop {
+            // Enabled before the look, so that nothing that arrives in between is missed.
+            let arrival = listeners.pulls.notified();
+            tokio::pin!(arrival);
+            arrival.as_mut().enable();
+            let bounds = self.bounds(topic, id);
+            if next < bounds.start || next > bounds.end {
+                return Err(PullFailed::OutOfRange { offset: next, bounds });
+            }
+            let pulled = self.pull_now(topic, id, &mut next, max, filter)?;
+            if !pulled.is_empty() || wait.is_zero() {
+                return Ok(Pulled { records: pulled, next });
+            }
+            tokio::select! {
+                biased;
+                () = self.needs.stopping.cancelled() => return Ok(Pulled { records: Vec::new(), next }),
+                () = &mut arrival => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(Pulled { records: Vec::new(), next }),
+            }
+        }
+    }
+
+    fn pull_now(
+        &self,
+        topic: &TopicName,
+        id: u32,
+        next: &mut u64,
+        max: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Record>, ReadError> {
+        let store = self.needs.log.store();
+        let mut source = Queues { store, topic: topic.as_str(), filter, ordered: false };
+        let mut records = Vec::new();
+        // A bound on what one pull looks at; the client goes on from `next`.
+        for seen in source.look(id, *next, max.saturating_mul(8)).unwrap_or_default() {
+            if records.len() == max {
+                break;
+            }
+            *next = seen.offset + 1;
+            if seen.takes {
+                match seen.item.record.map_or_else(|| store.record(&seen.item.entry), Ok) {
+                    Ok(record) => records.push(record),
+                    Err(error @ ReadError::Io(_)) => return Err(error),
+                    Err(error) => {
+                        tracing::error!(%topic, queue_id = id, %error, "a message that cannot be read is skipped");
+                    }
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// The first offset stored at `at_ms` or later.
+    pub(crate) fn offset_at_time(&self, topic: &TopicName, id: u32, at_ms: i64) -> Result<u64, ReadError> {
+        Ok(self.needs.log.store().offset_at_time(topic.as_str(), QueueId(id), at_ms)?.0)
+    }
+
+    /// When the last message of a queue was stored, Unix milliseconds; `None`: it is empty.
+    pub(crate) fn last_stored_at(&self, topic: &TopicName, id: u32) -> Option<i64> {
+        let bounds = self.bounds(topic, id);
+        let last = QueueOffset(bounds.end.checked_sub(1)?);
+        let store = self.needs.log.store();
+        let entries = store.entries(topic.as_str(), QueueId(id), last, 1).ok()?;
+        store.record(entries.first()?).ok().map(|record| record.stored_at_ms)
+    }
+}
+
+/// Runs `at_end` when dropped.
+fn scopeguard(at_end: impl FnMut()) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(at_end)
+}

@@ -1,0 +1,303 @@
+//! A poll: takes messages, or waits until there are some.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use access::{GroupName, TopicName};
+use store::{ReadError, Record};
+use tokio::time::Instant;
+
+use super::consumption::{Away, Delivered, Popped, Rules, Wish};
+use super::filter::Filter;
+use super::handle::Handle;
+use super::source::{Item, Queues};
+use super::subscription::Subscription;
+use super::{Delivery, now_ms};
+use crate::topics::{self, Topic, stable_hash};
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) group: GroupName,
+    pub(crate) topic: TopicName,
+    pub(crate) filter: Filter,
+    pub(crate) max: usize,
+    /// How long messages stay away; `None`: as long as the client is online, within limits.
+    pub(crate) invisible: Option<Duration>,
+    pub(crate) client: String,
+    /// Names the poll, so that a lost response to an ordered group can be sent again.
+    pub(crate) attempt_id: Option<String>,
+    /// How long to wait for a message.
+    pub(crate) wait: Duration,
+}
+
+/// Why a poll brings nothing but an answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotReceived {
+    /// There is none.
+    #[error("there is no topic {0}: create it first")]
+    NoTopic(TopicName),
+    /// Its configuration forbids it.
+    #[error("topic {0} is not readable: make it so, or read another one")]
+    NotReadable(TopicName),
+    /// Its configuration forbids it.
+    #[error("consumer group {0} may not consume: enable it first")]
+    GroupDisabled(GroupName),
+    /// The cap on waiting polls.
+    #[error("{0} polls are waiting already: poll less often, or raise maxParkedPolls")]
+    TooManyPolls(usize),
+    /// The cap on unacknowledged messages.
+    #[error(
+        "consumer group {group} has {limit} unacknowledged messages in a queue: acknowledge some, or raise maxInFlightPerQueue"
+    )]
+    TooManyInFlight {
+        /// Whose messages.
+        group: GroupName,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The group could not be created.
+    #[error(transparent)]
+    Group(#[from] topics::Error),
+}
+
+/// A message on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) record: Record,
+    pub(crate) receipt_handle: String,
+    /// From 1.
+    pub(crate) attempt: u32,
+    handle: Handle,
+}
+
+/// Messages on their way to a client. What is not taken out is given back.
+pub(crate) struct Batch {
+    messages: std::vec::IntoIter<Received>,
+    /// Reading the bodies may wait for the disk.
+    pub(crate) cold: bool,
+    owner: Option<(Arc<Delivery>, Arc<Subscription>)>,
+}
+
+impl Batch {
+    fn empty() -> Self {
+        Self { messages: Vec::new().into_iter(), cold: false, owner: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.len() == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Takes the next message out.
+    pub(crate) fn pop(&mut self) -> Option<Received> {
+        self.messages.next()
+    }
+
+    /// The messages, still in the batch.
+    pub(crate) fn messages(&self) -> &[Received] {
+        self.messages.as_slice()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let Some((delivery, subscription)) = &self.owner else { return };
+        if self.messages.len() == 0 {
+            return;
+        }
+        let now = now_ms();
+        let mut state = subscription.state.lock();
+        for message in &mut self.messages {
+            state.give_back(now, &message.handle);
+        }
+        drop(state);
+        delivery.changed(subscription);
+        delivery.arm(subscription);
+    }
+}
+
+enum Attempt {
+    Messages(Batch),
+    /// Nothing matched so far, there is more to look at.
+    GoOn,
+    Nothing {
+        capped: bool,
+    },
+}
+
+impl Delivery {
+    /// Takes messages for a client; waits for some if there are none. An empty batch: time is up.
+    pub(crate) async fn receive(self: &Arc<Self>, ask: &Ask) -> Result<Batch, NotReceived> {
+        let rules = self.group_rules(&ask.group).await?;
+        if !rules.consume_enabled {
+            return Err(NotReceived::GroupDisabled(ask.group.clone()));
+        }
+        self.readable(&ask.topic)?;
+        let subscription = self.subscription(&ask.group, &ask.topic);
+        let _polling = subscription.enter();
+        let deadline = Instant::now() + ask.wait;
+        let mut parked = None;
+        loop {
+            let topic = self.readable(&ask.topic)?;
+            let capped = match self.attempt(&subscription, &topic, ask) {
+                Attempt::Messages(batch) => return Ok(batch),
+                Attempt::GoOn => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Attempt::Nothing { capped } => capped,
+            };
+            let wait_is_over = || match capped {
+                true => Err(NotReceived::TooManyInFlight {
+                    group: ask.group.clone(),
+                    limit: self.needs.max_in_flight_per_queue,
+                }),
+                false => Ok(Batch::empty()),
+            };
+            if ask.wait.is_zero() {
+                return wait_is_over();
+            }
+            if parked.is_none() {
+                parked = Some(Parked::new(self)?);
+            }
+            self.arm(&subscription);
+            tokio::select! {
+                biased;
+                () = self.needs.stopping.cancelled() => return Ok(Batch::empty()),
+                () = subscription.wake.notified() => {}
+                () = tokio::time::sleep_until(deadline) => return wait_is_over(),
+            }
+        }
+    }
+
+    async fn group_rules(&self, group: &GroupName) -> Result<Arc<topics::GroupConfig>, topics::Error> {
+        if let Some(rules) = self.needs.topics.group(group.as_str()) {
+            return Ok(rules);
+        }
+        let (topics, group) = (Arc::clone(&self.needs.topics), group.clone());
+        let made = tokio::task::spawn_blocking(move || topics.ensure_group(&group)).await;
+        made.expect("creating a group does not panic")
+    }
+
+    fn readable(&self, name: &TopicName) -> Result<Arc<Topic>, NotReceived> {
+        match self.needs.topics.topic(name.as_str()) {
+            None => Err(NotReceived::NoTopic(name.clone())),
+            Some(topic) if !topic.config.readable => Err(NotReceived::NotReadable(name.clone())),
+            Some(topic) => Ok(topic),
+        }
+    }
+
+    /// One look at the queues. No await between taking messages and the batch that gives them back.
+    fn attempt(self: &Arc<Self>, subscription: &Arc<Subscription>, topic: &Topic, ask: &Ask) -> Attempt {
+        let group = self.needs.topics.group_or_default(&ask.group);
+        let wish = Wish {
+            max: ask.max,
+            away: match ask.invisible {
+                Some(time) => Away::For(i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2)),
+                None => Away::While(ask.client.as_str().into()),
+            },
+            poll: ask.attempt_id.as_ref().map_or(0, |id| stable_hash(id.as_bytes())),
+            sifts: ask.filter != Filter::All,
+        };
+        let rules = Rules {
+            ordered: group.ordered,
+            max_attempts: group.max_attempts,
+            max_in_flight: self.needs.max_in_flight_per_queue,
+            queues: topic.config.read_queues,
+            online: &*self.needs.online,
+        };
+        let mut source = Queues {
+            store: self.needs.log.store(),
+            topic: subscription.topic.as_str(),
+            filter: &ask.filter,
+            ordered: group.ordered,
+        };
+        let Popped { deliveries, dead, more, capped } =
+            subscription.state.lock().pop(now_ms(), &wish, &rules, &mut source);
+        if !deliveries.is_empty() || !dead.is_empty() || more {
+            self.changed(subscription);
+        }
+        if !dead.is_empty() {
+            self.bury(subscription, dead);
+        }
+        let batch = self.read(subscription, deliveries);
+        if more {
+            subscription.wake_one();
+        }
+        if !batch.is_empty() && subscription.is_polled_by_others() {
+            self.arm(subscription);
+        }
+        match (batch.is_empty(), more) {
+            (false, _) => Attempt::Messages(batch),
+            (true, true) => Attempt::GoOn,
+            (true, false) => Attempt::Nothing { capped },
+        }
+    }
+
+    fn read(self: &Arc<Self>, subscription: &Arc<Subscription>, deliveries: Vec<Delivered<Item>>) -> Batch {
+        let mut messages = Vec::with_capacity(deliveries.len());
+        let mut cold = false;
+        for Delivered { handle, item } in deliveries {
+            cold |= self.needs.log.is_cold(item.entry.log_offset);
+            if let Some(record) = self.read_or_drop(subscription, &handle, item) {
+                let receipt_handle = handle.to_text(subscription.scope);
+                messages.push(Received { record, receipt_handle, attempt: handle.attempt, handle });
+            }
+        }
+        let owner = Some((Arc::clone(self), Arc::clone(subscription)));
+        Batch { messages: messages.into_iter(), cold, owner }
+    }
+
+    /// The record; if it is gone for good the group is done with it.
+    pub(super) fn read_or_drop(
+        &self,
+        subscription: &Subscription,
+        handle: &Handle,
+        item: Item,
+    ) -> Option<Record> {
+        let Item { entry, record } = item;
+        let error = match record.map_or_else(|| self.needs.log.store().record(&entry), Ok) {
+            Ok(record) => return Some(record),
+            Err(error) => error,
+        };
+        let (topic, group) = (&subscription.topic, &subscription.group);
+        let mut state = subscription.state.lock();
+        match error {
+            ReadError::Deleted { .. } => state.finish(handle.queue, handle.offset),
+            ReadError::Damaged { .. } => {
+                tracing::error!(%topic, %group, queue_id = handle.queue, %error, "a damaged message is skipped");
+                state.finish(handle.queue, handle.offset);
+            }
+            ReadError::Io(_) => {
+                tracing::error!(%topic, %group, queue_id = handle.queue, %error, "a message cannot be read now");
+                state.give_back(now_ms(), handle);
+            }
+        }
+        None
+    }
+}
+
+/// A place among the waiting polls.
+struct Parked<'a>(&'a Delivery);
+
+impl<'a> Parked<'a> {
+    fn new(delivery: &'a Delivery) -> Result<Self, NotReceived> {
+        let limit = delivery.needs.max_parked_polls;
+        if delivery.parked.fetch_add(1, Ordering::Relaxed) >= limit {
+            delivery.parked.fetch_sub(1, Ordering::Relaxed);
+            return Err(NotReceived::TooManyPolls(limit));
+        }
+        Ok(Self(delivery))
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.parked.fetch_sub(1, Ordering::Relaxed);
+    }
+}
