@@ -1,10 +1,28 @@
-//! broker.
+//! A broker: keeps messages in its log and hands them to consumer groups.
+//!
+//! ```text
+//!   clients ─► front ──► topics      what there is
+//!                │  └──► log ──────► store: append, flush
+//!                └─────► delivery ─► store: queues        who gets what when
+//!   operator, CLI ─► admin ─► topics, delivery
+//!   topics ─► registration ─► name servers
+//! ```
+//!
+//! `topics` and `delivery` know nothing of the wire: `front` and `admin` translate.
+
 #![forbid(unsafe_code)]
 
 pub mod config;
-pub mod front;
-mod meta;
-pub mod registration;
 pub mod topics;
 
+mod admin;
+mod delivery;
+mod front;
+mod health;
+mod log;
+mod meta;
+mod metrics;
+mod run;
+
 pub use config::Config;
+pub use run::{Running, main, start};

@@ -15,7 +15,6 @@
 //!   min ≤ flushed ≤ appended, confirmed ≤ appended; readers see records below confirmed only.
 //! ```
 
-mod ahead;
 mod clock;
 mod commit_log;
 mod config;
@@ -23,7 +22,6 @@ pub mod disk;
 mod dispatch;
 mod error;
 mod flush;
-mod housekeeping;
 mod ids;
 mod record;
 mod store;

@@ -1,15 +1,13 @@
 //! The one way in: open, append, wait until durable, read by queue, close.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use crate::ahead::Ahead;
 use crate::clock::{Clock, SystemClock};
-use crate::commit_log::codec::{Head, Plan, is_queued};
+use crate::commit_log::codec::{Head, Plan};
 use crate::commit_log::recover::{Files, Known};
 use crate::commit_log::{CommitLog, NotThere};
 use crate::config::Config;
@@ -17,7 +15,6 @@ use crate::disk::{Disk, Lock, RealDisk};
 use crate::dispatch::{Dispatch, Pending};
 use crate::error::{AppendError, FlushFailed, OpenError, ReadError};
 use crate::flush::{Flusher, Then};
-use crate::housekeeping::Housekeeping;
 use crate::views::{RawEntry, Views};
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
 
@@ -94,9 +91,6 @@ pub struct Store {
     opened: Arc<Opened>,
 }
 
-/// What a thread does until it is stopped.
-type Work = fn(&Inner);
-
 /// What the threads share with the handles.
 struct Inner {
     config: Config,
@@ -105,9 +99,7 @@ struct Inner {
     log: Arc<CommitLog>,
     views: Arc<Views>,
     dispatch: Arc<Dispatch>,
-    flusher: Arc<Flusher>,
-    ahead: Ahead,
-    housekeeping: Housekeeping,
+    flusher: Flusher,
 }
 
 /// Goes with the last handle.
@@ -130,18 +122,6 @@ impl Store {
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (store, recovered) = Self::open_without_threads(disk, clock, config)?;
-        store.start_threads()?;
-        Ok((store, recovered))
-    }
-
-    /// Opens the store, but leaves flushing and housekeeping to the caller: [`Store::flush`], [`Store::housekeep`],
-    /// [`Store::snapshot`]. So a test decides when each happens.
-    pub fn open_without_threads(
-        disk: Arc<dyn Disk>,
-        clock: Arc<dyn Clock>,
-        config: Config,
-    ) -> Result<(Self, Recovered), OpenError> {
         let root = &config.root;
         disk.create_dir(root).map_err(OpenError::at(root))?;
         let lock_path = root.join("lock");
@@ -149,99 +129,39 @@ impl Store {
             .lock(&lock_path)
             .map_err(OpenError::at(&lock_path))?
             .ok_or_else(|| OpenError::InUse(root.clone()))?;
-        let clean = note_running(disk.as_ref(), root)?;
 
         let files = Files::load(Arc::clone(&disk), &config)?;
-        let (views, complete, counts) = Views::load(Arc::clone(&disk), root, files.min()..files.end())?;
-        let known = Known { from: complete.to, stored_at_ms: complete.stored_at_ms };
+        let views = Arc::new(Views::default());
+        let known = Known { from: files.min(), durable: LogOffset(0), stored_at_ms: 0 };
         let (log, walked) = files.recover(&known, config.flush, &mut |head, bytes, at| {
-            if is_queued(head.sys_flag) {
-                let entry = RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes));
-                views.replay(head.topic(bytes), head.queue_id, head.queue_offset, entry);
-            }
+            replay(&views, head, bytes, at);
         })?;
-        views
-            .recovered(log.min(), walked.end, counts)
-            .and_then(|()| {
-                if complete.replace_snapshot {
-                    views.write_snapshot(walked.end, log.tail().stored_at_ms(), log.min())?;
-                }
-                Ok(())
-            })
-            .map_err(OpenError::at(root))?;
-        tracing::info!(
-            path = %root.display(), clean, min = %log.min(), end = %walked.end, replayed_records = walked.records,
-            cut_bytes = walked.cut_bytes, damaged = walked.damaged.len(), "store opened"
-        );
         let recovered = Recovered {
             end: walked.end,
             cut_bytes: walked.cut_bytes,
             replayed_records: walked.records,
-            clean,
+            clean: false,
             damaged: walked.damaged,
         };
 
         let log = Arc::new(log);
-        let views = Arc::new(views);
-        let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), walked.end));
-        let flusher = Arc::new(Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush));
-        let housekeeping = Housekeeping {
-            config: config.clone(),
-            disk: Arc::clone(&disk),
-            clock: Arc::clone(&clock),
-            log: Arc::clone(&log),
-            views: Arc::clone(&views),
-            flusher: Arc::clone(&flusher),
-            state: Mutex::default(),
-            bell: Condvar::new(),
-            pace: Mutex::default(),
-        };
-        let ahead = Ahead::new(Arc::clone(&log));
-        let inner =
-            Arc::new(Inner { config, disk, clock, log, views, dispatch, flusher, ahead, housekeeping });
+        let dispatch = Arc::new(Dispatch::new(walked.end));
+        let flusher = Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush);
+        let inner = Arc::new(Inner { config, disk, clock, log, views, dispatch, flusher });
+        let flushing = std::thread::Builder::new()
+            .name("store-flush".into())
+            .spawn({
+                let inner = Arc::clone(&inner);
+                move || inner.flusher.run()
+            })
+            .map_err(OpenError::at(&inner.config.root))?;
         let opened = Opened {
             inner,
-            threads: Mutex::default(),
+            threads: Mutex::new(vec![flushing]),
             closed: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
         };
         Ok((Self { opened: Arc::new(opened) }, recovered))
-    }
-
-    fn start_threads(&self) -> Result<(), OpenError> {
-        let works: [(&str, Work); 3] = [
-            ("store-flush", |inner| inner.flusher.run()),
-            ("store-ahead", |inner| inner.ahead.run()),
-            ("store-keep", |inner| inner.housekeeping.run()),
-        ];
-        for (name, work) in works {
-            let inner = Arc::clone(&self.opened.inner);
-            let thread = std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || {
-                    // A store that lost a thread must not look well: it refuses appends and says why.
-                    let _alarm = Alarm { inner: &inner, name };
-                    work(&inner);
-                })
-                .map_err(OpenError::at(&self.inner().config.root))?;
-            self.opened.threads.lock().push(thread);
-        }
-        Ok(())
-    }
-
-    /// Flushes what is appended now and confirms it, without waiting for the flushing thread.
-    pub fn flush(&self) -> Result<(), FlushFailed> {
-        self.inner().flusher.flush().map(|_| ())
-    }
-
-    /// Does a round of housekeeping now: old segments go, entries are written to blocks, a snapshot if it is due.
-    pub fn housekeep(&self) {
-        self.inner().housekeeping.round();
-    }
-
-    /// Writes a snapshot of the views now. Opening will replay the log from here.
-    pub fn snapshot(&self) -> Result<(), FlushFailed> {
-        self.inner().housekeeping.snapshot().map_err(|error| FlushFailed(error.to_string()))
     }
 
     fn inner(&self) -> &Inner {
@@ -285,9 +205,8 @@ impl Store {
             queue_offset
         });
         inner.dispatch.push(pending.into_iter());
-        tail.publish();
+        drop(tail);
         inner.flusher.appended(end);
-        inner.ahead.appended(end);
         Ok(Appended { start, end, queue_offsets, stored_at_ms })
     }
 
@@ -314,7 +233,7 @@ impl Store {
         from: QueueOffset,
         max: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        self.inner().views.read(topic, queue_id, from, max)
+        self.inner().views.queue(topic, queue_id).map_or(Ok(Vec::new()), |queue| queue.read(from, max))
     }
 
     /// The record of an entry, as slices of the mapping. If retention deleted it meanwhile, the error says the next
@@ -365,19 +284,10 @@ impl Store {
         Ok(low)
     }
 
-    /// Forgets the queues of a topic, for good: a topic of the same name starts anew. Its records stay in the log until
-    /// retention.
+    /// Forgets the queues of a topic; its records stay in the log until retention.
     pub fn delete_topic(&self, topic: &str) {
-        let inner = self.inner();
-        let deleted_at = {
-            let tail = inner.log.tail();
-            inner.views.delete(topic);
-            tail.end()
-        };
-        // The disk does not hold up those who append. A crash in between brings the topic back, as if not deleted yet.
-        if let Err(error) = inner.views.mark_deleted(topic, deleted_at) {
-            tracing::error!(topic, %error, "cannot remember that a topic was deleted, a crash may bring it back");
-        }
+        let _tail = self.inner().log.tail();
+        self.inner().views.delete(topic);
     }
 
     /// How it stands.
@@ -402,32 +312,13 @@ impl Store {
     }
 }
 
-/// RocketMQ's `abort` file: there while a store is open, gone after a proper close. Returns whether that was so.
-fn note_running(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
-    let path = root.join("abort");
-    let clean = match disk.read(&path) {
-        Ok(_) => false,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(OpenError::at(&path)(error)),
-    };
-    disk.write(&path, std::process::id().to_string().as_bytes())
-        .and_then(|()| disk.sync_dir(root))
-        .map_err(OpenError::at(&path))?;
-    Ok(clean)
-}
-
-/// Closes the log if a thread panics.
-struct Alarm<'a> {
-    inner: &'a Inner,
-    name: &'a str,
-}
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.inner.flusher.fail(&format!("the thread {} panicked", self.name));
-        }
+/// Shows the views a record that recovery found.
+fn replay(views: &Views, head: &Head, bytes: &[u8], at: LogOffset) {
+    if !crate::commit_log::codec::is_queued(head.sys_flag) {
+        return;
     }
+    let queue = views.queue_or_new(head.topic(bytes), head.queue_id);
+    queue.replay(head.queue_offset, RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes)));
 }
 
 impl Opened {
@@ -438,41 +329,17 @@ impl Opened {
         }
         let inner = &self.inner;
         inner.log.close("the store was closed");
-        // Whoever appends just now gets through, and is flushed below.
-        drop(inner.log.tail());
-        inner.ahead.stop();
-        inner.housekeeping.stop();
         inner.flusher.stop();
         for thread in self.threads.lock().drain(..) {
-            // The last handle may go in a callback of one of them. A panic was told by the alarm.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
+            if thread.join().is_err() {
+                inner.flusher.fail("a thread of the store panicked");
             }
         }
-        let result = inner.flusher.flush().map(|_| ());
-        if result.is_ok() {
-            self.leave_clean();
-        }
+        let result = inner.flusher.flush();
+        inner.log.discard_prepared();
         *self.lock.lock() = None;
         *closed = Some(result.clone());
         result
-    }
-
-    /// What is not needed for safety, only for the next opening to be quick.
-    fn leave_clean(&self) {
-        let inner = &self.inner;
-        inner.log.discard_prepared();
-        if let Err(error) = inner.views.write_out() {
-            tracing::warn!(%error, "cannot write consume queue entries");
-        }
-        if let Err(error) = inner.housekeeping.snapshot() {
-            tracing::warn!(%error, "no snapshot of the views, the next opening takes longer");
-            return;
-        }
-        let root = &inner.config.root;
-        if let Err(error) = inner.disk.remove(&root.join("abort")).and_then(|()| inner.disk.sync_dir(root)) {
-            tracing::warn!(%error, "cannot remove the abort file");
-        }
     }
 }
 

@@ -10,10 +10,8 @@
 
 mod append;
 pub(crate) mod codec;
-mod mark;
 mod prepare;
 pub(crate) mod recover;
-mod retain;
 mod segment;
 
 use std::collections::VecDeque;
@@ -26,7 +24,6 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use append::Writer;
-use mark::FlushedMark;
 use prepare::Prepared;
 pub(crate) use segment::Segment;
 
@@ -54,7 +51,6 @@ pub(crate) struct CommitLog {
     prepared: Mutex<Prepared>,
     appended: AtomicU64,
     flushed: AtomicU64,
-    mark: FlushedMark,
     closed: OnceLock<String>,
 }
 
@@ -118,7 +114,6 @@ impl CommitLog {
             }
         }
         self.flushed.store(target.0, Ordering::Release);
-        self.mark.note(target);
         Ok(target)
     }
 }

@@ -1,5 +1,4 @@
 //! The store through its front door, on the real disk and on the hostile one.
 
-mod model;
 mod on_disk;
 mod support;

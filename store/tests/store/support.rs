@@ -52,23 +52,3 @@ pub(crate) fn bodies(store: &Store, topic: &str, queue: u32, from: u64) -> Vec<(
 pub(crate) fn config(root: &std::path::Path) -> Config {
     Config { segment_bytes: 4096, ..Config::new(root) }
 }
-
-/// A clock that stands still until it is moved.
-#[derive(Clone)]
-pub(crate) struct HandClock(std::sync::Arc<std::sync::atomic::AtomicI64>);
-
-impl HandClock {
-    pub(crate) fn new(now_ms: i64) -> Self {
-        Self(std::sync::Arc::new(now_ms.into()))
-    }
-
-    pub(crate) fn advance_ms(&self, ms: i64) {
-        self.0.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
-impl store::Clock for HandClock {
-    fn now_ms(&self) -> i64 {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}

@@ -1,0 +1,319 @@
+//! The control plane of a broker: what operator and command line ask of it.
+//!
+//! Errors are gRPC statuses, as `control.proto` says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::{GroupName, Refusal, TopicName, logging};
+use proto::control::admin_server::Admin;
+use proto::control::*;
+use tonic::{Request, Response, Status};
+
+use crate::config::Config;
+use crate::delivery::{Delivery, now_ms};
+use crate::health::Health;
+use crate::log::Log;
+use crate::topics::{self, Changed, Registry};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// How long a change waits until every connected name server shows it.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The service, and what it acts on.
+pub(crate) struct AdminDoor {
+    pub(crate) config: Arc<Config>,
+    pub(crate) topics: Arc<Registry>,
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) log_levels: Option<logging::Control>,
+    pub(crate) started_at_ms: i64,
+}
+
+impl AdminDoor {
+    /// Changes topics or groups off the async workers, then waits until name servers show it.
+    async fn change(
+        &self,
+        change: impl FnOnce(&Registry) -> Result<Changed, topics::Error> + Send + 'static,
+    ) -> Result<Changed, Status> {
+        let topics = Arc::clone(&self.topics);
+        let outcome = tokio::task::spawn_blocking(move || change(&topics)).await;
+        let changed = outcome.expect("changing topics does not panic").map_err(not_changed)?;
+        // Also when nothing changed: whoever asks again wants to be sure.
+        let _ = tokio::time::timeout(SHOWN_WITHIN, self.health.shown(changed.version)).await;
+        Ok(changed)
+    }
+
+    async fn blocking(
+        &self,
+        act: impl FnOnce(&Delivery) -> Result<(), crate::meta::Error> + Send + 'static,
+    ) -> Result<(), Status> {
+        let delivery = Arc::clone(&self.delivery);
+        let outcome = tokio::task::spawn_blocking(move || act(&delivery)).await;
+        outcome.expect("forgetting does not panic").map_err(|error| Status::unavailable(error.to_string()))
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminDoor {
+    async fn upsert_topic(&self, request: Request<UpsertTopicRequest>) -> Answer<UpsertTopicResponse> {
+        let UpsertTopicRequest { topic, only_if_unowned } = request.into_inner();
+        let topic = topic.ok_or_else(|| Status::invalid_argument("the request holds no topic: set it"))?;
+        let config = wire::topic(topic)?;
+        let changed = self.change(move |topics| topics.upsert_topic(config, only_if_unowned)).await?;
+        Ok(Response::new(UpsertTopicResponse { changed: changed.changed }))
+    }
+
+    async fn delete_topic(&self, request: Request<DeleteTopicRequest>) -> Answer<DeleteTopicResponse> {
+        let DeleteTopicRequest { name, owner, only_if_drained } = request.into_inner();
+        let name = topic_name(&name)?;
+        if only_if_drained && let Some((group, left)) = self.delivery.undrained(&name) {
+            return Err(Status::failed_precondition(format!(
+                "consumer group {group} has {left} messages or more to consume from topic {name}: wait, or delete the group first"
+            )));
+        }
+        let gone = name.clone();
+        let changed = self.change(move |topics| topics.delete_topic(&gone, &owner)).await?;
+        if changed.changed {
+            self.log.store().delete_topic(name.as_str());
+            self.blocking(move |delivery| delivery.forget_topic(&name)).await?;
+        }
+        Ok(Response::new(DeleteTopicResponse { existed: changed.changed }))
+    }
+
+    async fn list_topics(&self, request: Request<ListTopicsRequest>) -> Answer<ListTopicsResponse> {
+        let include_system = request.get_ref().include_system;
+        let snapshot = self.topics.snapshot();
+        let mut topics: Vec<TopicConfig> = snapshot
+            .topics
+            .values()
+            .filter(|topic| include_system || !topic.config.name.is_of_a_group())
+            .map(|topic| wire::topic_config(&topic.config))
+            .collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Response::new(ListTopicsResponse { topics }))
+    }
+
+    async fn describe_topic(&self, request: Request<DescribeTopicRequest>) -> Answer<DescribeTopicResponse> {
+        let name = topic_name(&request.get_ref().name)?;
+        let topic = self
+            .topics
+            .topic(name.as_str())
+            .ok_or_else(|| Status::not_found(format!("there is no topic {name}")))?;
+        let queues = 0..topic.config.read_queues.max(topic.config.write_queues);
+        let delivery = Arc::clone(&self.delivery);
+        let look = move || {
+            queues
+                .map(|id| {
+                    let bounds = delivery.queue_bounds(&name, id);
+                    QueueState {
+                        queue_id: id,
+                        min_offset: bounds.start,
+                        max_offset: bounds.end,
+                        last_stored_at_ms: delivery.last_stored_at(&name, id).unwrap_or(0),
+                    }
+                })
+                .collect()
+        };
+        let queues = tokio::task::spawn_blocking(look).await.expect("looking at queues does not panic");
+        Ok(Response::new(DescribeTopicResponse { topic: Some(wire::topic_config(&topic.config)), queues }))
+    }
+
+    async fn upsert_group(&self, request: Request<UpsertGroupRequest>) -> Answer<UpsertGroupResponse> {
+        let group = request.into_inner().group;
+        let group = group.ok_or_else(|| Status::invalid_argument("the request holds no group: set it"))?;
+        let config = wire::group(group, self.config.limits.max_attempts)?;
+        let changed = self.change(move |topics| topics.upsert_group(config)).await?;
+        Ok(Response::new(UpsertGroupResponse { changed: changed.changed }))
+    }
+
+    async fn delete_group(&self, request: Request<DeleteGroupRequest>) -> Answer<DeleteGroupResponse> {
+        let name = group_name(&request.get_ref().name)?;
+        let gone = name.clone();
+        let changed = self.change(move |topics| topics.delete_group(&gone)).await?;
+        self.blocking(move |delivery| delivery.forget_group(&name)).await?;
+        Ok(Response::new(DeleteGroupResponse { existed: changed.changed }))
+    }
+
+    async fn list_groups(&self, _: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
+        let snapshot = self.topics.snapshot();
+        let mut groups: Vec<GroupConfig> =
+            snapshot.groups.values().map(|group| wire::group_config(group)).collect();
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Response::new(ListGroupsResponse { groups }))
+    }
+
+    async fn describe_group(&self, request: Request<DescribeGroupRequest>) -> Answer<DescribeGroupResponse> {
+        let name = group_name(&request.get_ref().name)?;
+        let group = self
+            .topics
+            .group(name.as_str())
+            .ok_or_else(|| Status::not_found(format!("there is no group {name}")))?;
+        let queues = self.delivery.describe_group(&name).into_iter().map(|queue| GroupQueueState {
+            topic: queue.topic.to_string(),
+            queue_id: queue.queue_id,
+            cursor: queue.cursor,
+            in_flight: queue.in_flight,
+            max_offset: queue.end,
+        });
+        Ok(Response::new(DescribeGroupResponse {
+            group: Some(wire::group_config(&group)),
+            queues: queues.collect(),
+            client_ids: self.health.clients_of(&name),
+        }))
+    }
+
+    async fn get_state(&self, _: Request<GetStateRequest>) -> Answer<GetStateResponse> {
+        let store = self.log.store().clone();
+        let state = tokio::task::spawn_blocking(move || store.state())
+            .await
+            .expect("asking the store does not panic");
+        let snapshot = self.topics.snapshot();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(Response::new(GetStateResponse {
+            cluster_name: self.config.cluster_name.clone(),
+            broker_name: self.config.broker_name.clone(),
+            broker_id: self.config.broker_id,
+            epoch: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at_ms: self.started_at_ms,
+            accepts_writes: state.refusing.is_none(),
+            reason: state.refusing.unwrap_or_default(),
+            log_min_offset: state.min.0,
+            log_end_offset: state.appended.0,
+            log_flushed_offset: state.flushed.0,
+            disk_total_bytes: state.disk_total_bytes,
+            disk_free_bytes: state.disk_free_bytes,
+            topics: count(snapshot.topics.len()),
+            groups: count(snapshot.groups.len()),
+            connections: self.health.connections(),
+            parked_polls: count(self.delivery.parked_polls()),
+            name_servers: self.health.name_servers(),
+        }))
+    }
+
+    async fn set_log_levels(&self, request: Request<SetLogLevelsRequest>) -> Answer<SetLogLevelsResponse> {
+        let levels = request.into_inner().levels;
+        let Some(control) = &self.log_levels else {
+            return Err(Status::failed_precondition("this process has not set up logging itself"));
+        };
+        control.set(levels.iter()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        tracing::info!(?levels, at_ms = now_ms(), "log levels changed");
+        Ok(Response::new(SetLogLevelsResponse {}))
+    }
+}
+
+fn topic_name(name: &str) -> Result<TopicName, Status> {
+    // Also dead letter topics, which may be longer than a user may write.
+    TopicName::parse(name)
+        .or_else(|refusal| TopicName::internal(name).ok().filter(TopicName::is_of_a_group).ok_or(refusal))
+        .map_err(illegal)
+}
+
+fn group_name(name: &str) -> Result<GroupName, Status> {
+    GroupName::parse(name).map_err(illegal)
+}
+
+fn illegal(refusal: Refusal) -> Status {
+    Status::invalid_argument(refusal.sentence)
+}
+
+fn not_changed(error: topics::Error) -> Status {
+    match error {
+        topics::Error::Invalid(_) => Status::invalid_argument(error.to_string()),
+        topics::Error::Owned { .. } => Status::failed_precondition(error.to_string()),
+        topics::Error::Kept(_) => Status::unavailable(error.to_string()),
+    }
+}
+
+/// Topics and groups as the control plane writes them. The registration with name servers uses it too.
+pub(crate) mod wire {
+    use proto::control;
+    use tonic::Status;
+
+    use super::{group_name, topic_name};
+    use crate::topics::{Backoff, GroupConfig, MessageType, TopicConfig};
+
+    pub(crate) fn topic_config(config: &TopicConfig) -> control::TopicConfig {
+        let TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } = config;
+        control::TopicConfig {
+            name: name.to_string(),
+            read_queues: *read_queues,
+            write_queues: *write_queues,
+            readable: *readable,
+            writable: *writable,
+            message_type: match message_type {
+                MessageType::Normal => control::MessageType::Normal,
+                MessageType::Fifo => control::MessageType::Fifo,
+                MessageType::Delay => control::MessageType::Delay,
+                MessageType::Transaction => control::MessageType::Transaction,
+                MessageType::Lite => control::MessageType::Lite,
+                MessageType::Priority => control::MessageType::Priority,
+                MessageType::Mixed => control::MessageType::Mixed,
+            } as i32,
+            owner: owner.clone(),
+        }
+    }
+
+    pub(super) fn topic(wire: control::TopicConfig) -> Result<TopicConfig, Status> {
+        let control::TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } =
+            wire;
+        let message_type = match control::MessageType::try_from(message_type) {
+            Ok(control::MessageType::Normal | control::MessageType::Unspecified) => MessageType::Normal,
+            Ok(control::MessageType::Fifo) => MessageType::Fifo,
+            Ok(control::MessageType::Delay) => MessageType::Delay,
+            Ok(control::MessageType::Transaction) => MessageType::Transaction,
+            Ok(control::MessageType::Lite) => MessageType::Lite,
+            Ok(control::MessageType::Priority) => MessageType::Priority,
+            Ok(control::MessageType::Mixed) => MessageType::Mixed,
+            Err(_) => {
+                return Err(Status::invalid_argument(format!(
+                    "the message type {message_type} of topic {name} is unknown: use one of control.proto"
+                )));
+            }
+        };
+        let name = topic_name(&name)?;
+        Ok(TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner })
+    }
+
+    pub(crate) fn group_config(config: &GroupConfig) -> control::GroupConfig {
+        use control::backoff::{Custom, Exponential, Kind};
+        let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = config;
+        let kind = match backoff {
+            Backoff::Exponential { initial_ms, max_ms, multiplier } => Kind::Exponential(Exponential {
+                initial_ms: *initial_ms,
+                max_ms: *max_ms,
+                multiplier: *multiplier,
+            }),
+            Backoff::Custom { delays_ms } => Kind::Custom(Custom { delays_ms: delays_ms.clone() }),
+        };
+        control::GroupConfig {
+            name: name.to_string(),
+            consume_enabled: *consume_enabled,
+            ordered: *ordered,
+            max_attempts: *max_attempts,
+            backoff: Some(control::Backoff { kind: Some(kind) }),
+        }
+    }
+
+    pub(super) fn group(
+        wire: control::GroupConfig,
+        default_max_attempts: u32,
+    ) -> Result<GroupConfig, Status> {
+        use control::backoff::Kind;
+        let control::GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = wire;
+        let backoff = match backoff.and_then(|backoff| backoff.kind) {
+            None => Backoff::default(),
+            Some(Kind::Exponential(exponential)) => Backoff::Exponential {
+                initial_ms: exponential.initial_ms,
+                max_ms: exponential.max_ms,
+                multiplier: exponential.multiplier,
+            },
+            Some(Kind::Custom(custom)) => Backoff::Custom { delays_ms: custom.delays_ms },
+        };
+        let max_attempts = if max_attempts == 0 { default_max_attempts } else { max_attempts };
+        Ok(GroupConfig { name: group_name(&name)?, consume_enabled, ordered, max_attempts, backoff })
+    }
+}

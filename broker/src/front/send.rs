@@ -1,0 +1,138 @@
+//! SendMessage: checked, placed in a queue, appended together, answered when confirmed.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use access::client::ClientIdentity;
+use access::{Refusal, TopicName};
+use proto::v2::{Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
+use store::{LogOffset, NewRecord};
+
+use super::convert::{self, Incoming};
+use super::{Front, status};
+use crate::delivery::now_ms;
+use crate::topics::{MessageType, Topic};
+
+impl Front {
+    pub(super) async fn send(
+        &self,
+        client: &ClientIdentity,
+        peer: Option<SocketAddr>,
+        request: SendMessageRequest,
+    ) -> SendMessageResponse {
+        let count = request.messages.len();
+        match self.store_messages(client, peer, request.messages).await {
+            Ok(entries) => SendMessageResponse { status: Some(status::ok()), entries },
+            Err(refusal) => {
+                self.metrics.refused_sends.inc();
+                let status = refusal.status(client);
+                let entry = SendResultEntry { status: Some(status.clone()), ..SendResultEntry::default() };
+                SendMessageResponse { status: Some(status), entries: vec![entry; count] }
+            }
+        }
+    }
+
+    async fn store_messages(
+        &self,
+        client: &ClientIdentity,
+        peer: Option<SocketAddr>,
+        messages: Vec<Message>,
+    ) -> Result<Vec<SendResultEntry>, Refusal> {
+        let name = one_topic(client, &messages)?;
+        let topic = self.topics.topic(name.as_str()).ok_or_else(|| status::topic_not_found(&name))?;
+        if !topic.config.writable {
+            return Err(Refusal::new(
+                Code::Forbidden,
+                format!("topic {name} is not writable: make it so, or send to another one"),
+            ));
+        }
+        let now_ms = now_ms();
+        let mut incoming = Vec::with_capacity(messages.len());
+        for message in messages {
+            let deliver_at_ms = convert::deliver_at_ms(&message);
+            let message = convert::incoming(message, self.max_body_bytes, now_ms)?;
+            check_kind(&topic, message.kind, deliver_at_ms, now_ms)?;
+            incoming.push(message);
+        }
+
+        let peer = peer.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        // Messages of one request that need no order among groups stay together, in order.
+        let mut normal_queue = None;
+        let records: Vec<NewRecord<'_>> = incoming
+            .iter()
+            .map(|message| NewRecord {
+                topic: name.as_str(),
+                queue_id: match &message.message_group {
+                    Some(group) => topic.queue_of_group(group),
+                    None => *normal_queue.get_or_insert_with(|| topic.next_queue()),
+                },
+                body: &message.body,
+                properties: message.properties.as_bytes(),
+                tag: message.tag.as_deref(),
+                flag: 0,
+                sys_flag: message.sys_flag,
+                born_at_ms: message.born_at_ms,
+                born_host: peer,
+                store_host: self.log.store_host,
+                reconsume_times: 0,
+                prepared_offset: LogOffset(0),
+            })
+            .collect();
+        let appended = self.log.append(&records).await.map_err(|error| status::not_appended(&error))?;
+        drop(records);
+        self.metrics.messages_in.inc_by(incoming.len() as u64);
+        self.metrics.bytes_in.inc_by(incoming.iter().map(|message| message.body.len() as u64).sum());
+        let entries = incoming.into_iter().zip(appended.queue_offsets).map(|(message, offset)| {
+            let Incoming { message_id, .. } = message;
+            SendResultEntry {
+                status: Some(status::ok()),
+                // RocketMQ's proxy does so for every message.
+                transaction_id: message_id.clone(),
+                message_id,
+                offset: i64::try_from(offset.0).unwrap_or(i64::MAX),
+                recall_handle: String::new(),
+            }
+        });
+        Ok(entries.collect())
+    }
+}
+
+/// The topic of all messages of a request.
+fn one_topic(client: &ClientIdentity, messages: &[Message]) -> Result<TopicName, Refusal> {
+    let corrupted = |sentence: &str| Refusal::new(Code::MessageCorrupted, sentence);
+    let (first, rest) =
+        messages.split_first().ok_or_else(|| corrupted("the request holds no message: send at least one"))?;
+    if rest.iter().any(|message| message.topic != first.topic) {
+        return Err(corrupted("the messages are of several topics: send one request for each topic"));
+    }
+    TopicName::of(first.topic.as_ref(), client)
+}
+
+fn check_kind(
+    topic: &Topic,
+    kind: MessageType,
+    deliver_at_ms: Option<i64>,
+    now_ms: i64,
+) -> Result<(), Refusal> {
+    let config = &topic.config;
+    if !config.message_type.takes(kind) {
+        return Err(Refusal::new(
+            Code::MessagePropertyConflictWithType,
+            format!(
+                "topic {} takes {} messages and this is a {} message: change the properties of the message, or the topic",
+                config.name,
+                config.message_type.as_str(),
+                kind.as_str()
+            ),
+        ));
+    }
+    match kind {
+        MessageType::Normal | MessageType::Fifo => Ok(()),
+        // Its time has come: there is nothing to wait for.
+        MessageType::Delay if deliver_at_ms.is_some_and(|at| at <= now_ms) => Ok(()),
+        MessageType::Delay => Err(status::not_implemented("delivering a message later")),
+        MessageType::Transaction => Err(status::not_implemented("sending a transaction message")),
+        MessageType::Lite => Err(status::not_implemented("sending to a lite topic")),
+        MessageType::Priority => Err(status::not_implemented("sending with a priority")),
+        MessageType::Mixed => unreachable!("no message is of the mixed type"),
+    }
+}

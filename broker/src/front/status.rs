@@ -1,0 +1,125 @@
+//! Error → code and sentence: one function an error type, one arm a variant.
+
+use access::Refusal;
+use access::client::{ClientIdentity, Language};
+use proto::v2::{Code, Status};
+
+use crate::delivery::{Invalid, NotBuried, NotReceived, PullFailed, Strictness};
+use crate::{delivery, log, topics};
+
+pub(super) fn ok() -> Status {
+    access::status::ok()
+}
+
+pub(super) fn topic_not_found(topic: &access::TopicName) -> Refusal {
+    Refusal::new(Code::TopicNotFound, format!("there is no topic {topic} in this broker: create it first"))
+}
+
+pub(super) fn not_appended(error: &log::Error) -> Refusal {
+    use store::AppendError;
+    match error {
+        log::Error::Append(AppendError::BodyTooLarge { found, limit }) => Refusal::new(
+            Code::MessageBodyTooLarge,
+            format!("the body has {found} bytes, the limit is {limit}: send less, or a reference to it"),
+        ),
+        log::Error::Append(AppendError::FieldTooLarge { what, found, limit }) => Refusal::new(
+            Code::MessagePropertiesTooLarge,
+            format!("the {what} takes {found} bytes, the limit is {limit}: use less"),
+        ),
+        log::Error::Append(AppendError::DiskFull(reason)) => Refusal::new(
+            Code::InternalServerError,
+            format!(
+                "the disk of this broker is full, nothing was stored ({reason}): free space or enlarge the volume"
+            ),
+        ),
+        log::Error::Append(AppendError::Closed(reason)) => Refusal::new(
+            Code::InternalServerError,
+            format!("this broker takes no more messages ({reason}): send to another one"),
+        ),
+        log::Error::Flush(error) => Refusal::new(
+            Code::MasterPersistenceTimeout,
+            format!("the message may not be on the disk ({error}): send it again to another broker"),
+        ),
+    }
+}
+
+pub(super) fn not_changed(error: &topics::Error) -> Refusal {
+    let code = match error {
+        topics::Error::Invalid(_) => Code::BadRequest,
+        topics::Error::Owned { .. } => Code::Forbidden,
+        topics::Error::Kept(_) => Code::InternalServerError,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+pub(super) fn not_received(error: &NotReceived) -> Refusal {
+    let code = match error {
+        NotReceived::NoTopic(topic) => return topic_not_found(topic),
+        NotReceived::Group(error) => return not_changed(error),
+        NotReceived::NotReadable(_) | NotReceived::GroupDisabled(_) => Code::Forbidden,
+        NotReceived::TooManyPolls(_) | NotReceived::TooManyInFlight { .. } => Code::TooManyRequests,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+pub(super) fn invalid_handle(invalid: Invalid) -> Refusal {
+    let sentence = match invalid {
+        Invalid::Unknown => {
+            "the receipt handle belongs to no delivery of this group and topic: use the one of the last delivery"
+        }
+        Invalid::Expired => {
+            "the invisible duration of this delivery is over: the message is delivered again with a new receipt handle"
+        }
+        Invalid::Superseded => "the delivery has a newer receipt handle: use that one",
+    };
+    Refusal::new(Code::InvalidReceiptHandle, sentence)
+}
+
+/// `None`: the delivery is over, which is all that the client needs to know. It would try for ever otherwise.
+pub(super) fn not_buried(error: &NotBuried) -> Option<Refusal> {
+    match error {
+        NotBuried::Invalid(Invalid::Expired | Invalid::Superseded) => None,
+        NotBuried::Invalid(invalid @ Invalid::Unknown) => Some(invalid_handle(*invalid)),
+        NotBuried::Failed(delivery::DeadLetterError::Topic(error)) => Some(not_changed(error)),
+        NotBuried::Failed(delivery::DeadLetterError::Log(error)) => Some(not_appended(error)),
+    }
+}
+
+pub(super) fn not_pulled(error: &PullFailed) -> Refusal {
+    let code = match error {
+        PullFailed::OutOfRange { .. } => Code::IllegalOffset,
+        PullFailed::Read(_) => Code::InternalServerError,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+pub(super) fn not_read(error: &store::ReadError) -> Refusal {
+    Refusal::new(Code::InternalServerError, error.to_string())
+}
+
+pub(super) fn not_implemented(what: &str) -> Refusal {
+    Refusal::new(Code::NotImplemented, format!("{what} cannot be done by this version"))
+}
+
+/// The code of several outcomes together: theirs if they agree.
+pub(super) fn overall<'a>(statuses: impl IntoIterator<Item = &'a Status>) -> Status {
+    let mut statuses = statuses.into_iter();
+    let Some(first) = statuses.next() else { return ok() };
+    if statuses.all(|status| status.code == first.code) {
+        return first.clone();
+    }
+    access::status::of(Code::MultipleResults, "the outcomes differ: look at each entry")
+}
+
+/// C# and Rust go on with the handle that they got first, whatever ChangeInvisibleDuration answered.
+pub(super) fn strictness(client: &ClientIdentity) -> Strictness {
+    match client.language {
+        Language::DotNet | Language::Rust => Strictness::SameDelivery,
+        Language::Java
+        | Language::Go
+        | Language::Python
+        | Language::Node
+        | Language::Cpp
+        | Language::Other => Strictness::Latest,
+    }
+}

@@ -1,0 +1,292 @@
+//! From a configuration to a running broker, and to its end.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::http::{self, Pages};
+use access::listener::{Listener, Options, TlsMode};
+use access::{logging, vital};
+use anyhow::Context;
+use proto::control::admin_server::AdminServer;
+use proto::v2::messaging_service_server::MessagingServiceServer;
+use tonic::transport::Server;
+
+use crate::admin::AdminDoor;
+use crate::config::Config;
+use crate::delivery::{self, Delivery, now_ms};
+use crate::front::Front;
+use crate::health::Health;
+use crate::log::Log;
+use crate::meta::Meta;
+use crate::metrics::Metrics;
+use crate::topics::Registry;
+
+/// Operator, command line and console; few of each.
+const MAX_CONTROL_CONNECTIONS: usize = 1024;
+/// Of a request beside the body: properties, names, framing.
+const REQUEST_HEADROOM_BYTES: usize = 4 << 20;
+/// A window must hold the largest message, or each takes a round trip more.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const CONCURRENT_STREAMS: u32 = 1024;
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// Pings find peers that are gone without a word.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A running broker.
+pub struct Running {
+    /// Where clients call.
+    pub client_addr: SocketAddr,
+    /// Where the Admin service is.
+    pub control_addr: SocketAddr,
+    /// Where the pages are.
+    pub http_addr: Option<SocketAddr>,
+    tasks: vital::Tasks,
+    delivery: Arc<Delivery>,
+    log: Arc<Log>,
+    health: Arc<Health>,
+    stop_grace: Duration,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { client_addr, control_addr, http_addr, .. } = self;
+        f.debug_struct("Running")
+            .field("client_addr", client_addr)
+            .field("control_addr", control_addr)
+            .field("http_addr", http_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the store, binds the ports and begins to serve.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    start_with(config, None).await
+}
+
+async fn start_with(config: Config, log_levels: Option<logging::Control>) -> anyhow::Result<Running> {
+    let started_at_ms = now_ms();
+    let config = Arc::new(config);
+    let tasks = vital::Tasks::default();
+    let stop = tasks.stop_token();
+    let metrics = Metrics::default();
+
+    let options = Options { max_connections: config.limits.max_connections, ..Options::default() };
+    let clients = Listener::bind(config.client_listen, options).context("clientListen")?;
+    let options =
+        Options { max_connections: MAX_CONTROL_CONNECTIONS, tls: TlsMode::Off, ..Options::default() };
+    let control = Listener::bind(config.control_listen, options).context("controlListen")?;
+    let pages = match config.http_listen {
+        Some(addr) => Some(http::Server::bind(addr).await.context("httpListen")?),
+        None => None,
+    };
+    let (client_addr, control_addr) = (clients.local_addr(), control.local_addr());
+    let http_addr = pages.as_ref().map(http::Server::local_addr);
+
+    let needs = Needs {
+        config: Arc::clone(&config),
+        store_host: store_host(&config, client_addr),
+        tasks: tasks.clone(),
+    };
+    let opened =
+        tokio::task::spawn_blocking(move || open(needs)).await.context("opening the data directory")??;
+    let Opened { topics, delivery, log } = opened;
+    let health = Arc::new(Health { log: Arc::clone(&log), connections: clients.metrics() });
+
+    let mut shown = prometheus_client::registry::Registry::default();
+    metrics.register(&mut shown);
+    clients.metrics().register(&mut shown);
+
+    let front = Front {
+        topics: Arc::clone(&topics),
+        delivery: Arc::clone(&delivery),
+        log: Arc::clone(&log),
+        metrics,
+        max_body_bytes: config.limits.max_body_bytes,
+    };
+    let admin = AdminDoor {
+        config: Arc::clone(&config),
+        topics,
+        delivery: Arc::clone(&delivery),
+        log: Arc::clone(&log),
+        health: Arc::clone(&health),
+        log_levels,
+        started_at_ms,
+    };
+
+    let incoming = clients.accept(tasks.tracker(), stop.clone());
+    let service = MessagingServiceServer::new(front)
+        .max_decoding_message_size(config.limits.max_body_bytes + REQUEST_HEADROOM_BYTES);
+    let serve =
+        server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tasks.spawn("the server for clients", serve);
+
+    let incoming = control.accept(tasks.tracker(), stop.clone());
+    let serve = server()
+        .add_service(AdminServer::new(admin))
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tasks.spawn("the control plane", serve);
+
+    let (persisting, interval) = (Arc::clone(&delivery), config.limits.persist_interval);
+    tasks.spawn("the writer of delivery state", async move {
+        persisting.keep_persisting(interval).await;
+        Ok::<(), Infallible>(())
+    });
+    let ringing = Arc::clone(&delivery);
+    tasks.spawn("the alarms of delivery", async move {
+        ringing.keep_ringing().await;
+        Ok::<(), Infallible>(())
+    });
+    if let Some(pages) = pages {
+        let asked = Arc::clone(&health);
+        let shown = Pages { registry: Arc::new(shown), readiness: Arc::new(move || asked.not_ready()) };
+        tasks.spawn("the server for health and metrics", async move {
+            pages.serve(shown, stop).await;
+            Ok::<(), Infallible>(())
+        });
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(broker = config.broker_name, %client_addr, %control_addr, version, "broker started");
+    let stop_grace = config.limits.stop_grace;
+    Ok(Running { client_addr, control_addr, http_addr, tasks, delivery, log, health, stop_grace })
+}
+
+fn server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(CONCURRENT_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+}
+
+struct Needs {
+    config: Arc<Config>,
+    store_host: SocketAddr,
+    tasks: vital::Tasks,
+}
+
+struct Opened {
+    topics: Arc<Registry>,
+    delivery: Arc<Delivery>,
+    log: Arc<Log>,
+}
+
+/// Everything on the disk. Blocks.
+fn open(needs: Needs) -> anyhow::Result<Opened> {
+    let Needs { config, store_host, tasks } = needs;
+    let folder = config.data_dir.join("config");
+    std::fs::create_dir_all(&folder).with_context(|| {
+        format!("cannot write to dataDir {}: make it writable for this user", config.data_dir.display())
+    })?;
+    // The store holds the lock of the directory: it comes first.
+    let (store, recovered) = store::Store::open(config.store())?;
+    tracing::info!(
+        end = recovered.end.0,
+        cut_bytes = recovered.cut_bytes,
+        replayed = recovered.replayed_records,
+        "log recovered"
+    );
+    for (at, bytes) in &recovered.damaged {
+        tracing::error!(
+            log_offset = at.0,
+            bytes,
+            "a damaged stretch of the log is skipped; restore it from a copy"
+        );
+    }
+    let meta = Arc::new(Meta::open(&folder)?);
+    let topics = Arc::new(Registry::open(Arc::clone(&meta), config.limits.max_attempts)?);
+    let log = Arc::new(Log::new(store.clone(), config.flush, recovered.end, store_host));
+    let delivery = Arc::new(Delivery::open(delivery::Needs {
+        broker_name: config.broker_name.clone(),
+        log: Arc::clone(&log),
+        topics: Arc::clone(&topics),
+        meta,
+        online: Arc::new(|_| true),
+        max_in_flight_per_queue: config.limits.max_in_flight_per_queue,
+        max_parked_polls: config.limits.max_parked_polls,
+        tasks: tasks.tracker().clone(),
+        stopping: tasks.stop_token(),
+    })?);
+    store.on_arrival(Arc::clone(&delivery) as Arc<dyn store::Arrivals>);
+    Ok(Opened { topics, delivery, log })
+}
+
+/// What records say about where they were stored: an IP address, as the format wants it.
+fn store_host(config: &Config, bound: SocketAddr) -> SocketAddr {
+    let told = config.client_address(bound);
+    let ip = told.host.parse().unwrap_or_else(|_| match bound.ip() {
+        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    });
+    SocketAddr::new(ip, told.port)
+}
+
+impl Running {
+    /// Waits until clients can be served.
+    pub async fn ready(&self) {
+        // The store is open and the ports are bound: `start` has returned.
+        debug_assert!(self.health.not_ready().is_empty());
+    }
+
+    /// Waits until a task dies without which this broker is useless, and says which and why.
+    pub async fn failed(&self) -> String {
+        self.tasks.failed().await
+    }
+
+    /// Stops gracefully: no new connections, polls and streams ended, calls under way answered, everything written.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let in_time = self.tasks.stop(self.stop_grace).await;
+        let (delivery, log) = (self.delivery, self.log);
+        let close = move || -> anyhow::Result<()> {
+            let persisted = delivery.persist().context("writing the progress of consumers");
+            log.store().close().context("closing the log")?;
+            persisted
+        };
+        tokio::task::spawn_blocking(close).await.context("closing the data directory")??;
+        anyhow::ensure!(in_time, "some calls did not end within {:?} and were dropped", self.stop_grace);
+        tracing::info!("broker stopped");
+        Ok(())
+    }
+}
+
+/// The process `broker --config FILE`, from its arguments to its end.
+pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    let Some(file) = config_file(arguments)? else { return Ok(()) };
+    let config = Config::read(&file)?;
+    let log_levels = logging::init(&config.logging)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = config.limits.worker_threads.map_or(cores, |threads| threads.min(cores));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let running = start_with(config, Some(log_levels)).await?;
+        tokio::select! {
+            asked = vital::asked_to_stop() => asked.context("cannot listen for signals")?,
+            reason = running.failed() => anyhow::bail!(reason),
+        }
+        tracing::info!("asked to stop");
+        running.stop().await
+    })
+}
+
+/// The file that the arguments name. `None`: they asked for something that is printed.
+fn config_file(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<PathBuf>> {
+    const USAGE: &str = "usage: broker --config FILE | --version";
+    match (arguments.nth(1).as_deref(), arguments.next(), arguments.next()) {
+        (Some("--config"), Some(file), None) => Ok(Some(file.into())),
+        (Some("--version"), None, None) => {
+            println!("broker {}", env!("CARGO_PKG_VERSION"));
+            Ok(None)
+        }
+        _ => anyhow::bail!(USAGE),
+    }
+}
