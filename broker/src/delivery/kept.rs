@@ -71,7 +71,7 @@ fn split(key: &str) -> Option<(&str, &str, u32)> {
     Some((group, topic, id.parse().ok()?))
 }
 
-fn encode(queue: &Queue) -> Vec<u8> {
+pub(super) fn encode(queue: &Queue) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 + queue.len() * 24);
     put(&mut out, FORMAT);
     put(&mut out, queue.cursor());
@@ -119,7 +119,7 @@ fn encode(queue: &Queue) -> Vec<u8> {
     out
 }
 
-fn decode(mut rest: &[u8], bounds: &Range<u64>, ordered: bool) -> Option<Queue> {
+pub(super) fn decode(mut rest: &[u8], bounds: &Range<u64>, ordered: bool) -> Option<Queue> {
     let rest = &mut rest;
     if take(rest)? != FORMAT {
         return None;

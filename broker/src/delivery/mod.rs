@@ -16,6 +16,8 @@ mod dead_letters;
 mod filter;
 mod handle;
 mod kept;
+#[cfg(test)]
+mod model_tests;
 mod offsets;
 mod poll;
 mod queue;
