@@ -22,6 +22,7 @@ mod health;
 mod log;
 mod meta;
 mod metrics;
+mod registration;
 mod run;
 
 pub use config::Config;

@@ -4,11 +4,14 @@
 //! Errors travel as a status inside of a normal response, so nothing here fails as gRPC but Telemetry.
 
 mod ack;
+pub(crate) mod connections;
 mod convert;
 mod offset;
 mod receive;
+pub(crate) mod route;
 mod send;
 mod status;
+pub(crate) mod telemetry;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,0 +1,162 @@
+//! QueryRoute and QueryAssignment at a broker: asked of a name server, one hop and never two.
+//!
+//! A name server knows all brokers, so its answer is the right one. When none can be reached the broker
+//! answers with what it has itself: a client can then work with this broker at least.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use access::client::ClientIdentity;
+use access::{GroupName, Refusal, TopicName, route};
+use proto::v2::messaging_service_client::MessagingServiceClient;
+use proto::v2::{
+    self, Code, QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
+    Status,
+};
+use tonic::Request;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+
+use crate::registration::{Registration, wire};
+use crate::topics;
+
+/// Marks a call that came over another front door; it goes no further.
+const FORWARDED: &str = "x-gantry-forwarded";
+/// What a client says of itself, and the hop passes on.
+const PASSED_ON: [&str; 5] =
+    ["x-mq-client-id", "x-mq-language", "x-mq-client-version", "x-mq-namespace", "x-mq-request-id"];
+/// Half of the three seconds that clients wait: there is time for a second name server.
+const LONGEST_HOP: Duration = Duration::from_millis(1500);
+/// Name servers asked before the broker answers itself.
+const HOPS: usize = 2;
+
+/// Answers these calls.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    registration: Registration,
+    topics: Arc<topics::Registry>,
+    own: v2::Broker,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Routes {
+    /// `own`: this broker as clients see it.
+    #[must_use]
+    pub fn new(registration: Registration, topics: Arc<topics::Registry>, own: v2::Broker) -> Self {
+        Self { registration, topics, own, turn: Arc::default() }
+    }
+
+    /// Which queues a topic has, and where.
+    pub async fn query_route(&self, request: Request<QueryRouteRequest>) -> QueryRouteResponse {
+        let (metadata, _, request) = request.into_parts();
+        let client = ClientIdentity::of(&metadata);
+        let answer = async {
+            let client = ClientIdentity::named(&metadata)?;
+            let topic = TopicName::of(request.topic.as_ref(), &client)?;
+            if let Some(answer) = self.ask_for_route(&client, &metadata, &request).await {
+                return Ok(answer);
+            }
+            let asked = request.topic.unwrap_or_default();
+            let own = self.topics.topic(topic.as_str());
+            let queues = own.map(|own| route::queues(&asked, &self.own, &wire::topic(&own.config)));
+            Ok(route::route_answer(&client, &topic, queues.unwrap_or_default()))
+        };
+        answer.await.unwrap_or_else(|refusal: Refusal| QueryRouteResponse {
+            status: Some(refusal.status(&client)),
+            message_queues: Vec::new(),
+        })
+    }
+
+    /// What a consumer polls.
+    pub async fn query_assignment(
+        &self,
+        request: Request<QueryAssignmentRequest>,
+    ) -> QueryAssignmentResponse {
+        let (metadata, _, request) = request.into_parts();
+        let client = ClientIdentity::of(&metadata);
+        let answer = async {
+            let client = ClientIdentity::named(&metadata)?;
+            let topic = TopicName::of(request.topic.as_ref(), &client)?;
+            let group = GroupName::of(request.group.as_ref(), &client)?;
+            if let Some(answer) = self.ask_for_assignment(&client, &metadata, &request).await {
+                return Ok(answer);
+            }
+            let asked = request.topic.unwrap_or_default();
+            let ordered = self.topics.group_or_default(&group).ordered;
+            let own = self.topics.topic(topic.as_str());
+            let assignments = own
+                .as_ref()
+                .map(|own| route::assignments(&asked, &self.own, &wire::topic(&own.config), ordered));
+            Ok(route::assignment_answer(&client, &topic, own.is_some(), assignments.unwrap_or_default()))
+        };
+        answer.await.unwrap_or_else(|refusal: Refusal| QueryAssignmentResponse {
+            status: Some(refusal.status(&client)),
+            assignments: Vec::new(),
+        })
+    }
+
+    async fn ask_for_route(
+        &self,
+        client: &ClientIdentity,
+        metadata: &MetadataMap,
+        request: &QueryRouteRequest,
+    ) -> Option<QueryRouteResponse> {
+        for channel in self.whom_to_ask(metadata) {
+            let hop = hop(client, metadata, request.clone());
+            match MessagingServiceClient::new(channel).query_route(hop).await {
+                Ok(answer) => {
+                    return Some(answer.into_inner()).filter(|answer| is_final(answer.status.as_ref()));
+                }
+                Err(error) => tracing::debug!(%error, "a name server does not answer"),
+            }
+        }
+        None
+    }
+
+    async fn ask_for_assignment(
+        &self,
+        client: &ClientIdentity,
+        metadata: &MetadataMap,
+        request: &QueryAssignmentRequest,
+    ) -> Option<QueryAssignmentResponse> {
+        for channel in self.whom_to_ask(metadata) {
+            let hop = hop(client, metadata, request.clone());
+            match MessagingServiceClient::new(channel).query_assignment(hop).await {
+                Ok(answer) => {
+                    return Some(answer.into_inner()).filter(|answer| is_final(answer.status.as_ref()));
+                }
+                Err(error) => tracing::debug!(%error, "a name server does not answer"),
+            }
+        }
+        None
+    }
+
+    /// Name servers in their turn; nobody, if the call was forwarded already.
+    fn whom_to_ask(&self, metadata: &MetadataMap) -> impl Iterator<Item = Channel> + use<> {
+        let mut channels =
+            if metadata.contains_key(FORWARDED) { Vec::new() } else { self.registration.channels() };
+        if !channels.is_empty() {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed) % channels.len();
+            channels.rotate_left(first);
+        }
+        channels.into_iter().take(HOPS)
+    }
+}
+
+/// A name server that has just started may not know yet what this broker has told it: then it is the broker's turn.
+fn is_final(status: Option<&Status>) -> bool {
+    status.is_some_and(|status| status.code() != Code::TopicNotFound)
+}
+
+fn hop<T>(client: &ClientIdentity, metadata: &MetadataMap, message: T) -> Request<T> {
+    let mut hop = Request::new(message);
+    for key in PASSED_ON {
+        if let Some(value) = metadata.get(key) {
+            hop.metadata_mut().insert(key, value.clone());
+        }
+    }
+    hop.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+    hop.set_timeout(client.deadline.map_or(LONGEST_HOP, |deadline| (deadline / 2).min(LONGEST_HOP)));
+    hop
+}

@@ -1,0 +1,236 @@
+//! One name server: connect, report, be acknowledged, and again when it breaks.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::control::broker_report::Report;
+use proto::control::registry_client::RegistryClient;
+use proto::control::{BrokerReport, FullReport, Heartbeat, RegistryAck};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+
+use super::{Identity, Shown, ShownBy, wire};
+use crate::topics;
+
+/// Three of them missed, and name servers take the broker off the routes.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Finds a name server that is gone without a word.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reports on their way or not yet acknowledged; changes wait, and are then told together.
+const UNACKNOWLEDGED: usize = 4;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(3);
+/// A link that lasted so long is tried again at once when it breaks.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// The link to one address. Dropped at any point, it leaves nothing behind.
+pub(super) struct Link {
+    pub(super) addr: SocketAddr,
+    pub(super) identity: Arc<Identity>,
+    pub(super) topics: Arc<topics::Registry>,
+    pub(super) shown_by: Arc<watch::Sender<ShownBy>>,
+    pub(super) wanted: watch::Receiver<HashSet<SocketAddr>>,
+}
+
+/// Takes the name server out of those that show this broker.
+struct Listed<'a>(&'a Link);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.0.shown_by.send_if_modified(|shown_by| shown_by.remove(&self.0.addr).is_some());
+    }
+}
+
+impl Link {
+    /// Keeps the link up as long as the address is wanted.
+    pub(super) async fn run(self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let began = Instant::now();
+            match self.register().await {
+                Ended::AfterAcknowledged(error) => {
+                    tracing::warn!(name_server = %self.addr, error, "registration ended");
+                }
+                Ended::Before(error) => tracing::info!(name_server = %self.addr, error, "cannot register"),
+            }
+            if !self.wanted.borrow().contains(&self.addr) {
+                tracing::info!(name_server = %self.addr, "name server given up: no name stands for it any more");
+                return;
+            }
+            // Two brokers of one name displace each other: they must not do so without a pause.
+            retry = if began.elapsed() >= STEADY { FIRST_RETRY } else { (retry * 2).min(LONGEST_RETRY) };
+            tokio::time::sleep(retry).await;
+        }
+    }
+
+    /// One connection, from the full report to its end.
+    async fn register(&self) -> Ended {
+        let mut session = match Session::open(self).await {
+            Ok(session) => session,
+            Err(error) => return Ended::Before(error),
+        };
+        let mut listed = None;
+        loop {
+            let ack = match session.next_ack(self).await {
+                Ok(ack) => ack,
+                Err(error) if listed.is_some() => return Ended::AfterAcknowledged(error),
+                Err(error) => return Ended::Before(error),
+            };
+            let Some(version) = session.acknowledged(&ack) else { continue };
+            if listed.is_none() {
+                let Ok(client_port) = u16::try_from(ack.client_port) else {
+                    return Ended::Before(format!("it names {} as its port for clients", ack.client_port));
+                };
+                tracing::info!(name_server = %self.addr, "registered");
+                let clients = endpoint(SocketAddr::new(self.addr.ip(), client_port)).connect_lazy();
+                listed = Some(Listed(self));
+                self.shown_by.send_modify(|by| drop(by.insert(self.addr, Shown { version, clients })));
+            } else {
+                self.shown_by.send_modify(|by| {
+                    if let Some(shown) = by.get_mut(&self.addr) {
+                        shown.version = version;
+                    }
+                });
+            }
+        }
+    }
+
+    fn full_report(&self) -> (u64, Report) {
+        let snapshot = self.topics.snapshot();
+        let Identity { cluster_name, broker_name, broker_id, epoch, clients, control } =
+            (*self.identity).clone();
+        let full = FullReport {
+            cluster_name,
+            broker_name,
+            broker_id,
+            epoch,
+            clients: Some(clients),
+            control: Some(control),
+            topics: snapshot.topics.values().map(|topic| wire::topic(&topic.config)).collect(),
+            groups: snapshot.groups.values().map(|group| wire::group(group)).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            heartbeat_interval_ms: HEARTBEAT.as_millis() as u64,
+        };
+        (snapshot.version, Report::Full(full))
+    }
+}
+
+/// How a connection ended, and why.
+enum Ended {
+    Before(String),
+    AfterAcknowledged(String),
+}
+
+fn endpoint(addr: SocketAddr) -> Endpoint {
+    Endpoint::from_shared(format!("http://{addr}"))
+        .expect("an address is the authority of a URI")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+}
+
+/// An open registration stream.
+struct Session {
+    reports: mpsc::Sender<BrokerReport>,
+    acks: tonic::Streaming<RegistryAck>,
+    changed: watch::Receiver<u64>,
+    heartbeat: tokio::time::Interval,
+    sequence: u64,
+    sent_version: u64,
+    /// Sequence and version of reports that are to be acknowledged, oldest first.
+    unacknowledged: VecDeque<(u64, u64)>,
+}
+
+impl Session {
+    async fn open(link: &Link) -> Result<Self, String> {
+        let channel = endpoint(link.addr).connect().await.map_err(|error| with_sources(&error))?;
+        let (reports, outbound) = mpsc::channel(UNACKNOWLEDGED * 2);
+        // Watched before it is read: what changes in between is reported again.
+        let changed = link.topics.watch();
+        let (version, full) = link.full_report();
+        let first = BrokerReport { sequence: 1, report: Some(full) };
+        reports.try_send(first).map_err(|_| "the first report does not fit".to_owned())?;
+        let acks = RegistryClient::new(channel).register(ReceiverStream::new(outbound)).await;
+        let acks = acks.map_err(|status| said(&status))?.into_inner();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let unacknowledged = VecDeque::from([(1, version)]);
+        Ok(Self { reports, acks, changed, heartbeat, sequence: 1, sent_version: version, unacknowledged })
+    }
+
+    /// Reports changes and heartbeats until there is an acknowledgement; an error is the end.
+    async fn next_ack(&mut self, link: &Link) -> Result<RegistryAck, String> {
+        loop {
+            let report = tokio::select! {
+                ack = self.acks.message() => {
+                    let ack = ack.map_err(|status| said(&status))?;
+                    return ack.ok_or_else(|| "the name server ended the stream".to_owned());
+                }
+                changed = self.changed.changed(), if self.unacknowledged.len() < UNACKNOWLEDGED => {
+                    changed.map_err(|_| "the broker stops".to_owned())?;
+                    match self.changes(link) {
+                        Some(report) => report,
+                        None => continue,
+                    }
+                }
+                _ = self.heartbeat.tick() => Report::Heartbeat(Heartbeat {}),
+            };
+            self.sequence += 1;
+            let to_be_acknowledged = !matches!(report, Report::Heartbeat(_));
+            let report = BrokerReport { sequence: self.sequence, report: Some(report) };
+            match self.reports.try_send(report) {
+                Ok(()) if to_be_acknowledged => {
+                    self.unacknowledged.push_back((self.sequence, self.sent_version))
+                }
+                Ok(()) => {}
+                // A heartbeat that does not fit follows reports that say the same.
+                Err(mpsc::error::TrySendError::Full(_)) if !to_be_acknowledged => {}
+                Err(error) => return Err(format!("the name server does not take reports: {error}")),
+            }
+        }
+    }
+
+    /// What to report now; `None`: it is reported already.
+    fn changes(&mut self, link: &Link) -> Option<Report> {
+        let (version, report) = match link.topics.changes_since(self.sent_version) {
+            Some(changes) if changes.version == self.sent_version => return None,
+            Some(changes) => (changes.version, Report::Change(wire::changes(&changes))),
+            None => link.full_report(),
+        };
+        self.sent_version = version;
+        Some(report)
+    }
+
+    /// The version that is shown now.
+    fn acknowledged(&mut self, ack: &RegistryAck) -> Option<u64> {
+        let mut shown = None;
+        while let Some((_, version)) =
+            self.unacknowledged.pop_front_if(|(sequence, _)| *sequence <= ack.sequence)
+        {
+            shown = Some(version);
+        }
+        shown
+    }
+}
+
+fn said(status: &tonic::Status) -> String {
+    format!("{}: {}", status.code(), status.message())
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

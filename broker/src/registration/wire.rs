@@ -1,0 +1,66 @@
+//! Topics and groups as the control plane writes them.
+
+use proto::control;
+
+use crate::topics::{Backoff, Changes, GroupConfig, MessageType, TopicConfig};
+
+/// A topic for name servers, operator and command line.
+#[must_use]
+pub fn topic(topic: &TopicConfig) -> control::TopicConfig {
+    let TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } = topic;
+    control::TopicConfig {
+        name: name.to_string(),
+        read_queues: *read_queues,
+        write_queues: *write_queues,
+        readable: *readable,
+        writable: *writable,
+        message_type: match message_type {
+            MessageType::Normal => control::MessageType::Normal,
+            MessageType::Fifo => control::MessageType::Fifo,
+            MessageType::Delay => control::MessageType::Delay,
+            MessageType::Transaction => control::MessageType::Transaction,
+            MessageType::Lite => control::MessageType::Lite,
+            MessageType::Priority => control::MessageType::Priority,
+            MessageType::Mixed => control::MessageType::Mixed,
+        } as i32,
+        owner: owner.clone(),
+    }
+}
+
+/// A group for name servers, operator and command line.
+#[must_use]
+pub fn group(group: &GroupConfig) -> control::GroupConfig {
+    let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = group;
+    let kind = match backoff {
+        Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+            let (initial_ms, max_ms, multiplier) = (*initial_ms, *max_ms, *multiplier);
+            control::backoff::Kind::Exponential(control::backoff::Exponential {
+                initial_ms,
+                max_ms,
+                multiplier,
+            })
+        }
+        Backoff::Custom { delays_ms } => {
+            control::backoff::Kind::Custom(control::backoff::Custom { delays_ms: delays_ms.clone() })
+        }
+    };
+    control::GroupConfig {
+        name: name.to_string(),
+        consume_enabled: *consume_enabled,
+        ordered: *ordered,
+        max_attempts: *max_attempts,
+        backoff: Some(control::Backoff { kind: Some(kind) }),
+    }
+}
+
+/// What changed, for name servers.
+#[must_use]
+pub(super) fn changes(changes: &Changes) -> control::ChangeReport {
+    let Changes { version: _, topics, removed_topics, groups, removed_groups } = changes;
+    control::ChangeReport {
+        topics: topics.iter().map(topic).collect(),
+        removed_topics: removed_topics.iter().map(ToString::to_string).collect(),
+        groups: groups.iter().map(group).collect(),
+        removed_groups: removed_groups.iter().map(ToString::to_string).collect(),
+    }
+}
