@@ -58,7 +58,7 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
     let Cli { command, global } = cli;
     let out = output::Printer::new(global.output);
     match command {
-        Command::Dev(_) => Err(Failure::failed(format!("this build has no dev server yet (after {started:?})"))),
+        Command::Dev(args) => commands::dev::run(args, out, started).await,
         Command::Topic { command } => {
             let place = global.place.resolve(caller).await?;
             match command {
