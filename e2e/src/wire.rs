@@ -74,10 +74,8 @@ impl Wire {
     /// A client of the first broker that the access point names for a topic.
     pub async fn of_topic(access_point: &str, topic: &str, id: &str) -> Result<Self> {
         let mut asker = Self::new(access_point, id)?;
-        let request = asker.request(
-            QueryRouteRequest { topic: Some(resource(topic)), endpoints: None },
-            SEND_LIMIT,
-        );
+        let request =
+            asker.request(QueryRouteRequest { topic: Some(resource(topic)), endpoints: None }, SEND_LIMIT);
         let answer = asker.client.query_route(request).await?.into_inner();
         let broker = answer.message_queues.first().and_then(|queue| queue.broker.clone());
         let address = broker
