@@ -1,6 +1,7 @@
 //! What the process says while it works, and changing how much while it runs.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -74,7 +75,10 @@ impl Control {
 pub fn init(config: &Logging) -> Result<Control, Error> {
     let levels = parse_levels(&config.levels)?;
     let (filter, handle) = reload::Layer::<Targets, Registry>::new(targets(&levels));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for a terminal; a pod's log, or a file, wants the words only.
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let lines: Box<dyn Layer<_> + Send + Sync> = match config.format {
         Format::Json => {
             lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
