@@ -2,6 +2,7 @@
 //! telemetry stream to each broker of it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use proto::v2;
@@ -69,9 +70,9 @@ impl Session {
         let mut links = BTreeMap::new();
         for queue in &queues {
             let address = broker_address(queue);
-            if !links.contains_key(&address) {
-                let link = Link::open(dialer, &identity, &address, settings.clone()).await?;
-                links.insert(address, link);
+            if let Entry::Vacant(vacant) = links.entry(address) {
+                let link = Link::open(dialer, &identity, vacant.key(), settings.clone()).await?;
+                vacant.insert(link);
             }
         }
         Ok(Self { topic: topic.to_owned(), queues, links })
