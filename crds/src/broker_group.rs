@@ -222,12 +222,12 @@ pub struct MessageRetention {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 95))]
     pub disk_percent: Option<i32>,
-    /// Time of day (UTC) at which old messages go, `HH:MM`. Unset: 04:00.
+    /// Hour of the day (UTC) at which old messages go. Unset: 04:00.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 5, max = 5))]
     #[x_kube(
-        validation = Rule::new("self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')")
-            .message("messageRetention.deleteAt is a time of day from 00:00 to 23:59")
+        validation = Rule::new("self.matches('^([01][0-9]|2[0-3]):00$')")
+            .message("messageRetention.deleteAt is a full hour in UTC from 00:00 to 23:00")
     )]
     pub delete_at: Option<String>,
 }
@@ -317,6 +317,6 @@ pub struct BrokerGroupEffective {
     pub retention_time: String,
     /// How full the volume may be, in percent, before messages go earlier.
     pub retention_disk_percent: i32,
-    /// Time of day (UTC) at which old messages go.
+    /// Hour of the day (UTC) at which old messages go.
     pub retention_delete_at: String,
 }

@@ -1,11 +1,79 @@
-//! The keys of `spec.config`: the knobs that brokers and name servers have, by name.
+//! The keys of `spec.config`: the knobs that brokers and name servers have, and what each may be.
 //!
-//! The programs own the knobs; a test of the operator holds these lists against theirs. They are repeated here so that
+//! The programs own the knobs; a test of the operator holds these tables against theirs. They are repeated here so that
 //! a resource can be judged without linking a broker.
 
+/// A key of `spec.config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigKey {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    pub allowed: Allowed,
+}
+
+/// What the value of a key may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// A whole number, both ends included.
+    Whole {
+        /// The smallest.
+        min: u64,
+        /// The largest.
+        max: u64,
+    },
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+}
+
+impl Allowed {
+    /// Whether `value` is allowed; otherwise what to write instead.
+    pub fn check(self, value: &str) -> Result<(), String> {
+        match self {
+            Self::Whole { min, max } => match value.parse::<u64>() {
+                Ok(number) if (min..=max).contains(&number) => Ok(()),
+                _ => Err(format!("write a whole number from {min} to {max}")),
+            },
+            Self::OneOf(words) if words.contains(&value) => Ok(()),
+            Self::OneOf(words) => Err(format!("choose one of {}", words.join(", "))),
+        }
+    }
+}
+
+const fn whole(name: &'static str, min: u64, max: u64) -> ConfigKey {
+    ConfigKey { name, allowed: Allowed::Whole { min, max } }
+}
+
+const fn names<const N: usize>(keys: &[ConfigKey; N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = keys[at].name;
+        at += 1;
+    }
+    names
+}
+
 /// Keys of a BrokerGroup's `spec.config`.
-pub const BROKER_CONFIG_KEYS: &[&str] =
-    &["maxAttempts", "maxBodyBytes", "maxConnections", "maxInFlightPerQueue", "maxParkedPolls"];
+pub const BROKER_CONFIG: [ConfigKey; 8] = [
+    whole("maxBodyBytes", 1, 64 << 20),
+    whole("maxConnections", 1, 1 << 20),
+    whole("maxParkedPolls", 1, 1 << 24),
+    whole("maxInFlightPerQueue", 1, 1 << 20),
+    whole("maxAttempts", 1, 10_000),
+    whole("persistIntervalMs", 10, 60_000),
+    whole("stopGraceMs", 0, 600_000),
+    whole("workerThreads", 1, 1024),
+];
+
+/// Names of [`BROKER_CONFIG`].
+pub const BROKER_CONFIG_KEYS: [&str; BROKER_CONFIG.len()] = names(&BROKER_CONFIG);
 
 /// Keys of a NameServerSet's `spec.config`.
-pub const NAME_SERVER_CONFIG_KEYS: &[&str] = &["maxConnections"];
+pub const NAME_SERVER_CONFIG: [ConfigKey; 2] = [
+    whole("maxConnections", 1, 1 << 20),
+    ConfigKey { name: "tls", allowed: Allowed::OneOf(&["permissive", "off"]) },
+];
+
+/// Names of [`NAME_SERVER_CONFIG`].
+pub const NAME_SERVER_CONFIG_KEYS: [&str; NAME_SERVER_CONFIG.len()] = names(&NAME_SERVER_CONFIG);

@@ -31,7 +31,9 @@ pub use broker_group::{
     BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupSpec, BrokerGroupStatus,
     CommitLogVolume, EphemeralVolume, Flush, MessageRetention, Storage, StorageRetention, VolumePolicy,
 };
-pub use config_keys::{BROKER_CONFIG_KEYS, NAME_SERVER_CONFIG_KEYS};
+pub use config_keys::{
+    Allowed, BROKER_CONFIG, BROKER_CONFIG_KEYS, ConfigKey, NAME_SERVER_CONFIG, NAME_SERVER_CONFIG_KEYS,
+};
 pub use logging::{LogFormat, Logging};
 pub use name_server_set::{NameServerSet, NameServerSetEffective, NameServerSetSpec, NameServerSetStatus};
 pub use pod::{Image, ImagePullPolicy, PodSettings, PullSecret};

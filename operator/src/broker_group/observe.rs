@@ -1,0 +1,129 @@
+//! What there is of a BrokerGroup.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crds::BrokerGroup;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service},
+};
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use proto::control::GetStateResponse;
+
+use super::broker_name;
+use crate::{
+    context::Context,
+    control,
+    identity::{CONTROL_PORT, Identity, Role},
+    pods,
+    watch::Stores,
+};
+
+/// The annotation of a volume claim with the size of the log's files on it.
+pub const SEGMENT_SIZE: &str = "mq.gantry.dev/segment-size";
+
+/// What there is of a BrokerGroup.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The StatefulSet.
+    pub stateful_set: Option<Arc<StatefulSet>>,
+    /// The ConfigMap.
+    pub config_map: Option<Arc<ConfigMap>>,
+    /// The pods, by name.
+    pub pods: Vec<Arc<Pod>>,
+    /// The volume claims, by name.
+    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// The address of each member's Service that has one, by ordinal.
+    pub addresses: BTreeMap<i32, String>,
+    /// Whether the NameServerSet exists.
+    pub has_name_servers: bool,
+    /// The older BrokerGroup that has the same name in the same cluster.
+    pub rival: Option<String>,
+}
+
+/// The identity of what is made for a BrokerGroup.
+pub fn identity(group: &BrokerGroup) -> Identity {
+    Identity {
+        role: Role::Broker,
+        name: group.name_any(),
+        namespace: group.namespace().unwrap_or_default(),
+        uid: group.uid().unwrap_or_default(),
+    }
+}
+
+/// Looks into the stores.
+pub fn observe(group: &BrokerGroup, stores: &Stores) -> Observed {
+    let identity = identity(group);
+    let selector = identity.selector();
+    let namespace = identity.namespace.as_str();
+    let selects = |labels: &BTreeMap<String, String>| {
+        selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    };
+    let mut pods = stores
+        .pods
+        .state_filter(|pod| pod.namespace().as_deref() == Some(namespace) && selects(pod.labels()));
+    pods.sort_by_key(|pod| pod.name_any());
+    let mut claims = stores
+        .claims
+        .state_filter(|claim| claim.namespace().as_deref() == Some(namespace) && selects(claim.labels()));
+    claims.sort_by_key(|claim| claim.name_any());
+    let addresses = (0..group.spec.replicas.unwrap_or(1))
+        .filter_map(|ordinal| {
+            let service =
+                stores.services.get(&ObjectRef::new(&identity.member(ordinal)).within(namespace))?;
+            Some((ordinal, cluster_ip(&service)?))
+        })
+        .collect();
+    Observed {
+        stateful_set: stores.stateful_sets.get(&ObjectRef::new(&identity.base()).within(namespace)),
+        config_map: stores.config_maps.get(&ObjectRef::new(&identity.config_map()).within(namespace)),
+        pods,
+        claims,
+        addresses,
+        has_name_servers: stores
+            .name_server_sets
+            .get(&ObjectRef::new(&group.spec.name_server_ref.name).within(namespace))
+            .is_some(),
+        rival: rival(group, stores),
+    }
+}
+
+/// The address of a Service, once it has one.
+pub fn cluster_ip(service: &Service) -> Option<String> {
+    let ip = service.spec.as_ref()?.cluster_ip.clone()?;
+    (!ip.is_empty() && ip != "None").then_some(ip)
+}
+
+fn rival(group: &BrokerGroup, stores: &Stores) -> Option<String> {
+    let place = |group: &BrokerGroup| {
+        let spec = &group.spec;
+        (group.namespace(), spec.name_server_ref.name.clone(), spec.cluster_name.clone(), broker_name(group))
+    };
+    let age = |group: &BrokerGroup| (group.creation_timestamp(), group.uid());
+    let here = place(group);
+    let mut rivals = stores.broker_groups.state_filter(|other| {
+        other.uid() != group.uid()
+            && other.metadata.deletion_timestamp.is_none()
+            && place(other) == here
+            && age(other) < age(group)
+    });
+    rivals.sort_by_key(|other| age(other));
+    rivals.first().map(|other| other.name_any())
+}
+
+/// What the brokers say, by ordinal.
+pub type Brokers = BTreeMap<i32, Result<GetStateResponse, String>>;
+
+/// Asks every broker that runs.
+pub async fn brokers(context: &Context, observed: &Observed) -> Brokers {
+    let running = observed.pods.iter().filter(|pod| pods::runs(pod));
+    let asked = running.filter_map(|pod| {
+        let address = pods::address(pod, CONTROL_PORT)?;
+        let ordinal = pods::ordinal(pod)?;
+        Some(async move {
+            let state = context.control.broker_state(&address).await;
+            (ordinal, state.map_err(|status| control::explain(&status)))
+        })
+    });
+    futures::future::join_all(asked).await.into_iter().collect()
+}

@@ -1,0 +1,88 @@
+//! The condition StorageHealthy: room on the volumes, and how their growth goes. Pure.
+
+use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::ResourceExt as _;
+use proto::control::GetStateResponse;
+
+use super::{
+    apply::Outcome,
+    observe::{Brokers, Observed},
+    validate::{Validated, Volume},
+};
+use crate::{
+    conditions::{Finding, Reason, Type},
+    quantity::millis,
+};
+
+/// From here on there is little room.
+const NEAR_FULL_PERCENT: u64 = 85;
+/// Below this there is room again: a level between the two changes nothing, so a broker at the edge makes no noise.
+const ROOM_AGAIN_PERCENT: u64 = 80;
+/// From here on there is no room.
+const FULL_PERCENT: u64 = 95;
+
+/// Nothing where no broker could be asked.
+pub(super) fn finding(
+    group: &Validated,
+    observed: &Observed,
+    brokers: &Brokers,
+    outcome: &Outcome,
+    old: Option<&Condition>,
+) -> Option<Finding> {
+    let no = |reason, message: String| Some(Finding::no(Type::StorageHealthy, reason, message));
+    if let Some(refused) = &outcome.resize_refused {
+        let advice = "set storage.commitLog.size back, or allow expansion in the storage class";
+        return no(Reason::ResizeUnsupported, format!("the volume cannot grow: {refused}. {advice}"));
+    }
+    if let Some(claim) = observed.claims.iter().find(|claim| grows(claim, &group.volume)) {
+        return no(Reason::ResizePending, format!("the volume of claim {} is growing", claim.name_any()));
+    }
+    let fullest = brokers.values().filter_map(|state| state.as_ref().ok()).filter_map(used_percent).max()?;
+    let was_near_full = old.is_some_and(|old| old.status == "False");
+    let advice = "raise storage.commitLog.size, or lower messageRetention";
+    if fullest >= FULL_PERCENT {
+        no(Reason::Full, format!("the volume has no room: {advice}"))
+    } else if fullest >= NEAR_FULL_PERCENT || (was_near_full && fullest >= ROOM_AGAIN_PERCENT) {
+        no(Reason::NearFull, format!("the volume is more than {ROOM_AGAIN_PERCENT} percent full: {advice}"))
+    } else {
+        Some(Finding::yes(Type::StorageHealthy, Reason::Normal, "the volume has room"))
+    }
+}
+
+/// Whether the disk is so full that it explains a refusal.
+pub(super) fn is_full(state: &GetStateResponse) -> bool {
+    used_percent(state).is_some_and(|used| used >= NEAR_FULL_PERCENT)
+}
+
+fn used_percent(state: &GetStateResponse) -> Option<u64> {
+    let used = state.disk_total_bytes.saturating_sub(state.disk_free_bytes);
+    (u128::from(used) * 100)
+        .checked_div(u128::from(state.disk_total_bytes))
+        .and_then(|percent| u64::try_from(percent).ok())
+}
+
+/// Whether a claim's volume is smaller than what the spec asks.
+fn grows(claim: &PersistentVolumeClaim, volume: &Volume) -> bool {
+    let Volume::Claim { size, .. } = volume else { return false };
+    let capacity =
+        claim.status.as_ref().and_then(|status| status.capacity.as_ref()).and_then(|all| all.get("storage"));
+    capacity.is_some_and(|capacity| millis(&capacity.0) < millis(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(total: u64, free: u64) -> GetStateResponse {
+        GetStateResponse { disk_total_bytes: total, disk_free_bytes: free, ..GetStateResponse::default() }
+    }
+
+    #[test]
+    fn the_share_in_use_is_exact_and_a_disk_without_size_has_none() {
+        assert_eq!(used_percent(&state(100, 10)), Some(90));
+        assert_eq!(used_percent(&state(u64::MAX, 0)), Some(100));
+        assert_eq!(used_percent(&state(0, 0)), None);
+        assert!(is_full(&state(100, 15)));
+        assert!(!is_full(&state(100, 16)));
+    }
+}

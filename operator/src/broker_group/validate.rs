@@ -1,0 +1,237 @@
+//! A BrokerGroup with everything settled. After this nobody looks at the spec. Pure.
+
+use crds::{BROKER_CONFIG, BrokerGroup, Flush, PodSettings, VolumePolicy};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceRequirements};
+use kube::ResourceExt as _;
+
+use super::{
+    broker_name,
+    observe::{self, Observed, SEGMENT_SIZE},
+};
+use crate::{
+    conditions::Reason,
+    config::{Knobs, LoggingFile},
+    identity::{Identity, Role},
+    pods::template::{ImageRef, Images},
+    quantity::ByteCount,
+};
+
+/// A BrokerGroup with everything settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Validated {
+    /// Names and labels.
+    pub identity: Identity,
+    /// The NameServerSet.
+    pub name_servers: String,
+    /// The cluster.
+    pub cluster_name: String,
+    /// The name that clients see.
+    pub broker_name: String,
+    /// Pods.
+    pub replicas: i32,
+    /// The image.
+    pub image: ImageRef,
+    /// Where the log is.
+    pub volume: Volume,
+    /// Size of a file of the log.
+    pub segment_size: ByteCount,
+    /// How long messages are kept.
+    pub retention: Retention,
+    /// When a message counts as stored.
+    pub flush: Flush,
+    /// The user's resources.
+    pub resources: Option<ResourceRequirements>,
+    /// The user's settings.
+    pub pod: PodSettings,
+    /// `spec.config`, judged.
+    pub knobs: Knobs,
+    /// What is logged.
+    pub logging: LoggingFile,
+}
+
+/// Where the log is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// On a volume of its own.
+    Claim {
+        /// How large it shall be.
+        size: String,
+        /// What a new volume is asked for: fixed in the StatefulSet.
+        template_size: String,
+        /// Its class.
+        storage_class: Option<String>,
+        /// What becomes of it when the group goes.
+        on_delete: VolumePolicy,
+        /// What becomes of it when its broker goes.
+        on_scale_down: VolumePolicy,
+    },
+    /// With the pod.
+    Ephemeral {
+        /// What the pod may write.
+        size_limit: Option<String>,
+    },
+}
+
+/// How long messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// After this age.
+    pub time: String,
+    /// Or when the volume is so full.
+    pub disk_percent: i32,
+    /// At this time of day.
+    pub delete_at: String,
+}
+
+/// Why a BrokerGroup cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// It refers into another namespace.
+    #[error(
+        "nameServerRef.namespace is {named}, this BrokerGroup is in {own}: make it in {named}, since a NameServerSet cannot yet consent to others"
+    )]
+    OtherNamespace {
+        /// What it refers to.
+        named: String,
+        /// Where it is.
+        own: String,
+    },
+    /// An older one has the name.
+    #[error(
+        "BrokerGroup {older} has the brokerName {name} in this cluster already: delete this one, and make it anew with another brokerName"
+    )]
+    NameTaken {
+        /// The older one.
+        older: String,
+        /// The name.
+        name: String,
+    },
+    /// A size that the schema should have refused.
+    #[error("{field} is {value:?}: set a quantity such as 100Gi")]
+    NoQuantity {
+        /// Where.
+        field: &'static str,
+        /// What.
+        value: String,
+    },
+    /// A storage that the schema should have refused.
+    #[error("storage needs exactly one of commitLog and ephemeral")]
+    NoStorage,
+}
+
+impl Invalid {
+    /// The reason in the condition.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::OtherNamespace { .. } => Reason::NamespaceNotAllowed,
+            Self::NameTaken { .. } => Reason::NameConflict,
+            Self::NoQuantity { .. } | Self::NoStorage => Reason::InvalidSpec,
+        }
+    }
+}
+
+/// Settles what the spec leaves open.
+pub fn validate(group: &BrokerGroup, observed: &Observed, images: &Images) -> Result<Validated, Invalid> {
+    let spec = &group.spec;
+    let identity = observe::identity(group);
+    if let Some(named) = spec.name_server_ref.namespace.clone().filter(|named| *named != identity.namespace) {
+        return Err(Invalid::OtherNamespace { named, own: identity.namespace });
+    }
+    if let Some(older) = observed.rival.clone() {
+        return Err(Invalid::NameTaken { older, name: broker_name(group) });
+    }
+    let (volume, segment_size) = volume(group, observed)?;
+    let retention = spec.message_retention.clone().unwrap_or_default();
+    Ok(Validated {
+        name_servers: spec.name_server_ref.name.clone(),
+        cluster_name: spec.cluster_name.clone(),
+        broker_name: broker_name(group),
+        replicas: spec.replicas.unwrap_or(1),
+        image: images.settle(Role::Broker, spec.version.as_deref(), spec.image.as_ref()),
+        volume,
+        segment_size,
+        retention: Retention {
+            time: retention.time.unwrap_or_else(|| "72h".to_owned()),
+            disk_percent: retention.disk_percent.unwrap_or(75),
+            delete_at: retention.delete_at.unwrap_or_else(|| "04:00".to_owned()),
+        },
+        flush: spec.flush.unwrap_or_default(),
+        resources: spec.resources.clone(),
+        pod: spec.pod.clone().unwrap_or_default(),
+        knobs: Knobs::judge(&BROKER_CONFIG, &spec.config),
+        logging: LoggingFile::of(spec.logging.as_ref()),
+        identity,
+    })
+}
+
+fn volume(group: &BrokerGroup, observed: &Observed) -> Result<(Volume, ByteCount), Invalid> {
+    let storage = &group.spec.storage;
+    let bytes = |field, value: &str| {
+        ByteCount::parse(value).ok_or_else(|| Invalid::NoQuantity { field, value: value.to_owned() })
+    };
+    match (&storage.commit_log, &storage.ephemeral) {
+        (Some(claim), None) => {
+            let size = bytes("storage.commitLog.size", &claim.size)?;
+            let retention = storage.retention.clone().unwrap_or_default();
+            let template = template_of(observed);
+            let volume = Volume::Claim {
+                size: claim.size.clone(),
+                template_size: template.and_then(requested).unwrap_or_else(|| claim.size.clone()),
+                storage_class: claim.storage_class_name.clone(),
+                on_delete: retention.on_delete.unwrap_or_default(),
+                on_scale_down: retention.on_scale_down.unwrap_or_default(),
+            };
+            // The files that lie on a volume have the size of its beginnings, whatever it has grown to since.
+            let remembered = observed.claims.iter().map(|claim| &**claim).chain(template).find_map(|claim| {
+                claim.annotations().get(SEGMENT_SIZE).and_then(|size| ByteCount::parse(size))
+            });
+            Ok((volume, remembered.unwrap_or_else(|| segment_size(size))))
+        }
+        (None, Some(ephemeral)) => {
+            let size = match &ephemeral.size_limit {
+                Some(limit) => bytes("storage.ephemeral.sizeLimit", limit)?,
+                None => ByteCount::mebibytes(1024),
+            };
+            Ok((Volume::Ephemeral { size_limit: ephemeral.size_limit.clone() }, segment_size(size)))
+        }
+        (Some(_), Some(_)) | (None, None) => Err(Invalid::NoStorage),
+    }
+}
+
+/// About a sixteenth of the volume, a power of two from 16 MiB to RocketMQ's 1 GiB: files go one at a time, so
+/// small volumes need small ones.
+fn segment_size(volume: ByteCount) -> ByteCount {
+    let sixteenth = (volume.0 / 16).max(1);
+    let power = 1_u64 << sixteenth.ilog2();
+    ByteCount(power.clamp(ByteCount::mebibytes(16).0, ByteCount::mebibytes(1024).0))
+}
+
+fn template_of(observed: &Observed) -> Option<&PersistentVolumeClaim> {
+    observed.stateful_set.as_ref()?.spec.as_ref()?.volume_claim_templates.as_ref()?.first()
+}
+
+/// What a claim asks for.
+pub fn requested(claim: &PersistentVolumeClaim) -> Option<String> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    requests.get("storage").map(|size| size.0.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_a_sixteenth_of_the_volume_as_a_power_of_two_within_bounds() {
+        for (volume, expected) in [
+            ("64Mi", "16Mi"),
+            ("256Mi", "16Mi"),
+            ("1Gi", "64Mi"),
+            ("10Gi", "512Mi"),
+            ("16Gi", "1Gi"),
+            ("2Ti", "1Gi"),
+        ] {
+            let volume = ByteCount::parse(volume).expect("a quantity");
+            assert_eq!(segment_size(volume).to_string(), expected, "{volume}");
+        }
+    }
+}

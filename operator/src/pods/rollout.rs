@@ -1,0 +1,204 @@
+//! How far the pods of a StatefulSet are from what is wanted, and what is in their way.
+
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use kube::ResourceExt as _;
+
+use super::{condition, container, is_ready};
+use crate::conditions::Reason;
+
+/// How far the pods are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// Pods that should be.
+    pub wanted: i32,
+    /// Pods that are.
+    pub existing: i32,
+    /// Pods that take traffic.
+    pub ready: i32,
+    /// Pods of the newest revision.
+    pub updated: i32,
+    /// What stops a pod.
+    pub problems: Vec<Problem>,
+}
+
+/// What stops a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Name of the pod.
+    pub pod: String,
+    /// What kind of thing.
+    pub reason: Reason,
+    /// What it is, and what to do.
+    pub message: String,
+}
+
+impl Rollout {
+    /// Looks at a StatefulSet and its pods.
+    pub fn of(wanted: i32, stateful_set: Option<&StatefulSet>, pods: &[&Pod]) -> Self {
+        let status = stateful_set.and_then(|set| set.status.as_ref());
+        let revision = status.and_then(|status| status.update_revision.as_deref());
+        // Until the StatefulSet's controller has seen the newest template, no pod can be of it.
+        let seen = stateful_set.is_some_and(|set| {
+            status.and_then(|status| status.observed_generation) >= set.metadata.generation
+        });
+        let newest = |pod: &&&Pod| {
+            seen && revision.is_some()
+                && pod.labels().get("controller-revision-hash").map(String::as_str) == revision
+        };
+        let living: Vec<&Pod> =
+            pods.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+        Self {
+            wanted,
+            existing: count(pods.len()),
+            ready: count(living.iter().filter(|pod| is_ready(pod)).count()),
+            updated: count(living.iter().filter(newest).count()),
+            problems: living.iter().filter_map(|pod| problem(pod)).collect(),
+        }
+    }
+
+    /// Whether all pods are as they should be.
+    pub fn is_done(&self) -> bool {
+        self.existing == self.wanted && self.updated == self.wanted && self.ready >= self.wanted
+    }
+
+    /// What is under way, where it is not done.
+    pub fn activity(&self) -> Option<(Reason, String)> {
+        let Self { wanted, existing, ready, updated, problems: _ } = self;
+        if self.is_done() {
+            None
+        } else if existing < wanted && updated == existing {
+            Some((Reason::ScalingUp, format!("{existing} of {wanted} pods exist")))
+        } else if existing > wanted {
+            Some((Reason::ScalingDown, format!("{existing} pods exist, {wanted} are wanted")))
+        } else if updated < wanted {
+            Some((Reason::RollingUpdate, format!("{updated} of {wanted} pods are of the newest revision")))
+        } else {
+            Some((Reason::Starting, format!("{ready} of {wanted} pods are ready")))
+        }
+    }
+}
+
+fn count(pods: usize) -> i32 {
+    i32::try_from(pods).unwrap_or(i32::MAX)
+}
+
+fn problem(pod: &Pod) -> Option<Problem> {
+    if is_ready(pod) {
+        return None;
+    }
+    let found = |reason, message| Some(Problem { pod: pod.name_any(), reason, message });
+    if condition(pod, "PodScheduled") == Some("False") {
+        let why = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.as_ref())
+            .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "PodScheduled"))
+            .and_then(|condition| condition.message.clone())
+            .unwrap_or_default();
+        return found(
+            Reason::Unschedulable,
+            format!("no node takes the pod: {why} Free or add nodes, or change resources, pod or storage"),
+        );
+    }
+    let container = container(pod)?;
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref())?;
+    let detail = waiting.message.clone().unwrap_or_default();
+    match waiting.reason.as_deref()? {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => found(
+            Reason::ImagePullFailed,
+            format!(
+                "the image {} cannot be pulled: {detail}. Correct version or image, or make the image available",
+                container.image
+            ),
+        ),
+        "CrashLoopBackOff" => {
+            let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            let code = last.map_or(0, |last| last.exit_code);
+            let said = last.and_then(|last| last.message.as_deref()).unwrap_or_default().trim();
+            let said = if said.is_empty() { String::new() } else { format!(" saying: {said}") };
+            found(
+                Reason::CrashLooping,
+                format!(
+                    "the container ends again and again, last with code {code}{said}. See `kubectl logs --previous {}`",
+                    pod.name_any()
+                ),
+            )
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            found(Reason::CrashLooping, format!("the container cannot be started: {detail}"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(yaml: &str) -> Pod {
+        serde_yaml::from_str(yaml).expect("a pod")
+    }
+
+    fn ready(name: &str, revision: &str) -> Pod {
+        pod(&format!(
+            "metadata: {{name: {name}, labels: {{controller-revision-hash: {revision}}}}}\n\
+             status: {{conditions: [{{type: Ready, status: 'True'}}]}}"
+        ))
+    }
+
+    fn stateful_set(observed: i64) -> StatefulSet {
+        serde_yaml::from_str(&format!(
+            "metadata: {{name: x, generation: 2}}\n\
+             spec: {{selector: {{}}, template: {{}}}}\n\
+             status: {{replicas: 1, observedGeneration: {observed}, updateRevision: new}}"
+        ))
+        .expect("a stateful set")
+    }
+
+    #[test]
+    fn it_is_done_when_all_pods_are_new_and_ready() {
+        let rollout = Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "new")]);
+        assert!(rollout.is_done());
+        assert_eq!(rollout.activity(), None);
+    }
+
+    #[test]
+    fn an_old_pod_or_an_unseen_template_is_a_rolling_update() {
+        for rollout in [
+            Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "old")]),
+            Rollout::of(1, Some(&stateful_set(1)), &[&ready("x-0", "new")]),
+        ] {
+            assert_eq!(rollout.activity().map(|(reason, _)| reason), Some(Reason::RollingUpdate));
+        }
+    }
+
+    #[test]
+    fn missing_and_superfluous_pods_are_scaling() {
+        let up = Rollout::of(3, None, &[]);
+        assert_eq!(up.activity().map(|(reason, _)| reason), Some(Reason::ScalingUp));
+        let down = Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "new"), &ready("x-1", "new")]);
+        assert_eq!(down.activity().map(|(reason, _)| reason), Some(Reason::ScalingDown));
+    }
+
+    #[test]
+    fn what_stops_a_pod_is_named() {
+        for (status, expected) in [
+            (
+                "conditions: [{type: PodScheduled, status: 'False', message: '0/3 nodes are available.'}]",
+                Reason::Unschedulable,
+            ),
+            (
+                "containerStatuses: [{name: c, image: i, imageID: '', ready: false, restartCount: 0, state: {waiting: {reason: ImagePullBackOff}}}]",
+                Reason::ImagePullFailed,
+            ),
+            (
+                "containerStatuses: [{name: c, image: i, imageID: '', ready: false, restartCount: 3, state: {waiting: {reason: CrashLoopBackOff}}}]",
+                Reason::CrashLooping,
+            ),
+        ] {
+            let pod = pod(&format!("metadata: {{name: x-0}}\nstatus: {{{status}}}"));
+            let rollout = Rollout::of(1, None, &[&pod]);
+            assert_eq!(rollout.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>(), [expected]);
+        }
+    }
+}

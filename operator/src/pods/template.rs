@@ -1,0 +1,293 @@
+//! What the pods of both roles have in common: restricted security, probes, spreading, the user's settings.
+
+use std::collections::BTreeMap;
+
+use crds::{Image, PodSettings};
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction,
+        LocalObjectReference, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
+        Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
+        VolumeMount, WeightedPodAffinityTerm,
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+
+use crate::identity::{CLIENT_PORT, CONTROL_PORT, HTTP_PORT, Identity, Role};
+
+/// The user and group that pods run as.
+const USER: i64 = 65532;
+/// The annotation that changes with the configuration that only a restart brings into force.
+pub const CONFIG_HASH: &str = "mq.gantry.dev/config-hash";
+/// Where the configuration is mounted.
+pub const CONFIG_DIRECTORY: &str = "/etc/gantry";
+/// The time a pod has to stop, unless the spec says another.
+const GRACE_SECONDS: i64 = 60;
+
+/// Where images come from when a resource does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// What stands before the name.
+    pub prefix: String,
+    /// The tag.
+    pub version: String,
+}
+
+/// An image, settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRef {
+    /// What the container names.
+    pub reference: String,
+    /// When the node asks the registry.
+    pub pull_policy: Option<String>,
+    /// Secrets for the registry.
+    pub pull_secrets: Vec<String>,
+}
+
+impl Images {
+    /// The image for a role: each part from the most particular place that names it.
+    pub fn settle(&self, role: Role, version: Option<&str>, image: Option<&Image>) -> ImageRef {
+        let unset = Image::default();
+        let Image { repository, tag, digest, pull_policy, pull_secrets } = image.unwrap_or(&unset);
+        let repository =
+            repository.clone().unwrap_or_else(|| format!("{}gantry-{}", self.prefix, role.component()));
+        let reference = match digest {
+            Some(digest) => format!("{repository}@{digest}"),
+            None => format!("{repository}:{}", tag.as_deref().or(version).unwrap_or(&self.version)),
+        };
+        ImageRef {
+            reference,
+            pull_policy: pull_policy.map(|policy| policy.as_str().to_owned()),
+            pull_secrets: pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
+        }
+    }
+}
+
+/// What a pod is made from.
+pub struct Parts<'a> {
+    /// Whose pod it is.
+    pub identity: &'a Identity,
+    /// The image.
+    pub image: &'a ImageRef,
+    /// The user's settings.
+    pub settings: &'a PodSettings,
+    /// The user's resources.
+    pub resources: Option<&'a ResourceRequirements>,
+    /// What the container asks for where the user says nothing: CPU and memory.
+    pub default_requests: (&'static str, &'static str),
+    /// Labels beside those of the identity.
+    pub labels: BTreeMap<String, String>,
+    /// The pods to keep apart from.
+    pub apart_from: BTreeMap<String, String>,
+    /// The fingerprint of the configuration.
+    pub config_hash: String,
+    /// Volumes beside the configuration.
+    pub volumes: Vec<Volume>,
+    /// Where they are mounted.
+    pub mounts: Vec<VolumeMount>,
+    /// Seconds that the process may take until it lives, recovery included.
+    pub startup_seconds: i32,
+}
+
+/// The pod.
+pub fn pod_template(parts: Parts<'_>) -> PodTemplateSpec {
+    let container = container(&parts);
+    let Parts { identity, image, settings, labels, apart_from, config_hash, mut volumes, .. } = parts;
+    volumes.insert(0, configuration(identity));
+    let mut all_labels = settings.labels.clone();
+    all_labels.extend(identity.labels());
+    all_labels.extend(labels);
+    let mut annotations = settings.annotations.clone();
+    annotations.insert(CONFIG_HASH.to_owned(), config_hash);
+
+    let secrets = image.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(all_labels),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            affinity: Some(settings.affinity.clone().unwrap_or_else(|| prefer_other_nodes(&apart_from))),
+            automount_service_account_token: Some(false),
+            containers: vec![container],
+            enable_service_links: Some(false),
+            image_pull_secrets: some_unless_empty(secrets),
+            node_selector: Some(settings.node_selector.clone()).filter(|selector| !selector.is_empty()),
+            priority_class_name: settings.priority_class_name.clone(),
+            security_context: Some(pod_security()),
+            service_account_name: Some(identity.base()),
+            termination_grace_period_seconds: Some(
+                settings.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS),
+            ),
+            tolerations: some_unless_empty(settings.tolerations.clone()),
+            topology_spread_constraints: Some(match settings.topology_spread_constraints.as_slice() {
+                [] => spread(&apart_from),
+                constraints => constraints.to_vec(),
+            }),
+            volumes: Some(volumes),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn container(parts: &Parts<'_>) -> Container {
+    let component = parts.identity.role.component();
+    let port = |name: &str, port| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port,
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let mut mounts = vec![VolumeMount {
+        name: "config".to_owned(),
+        mount_path: CONFIG_DIRECTORY.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }];
+    mounts.extend(parts.mounts.clone());
+    Container {
+        name: component.to_owned(),
+        image: Some(parts.image.reference.clone()),
+        image_pull_policy: parts.image.pull_policy.clone(),
+        args: Some(vec!["--config".to_owned(), format!("{CONFIG_DIRECTORY}/{component}.yaml")]),
+        ports: Some(vec![
+            port("client", CLIENT_PORT),
+            port("control", CONTROL_PORT),
+            port("http", HTTP_PORT),
+        ]),
+        resources: Some(parts.resources.cloned().unwrap_or_else(|| requests(parts.default_requests))),
+        // Recovery of a large log takes its time; until the process lives, nothing else is asked of it.
+        startup_probe: Some(probe("/livez", 1, parts.startup_seconds)),
+        liveness_probe: Some(probe("/livez", 10, 3)),
+        readiness_probe: Some(probe("/readyz", 1, 2)),
+        security_context: Some(container_security()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+fn requests((cpu, memory): (&str, &str)) -> ResourceRequirements {
+    ResourceRequirements {
+        requests: Some(BTreeMap::from([
+            ("cpu".to_owned(), Quantity(cpu.to_owned())),
+            ("memory".to_owned(), Quantity(memory.to_owned())),
+        ])),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("http".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(if path == "/livez" { 5 } else { 2 }),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// What the Pod Security Standard "restricted" asks of a pod.
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        // A volume with many files is not walked at each start.
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
+    }
+}
+
+fn configuration(identity: &Identity) -> Volume {
+    Volume {
+        name: "config".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: identity.config_map(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn prefer_other_nodes(apart_from: &BTreeMap<String, String>) -> Affinity {
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+                weight: 100,
+                pod_affinity_term: PodAffinityTerm {
+                    label_selector: Some(matching(apart_from)),
+                    topology_key: "kubernetes.io/hostname".to_owned(),
+                    ..PodAffinityTerm::default()
+                },
+            }]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn spread(apart_from: &BTreeMap<String, String>) -> Vec<TopologySpreadConstraint> {
+    ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+        .map(|topology| TopologySpreadConstraint {
+            label_selector: Some(matching(apart_from)),
+            max_skew: 1,
+            topology_key: topology.to_owned(),
+            when_unsatisfiable: "ScheduleAnyway".to_owned(),
+            ..TopologySpreadConstraint::default()
+        })
+        .to_vec()
+}
+
+fn matching(labels: &BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector { match_labels: Some(labels.clone()), match_expressions: None }
+}
+
+fn some_unless_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
+    Some(list).filter(|list| !list.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_an_image_comes_from_the_most_particular_place() {
+        let images = Images { prefix: "localhost/".to_owned(), version: "0.1.0".to_owned() };
+        let image = |repository: Option<&str>, tag: Option<&str>, digest: Option<&str>| Image {
+            repository: repository.map(str::to_owned),
+            tag: tag.map(str::to_owned),
+            digest: digest.map(str::to_owned),
+            ..Image::default()
+        };
+        for (version, image, expected) in [
+            (None, image(None, None, None), "localhost/gantry-broker:0.1.0"),
+            (Some("2"), image(None, None, None), "localhost/gantry-broker:2"),
+            (Some("2"), image(None, Some("3"), None), "localhost/gantry-broker:3"),
+            (Some("2"), image(Some("r/x"), None, None), "r/x:2"),
+            (Some("2"), image(Some("r/x"), Some("3"), Some("sha256:0")), "r/x@sha256:0"),
+        ] {
+            assert_eq!(images.settle(Role::Broker, version, Some(&image)).reference, expected);
+        }
+    }
+}

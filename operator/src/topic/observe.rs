@@ -1,0 +1,80 @@
+//! What there is around a Topic: the brokers that shall keep it, and others of the same name.
+
+use crds::Topic;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+
+use super::topic_name;
+use crate::{broker_group, identity::CONTROL_PORT, pods, watch::Stores};
+
+/// What there is around a Topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether the NameServerSet exists.
+    pub has_name_servers: bool,
+    /// The BrokerGroups of the cluster, by name.
+    pub groups: Vec<Group>,
+    /// The older Topic that has the name.
+    pub rival: Option<String>,
+}
+
+/// A BrokerGroup that shall keep the topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Where its primary's control plane is, or why that is not known.
+    pub address: Result<String, String>,
+}
+
+/// Looks into the stores.
+pub fn observe(topic: &Topic, stores: &Stores) -> Observed {
+    let namespace = topic.namespace().unwrap_or_default();
+    let set = &topic.spec.name_server_ref.name;
+    let groups = stores.broker_groups.state_filter(|group| {
+        group.namespace().as_deref() == Some(namespace.as_str())
+            && group.spec.name_server_ref.name == *set
+            && group.metadata.deletion_timestamp.is_none()
+    });
+    let mut groups: Vec<Group> = groups
+        .iter()
+        .map(|group| Group {
+            name: group.name_any(),
+            address: primary(stores, &namespace, &broker_group::observe::identity(group).member(0)),
+        })
+        .collect();
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    Observed {
+        has_name_servers: stores.name_server_sets.get(&ObjectRef::new(set).within(&namespace)).is_some(),
+        groups,
+        rival: rival(topic, stores),
+    }
+}
+
+/// Whether the Topic with this uid is there.
+pub fn exists(stores: &Stores, uid: &str) -> bool {
+    stores.topics.find(|topic| topic.uid().as_deref() == Some(uid)).is_some()
+}
+
+fn primary(stores: &Stores, namespace: &str, pod: &str) -> Result<String, String> {
+    let Some(pod) = stores.pods.get(&ObjectRef::new(pod).within(namespace)) else {
+        return Err(format!("pod {pod} is not there yet"));
+    };
+    if !pods::is_ready(&pod) {
+        return Err(format!("pod {} is not ready", pod.name_any()));
+    }
+    pods::address(&pod, CONTROL_PORT).ok_or_else(|| format!("pod {} has no address yet", pod.name_any()))
+}
+
+fn rival(topic: &Topic, stores: &Stores) -> Option<String> {
+    let age = |topic: &Topic| (topic.creation_timestamp(), topic.uid());
+    let (namespace, name, mine) = (topic.namespace(), topic_name(topic), age(topic));
+    let mut rivals = stores.topics.state_filter(|other| {
+        other.spec.name_server_ref.name == topic.spec.name_server_ref.name
+            && topic_name(other) == name
+            && other.namespace() == namespace
+            && other.uid() != topic.uid()
+            && age(other) < mine
+    });
+    rivals.sort_by_key(|other| age(other));
+    rivals.first().map(|other| other.name_any())
+}
