@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::delivery::{Delivery, now_ms};
 use crate::health::Health;
 use crate::log::Log;
+use crate::registration::wire as shown;
 use crate::topics::{self, Changed, Registry};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -42,7 +43,9 @@ impl AdminDoor {
         let outcome = tokio::task::spawn_blocking(move || change(&topics)).await;
         let changed = outcome.expect("changing topics does not panic").map_err(not_changed)?;
         // Also when nothing changed: whoever asks again wants to be sure.
-        let _ = tokio::time::timeout(SHOWN_WITHIN, self.health.shown(changed.version)).await;
+        if !self.health.registration.shown_everywhere(changed.version, SHOWN_WITHIN).await {
+            tracing::info!(version = changed.version, "some name servers do not show a change yet");
+        }
         Ok(changed)
     }
 
@@ -90,7 +93,7 @@ impl Admin for AdminDoor {
             .topics
             .values()
             .filter(|topic| include_system || !topic.config.name.is_of_a_group())
-            .map(|topic| wire::topic_config(&topic.config))
+            .map(|topic| shown::topic(&topic.config))
             .collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Response::new(ListTopicsResponse { topics }))
@@ -118,7 +121,7 @@ impl Admin for AdminDoor {
                 .collect()
         };
         let queues = tokio::task::spawn_blocking(look).await.expect("looking at queues does not panic");
-        Ok(Response::new(DescribeTopicResponse { topic: Some(wire::topic_config(&topic.config)), queues }))
+        Ok(Response::new(DescribeTopicResponse { topic: Some(shown::topic(&topic.config)), queues }))
     }
 
     async fn upsert_group(&self, request: Request<UpsertGroupRequest>) -> Answer<UpsertGroupResponse> {
@@ -140,7 +143,7 @@ impl Admin for AdminDoor {
     async fn list_groups(&self, _: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
         let snapshot = self.topics.snapshot();
         let mut groups: Vec<GroupConfig> =
-            snapshot.groups.values().map(|group| wire::group_config(group)).collect();
+            snapshot.groups.values().map(|group| shown::group(group)).collect();
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Response::new(ListGroupsResponse { groups }))
     }
@@ -159,9 +162,9 @@ impl Admin for AdminDoor {
             max_offset: queue.end,
         });
         Ok(Response::new(DescribeGroupResponse {
-            group: Some(wire::group_config(&group)),
+            group: Some(shown::group(&group)),
             queues: queues.collect(),
-            client_ids: self.health.clients_of(&name),
+            client_ids: self.health.clients.of_group(&name),
         }))
     }
 
@@ -228,34 +231,13 @@ fn not_changed(error: topics::Error) -> Status {
     }
 }
 
-/// Topics and groups as the control plane writes them. The registration with name servers uses it too.
-pub(crate) mod wire {
+/// Topics and groups as the control plane asks for them.
+mod wire {
     use proto::control;
     use tonic::Status;
 
     use super::{group_name, topic_name};
     use crate::topics::{Backoff, GroupConfig, MessageType, TopicConfig};
-
-    pub(crate) fn topic_config(config: &TopicConfig) -> control::TopicConfig {
-        let TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } = config;
-        control::TopicConfig {
-            name: name.to_string(),
-            read_queues: *read_queues,
-            write_queues: *write_queues,
-            readable: *readable,
-            writable: *writable,
-            message_type: match message_type {
-                MessageType::Normal => control::MessageType::Normal,
-                MessageType::Fifo => control::MessageType::Fifo,
-                MessageType::Delay => control::MessageType::Delay,
-                MessageType::Transaction => control::MessageType::Transaction,
-                MessageType::Lite => control::MessageType::Lite,
-                MessageType::Priority => control::MessageType::Priority,
-                MessageType::Mixed => control::MessageType::Mixed,
-            } as i32,
-            owner: owner.clone(),
-        }
-    }
 
     pub(super) fn topic(wire: control::TopicConfig) -> Result<TopicConfig, Status> {
         let control::TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } =
@@ -276,26 +258,6 @@ pub(crate) mod wire {
         };
         let name = topic_name(&name)?;
         Ok(TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner })
-    }
-
-    pub(crate) fn group_config(config: &GroupConfig) -> control::GroupConfig {
-        use control::backoff::{Custom, Exponential, Kind};
-        let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = config;
-        let kind = match backoff {
-            Backoff::Exponential { initial_ms, max_ms, multiplier } => Kind::Exponential(Exponential {
-                initial_ms: *initial_ms,
-                max_ms: *max_ms,
-                multiplier: *multiplier,
-            }),
-            Backoff::Custom { delays_ms } => Kind::Custom(Custom { delays_ms: delays_ms.clone() }),
-        };
-        control::GroupConfig {
-            name: name.to_string(),
-            consume_enabled: *consume_enabled,
-            ordered: *ordered,
-            max_attempts: *max_attempts,
-            backoff: Some(control::Backoff { kind: Some(kind) }),
-        }
     }
 
     pub(super) fn group(

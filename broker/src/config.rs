@@ -5,11 +5,12 @@
 
 mod reader;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use access::logging::Logging;
+use proto::control;
 
 use crate::topics::DEFAULT_MAX_ATTEMPTS;
 
@@ -32,6 +33,21 @@ pub struct Advertised {
     pub host: String,
     /// The port there.
     pub port: u16,
+}
+
+impl Advertised {
+    pub(crate) fn address(&self) -> control::Address {
+        control::Address { host: self.host.clone(), port: u32::from(self.port) }
+    }
+
+    pub(crate) fn endpoints(&self) -> control::Endpoints {
+        let scheme = match self.host.parse() {
+            Ok(IpAddr::V4(_)) => control::AddressScheme::Ipv4,
+            Ok(IpAddr::V6(_)) => control::AddressScheme::Ipv6,
+            Err(_) => control::AddressScheme::DomainName,
+        };
+        control::Endpoints { scheme: scheme as i32, addresses: vec![self.address()] }
+    }
 }
 
 /// How a broker is set up.
@@ -204,8 +220,8 @@ impl Config {
 /// All addresses are no address to dial: this machine is.
 fn reachable(bound: SocketAddr) -> Advertised {
     let host = match bound.ip() {
-        std::net::IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        std::net::IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
+        IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
         ip => ip.to_string(),
     };
     Advertised { host, port: bound.port() }

@@ -4,24 +4,29 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::http::{self, Pages};
 use access::listener::{Listener, Options, TlsMode};
-use access::{logging, vital};
+use access::{GroupName, logging, vital};
 use anyhow::Context;
 use proto::control::admin_server::AdminServer;
 use proto::v2::messaging_service_server::MessagingServiceServer;
+use proto::{control, v2};
 use tonic::transport::Server;
 
 use crate::admin::AdminDoor;
 use crate::config::Config;
 use crate::delivery::{self, Delivery, now_ms};
 use crate::front::Front;
+use crate::front::connections::{Clients, Gone};
+use crate::front::route::Routes;
+use crate::front::telemetry::Telemetry;
 use crate::health::Health;
 use crate::log::Log;
 use crate::meta::Meta;
 use crate::metrics::Metrics;
+use crate::registration::{self, Registration};
 use crate::topics::Registry;
 
 /// Operator, command line and console; few of each.
@@ -33,6 +38,9 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const CONCURRENT_STREAMS: u32 = 1024;
 const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// How many clients are remembered, by the cap on connections.
+const CLIENTS_PER_CONNECTION: usize = 4;
+const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 /// Pings find peers that are gone without a word.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -79,23 +87,43 @@ async fn start_with(config: Config, log_levels: Option<logging::Control>) -> any
     let clients = Listener::bind(config.client_listen, options).context("clientListen")?;
     let options =
         Options { max_connections: MAX_CONTROL_CONNECTIONS, tls: TlsMode::Off, ..Options::default() };
-    let control = Listener::bind(config.control_listen, options).context("controlListen")?;
+    let control_plane = Listener::bind(config.control_listen, options).context("controlListen")?;
     let pages = match config.http_listen {
         Some(addr) => Some(http::Server::bind(addr).await.context("httpListen")?),
         None => None,
     };
-    let (client_addr, control_addr) = (clients.local_addr(), control.local_addr());
+    let (client_addr, control_addr) = (clients.local_addr(), control_plane.local_addr());
     let http_addr = pages.as_ref().map(http::Server::local_addr);
 
+    // Consumers and producers share connections, but a connection rarely holds more than a few clients.
+    let known = Clients::new(config.limits.max_connections.saturating_mul(CLIENTS_PER_CONNECTION));
     let needs = Needs {
         config: Arc::clone(&config),
         store_host: store_host(&config, client_addr),
         tasks: tasks.clone(),
+        clients: known.clone(),
     };
     let opened =
         tokio::task::spawn_blocking(move || open(needs)).await.context("opening the data directory")??;
     let Opened { topics, delivery, log } = opened;
-    let health = Arc::new(Health { log: Arc::clone(&log), connections: clients.metrics() });
+    let identity = registration::Identity {
+        cluster_name: config.cluster_name.clone(),
+        broker_name: config.broker_name.clone(),
+        broker_id: config.broker_id,
+        epoch: 0,
+        clients: config.client_address(client_addr).endpoints(),
+        control: config.control_address(control_addr).address(),
+    };
+    let own = own_address(&identity);
+    let registration =
+        Registration::start(identity, config.name_servers.clone(), Arc::clone(&topics), &tasks);
+    let health = Arc::new(Health {
+        log: Arc::clone(&log),
+        connections: clients.metrics(),
+        clients: known.clone(),
+        registration: registration.clone(),
+        must_register: !config.name_servers.is_empty(),
+    });
 
     let mut shown = prometheus_client::registry::Registry::default();
     metrics.register(&mut shown);
@@ -106,6 +134,13 @@ async fn start_with(config: Config, log_levels: Option<logging::Control>) -> any
         delivery: Arc::clone(&delivery),
         log: Arc::clone(&log),
         metrics,
+        routes: Routes::new(registration, Arc::clone(&topics), own),
+        telemetry: Telemetry {
+            clients: known.clone(),
+            topics: Arc::clone(&topics),
+            max_body_bytes: u32::try_from(config.limits.max_body_bytes).unwrap_or(u32::MAX),
+            stop: stop.clone(),
+        },
         max_body_bytes: config.limits.max_body_bytes,
     };
     let admin = AdminDoor {
@@ -125,7 +160,7 @@ async fn start_with(config: Config, log_levels: Option<logging::Control>) -> any
         server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tasks.spawn("the server for clients", serve);
 
-    let incoming = control.accept(tasks.tracker(), stop.clone());
+    let incoming = control_plane.accept(tasks.tracker(), stop.clone());
     let serve = server()
         .add_service(AdminServer::new(admin))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -139,6 +174,11 @@ async fn start_with(config: Config, log_levels: Option<logging::Control>) -> any
     let ringing = Arc::clone(&delivery);
     tasks.spawn("the alarms of delivery", async move {
         ringing.keep_ringing().await;
+        Ok::<(), Infallible>(())
+    });
+    let (releasing, asked_to_stop) = (Arc::clone(&delivery), stop.clone());
+    tasks.spawn("the watch for silent clients", async move {
+        asked_to_stop.run_until_cancelled(watch_for_silence(known, releasing)).await;
         Ok::<(), Infallible>(())
     });
     if let Some(pages) = pages {
@@ -165,10 +205,47 @@ fn server() -> Server {
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
 }
 
+/// Releases what clients kept by being online, once they are silent for too long.
+async fn watch_for_silence(clients: Clients, delivery: Arc<Delivery>) {
+    let mut ticks = tokio::time::interval(LOOK_FOR_SILENCE_EVERY);
+    loop {
+        ticks.tick().await;
+        for Gone { client, group } in clients.expire(Instant::now()) {
+            tracing::info!(
+                client,
+                group = group.as_ref().map(GroupName::as_str),
+                "a client went without a word"
+            );
+            if let Some(group) = group {
+                delivery.client_gone(group.as_str(), &client);
+            }
+        }
+    }
+}
+
+/// This broker as clients see it in routes.
+fn own_address(identity: &registration::Identity) -> v2::Broker {
+    let address = |address: &control::Address| v2::Address {
+        host: address.host.clone(),
+        port: i32::try_from(address.port).unwrap_or(0),
+    };
+    let endpoints = v2::Endpoints {
+        // The numbers of the two protocols are the same.
+        scheme: identity.clients.scheme,
+        addresses: identity.clients.addresses.iter().map(address).collect(),
+    };
+    v2::Broker {
+        name: identity.broker_name.clone(),
+        id: i32::try_from(identity.broker_id).unwrap_or(i32::MAX),
+        endpoints: Some(endpoints),
+    }
+}
+
 struct Needs {
     config: Arc<Config>,
     store_host: SocketAddr,
     tasks: vital::Tasks,
+    clients: Clients,
 }
 
 struct Opened {
@@ -179,7 +256,7 @@ struct Opened {
 
 /// Everything on the disk. Blocks.
 fn open(needs: Needs) -> anyhow::Result<Opened> {
-    let Needs { config, store_host, tasks } = needs;
+    let Needs { config, store_host, tasks, clients } = needs;
     let folder = config.data_dir.join("config");
     std::fs::create_dir_all(&folder).with_context(|| {
         format!("cannot write to dataDir {}: make it writable for this user", config.data_dir.display())
@@ -207,7 +284,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         log: Arc::clone(&log),
         topics: Arc::clone(&topics),
         meta,
-        online: Arc::new(|_| true),
+        online: Arc::new(move |client| clients.is_online(client)),
         max_in_flight_per_queue: config.limits.max_in_flight_per_queue,
         max_parked_polls: config.limits.max_parked_polls,
         tasks: tasks.tracker().clone(),
@@ -230,8 +307,8 @@ fn store_host(config: &Config, bound: SocketAddr) -> SocketAddr {
 impl Running {
     /// Waits until clients can be served.
     pub async fn ready(&self) {
-        // The store is open and the ports are bound: `start` has returned.
-        debug_assert!(self.health.not_ready().is_empty());
+        // The store is open and the ports are bound since `start` has returned.
+        self.health.registered().await;
     }
 
     /// Waits until a task dies without which this broker is useless, and says which and why.

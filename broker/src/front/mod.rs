@@ -13,12 +13,10 @@ mod send;
 mod status;
 pub(crate) mod telemetry;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use access::Refusal;
 use access::client::ClientIdentity;
-use futures::{Stream, stream};
+use futures::stream;
 use proto::v2::messaging_service_server::MessagingService;
 use proto::v2::*;
 use tonic::{Request, Response, Streaming};
@@ -29,7 +27,6 @@ use crate::metrics::Metrics;
 use crate::topics::Registry;
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
-type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
 
 /// The service, and the rooms that it leads to.
 pub(crate) struct Front {
@@ -37,6 +34,8 @@ pub(crate) struct Front {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) log: Arc<Log>,
     pub(crate) metrics: Metrics,
+    pub(crate) routes: route::Routes,
+    pub(crate) telemetry: telemetry::Telemetry,
     pub(crate) max_body_bytes: usize,
 }
 
@@ -61,15 +60,14 @@ fn later(request: &tonic::metadata::MetadataMap, what: &str) -> Option<Status> {
 impl MessagingService for Front {
     type ReceiveMessageStream = receive::Receiving;
     type PullMessageStream = stream::Iter<std::vec::IntoIter<Result<PullMessageResponse, tonic::Status>>>;
-    type TelemetryStream = AnswerStream<TelemetryCommand>;
+    type TelemetryStream = telemetry::Stream;
 
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
-        let status = later(request.metadata(), "asking a broker for routes");
-        Ok(Response::new(QueryRouteResponse { status, message_queues: Vec::new() }))
+        Ok(Response::new(self.routes.query_route(request).await))
     }
 
-    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
-        Ok(Response::new(HeartbeatResponse { status: Some(status::ok()) }))
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
+        Ok(Response::new(self.telemetry.heartbeat(&request)))
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
@@ -82,8 +80,7 @@ impl MessagingService for Front {
         &self,
         request: Request<QueryAssignmentRequest>,
     ) -> Answer<QueryAssignmentResponse> {
-        let status = later(request.metadata(), "asking a broker for assignments");
-        Ok(Response::new(QueryAssignmentResponse { status, assignments: Vec::new() }))
+        Ok(Response::new(self.routes.query_assignment(request).await))
     }
 
     async fn receive_message(
@@ -148,16 +145,18 @@ impl MessagingService for Front {
         &self,
         request: Request<Streaming<TelemetryCommand>>,
     ) -> Answer<Self::TelemetryStream> {
-        let refusal: Refusal = status::not_implemented("telemetry");
-        let _ = request;
-        Err(refusal.on_stream())
+        self.telemetry.open(request).map(Response::new)
     }
 
     async fn notify_client_termination(
         &self,
-        _: Request<NotifyClientTerminationRequest>,
+        request: Request<NotifyClientTerminationRequest>,
     ) -> Answer<NotifyClientTerminationResponse> {
-        Ok(Response::new(NotifyClientTerminationResponse { status: Some(status::ok()) }))
+        let (response, gone) = self.telemetry.terminate(&request);
+        if let Some(connections::Gone { client, group: Some(group) }) = gone {
+            self.delivery.client_gone(group.as_str(), &client);
+        }
+        Ok(Response::new(response))
     }
 
     async fn change_invisible_duration(

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::client::ClientIdentity;
 use access::{GroupName, Refusal, TopicName, status as wire};
@@ -39,6 +39,8 @@ impl Front {
     ) -> Result<Receiving, Refusal> {
         let topic = request.message_queue.as_ref().and_then(|queue| queue.topic.clone());
         let ask = ask(client, &request, topic.as_ref())?;
+        // C# and Rust never send their settings again after a restart of the broker: polling shows that they live.
+        self.telemetry.clients.heard_of_group(Instant::now(), client, ask.group.clone());
         let mut batch = self.delivery.receive(&ask).await.map_err(|error| status::not_received(&error))?;
         if batch.is_empty() {
             let sentence = "no message came within the time of the poll: poll again";
