@@ -1,9 +1,17 @@
 //! The binary of the name server: `namesrv --config FILE`.
 
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    namesrv::main(std::env::args()).await
+async fn main() -> ExitCode {
+    match namesrv::main(std::env::args()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("namesrv: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

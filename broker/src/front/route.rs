@@ -160,3 +160,6 @@ fn hop<T>(client: &ClientIdentity, metadata: &MetadataMap, message: T) -> Reques
     hop.set_timeout(client.deadline.map_or(LONGEST_HOP, |deadline| (deadline / 2).min(LONGEST_HOP)));
     hop
 }
+
+#[cfg(test)]
+mod tests;

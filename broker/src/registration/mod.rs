@@ -87,6 +87,15 @@ impl Registration {
         Self { shown_by }
     }
 
+    /// A registration that stands still, for tests of whoever asks name servers.
+    #[cfg(test)]
+    pub(crate) fn shown_by(channels: Vec<Channel>) -> Self {
+        let shown = |clients| Shown { version: 0, clients };
+        let addresses = (1..).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let shown_by = addresses.zip(channels.into_iter().map(shown)).collect();
+        Self { shown_by: Arc::new(watch::Sender::new(shown_by)) }
+    }
+
     /// The name servers that show this broker now.
     #[must_use]
     pub fn name_servers(&self) -> Vec<SocketAddr> {
