@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::LogOffset;
-use crate::store::Arrivals;
-use crate::views::{ConsumeQueue, RawEntry};
+use crate::answers::Arrivals;
+use crate::views::{ConsumeQueue, RawEntry, Views};
 
 /// An entry whose record is appended but not confirmed.
 pub(crate) struct Pending {
@@ -22,6 +22,7 @@ pub(crate) struct Pending {
 }
 
 pub(crate) struct Dispatch {
+    views: Arc<Views>,
     pending: Mutex<VecDeque<Pending>>,
     /// Held while entries are applied, so that views and listeners see the log's order. The buffer is kept.
     applying: Mutex<Vec<Pending>>,
@@ -30,8 +31,9 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(crate) fn new(confirmed: LogOffset) -> Self {
+    pub(crate) fn new(views: Arc<Views>, confirmed: LogOffset) -> Self {
         Self {
+            views,
             pending: Mutex::default(),
             applying: Mutex::default(),
             confirmed: AtomicU64::new(confirmed.0),
@@ -65,7 +67,7 @@ impl Dispatch {
             self.confirmed.store(to.0, Ordering::Release);
         }
         for Pending { queue, entry, tags_code, record_end: _ } in batch.drain(..) {
-            let next = queue.push(entry);
+            let next = self.views.push(&queue, entry);
             if let Some(listener) = self.listener.get()
                 && !queue.is_deleted()
             {

@@ -68,14 +68,16 @@ impl Flusher {
         }
         // Pairs with the fence in `sleep`: either we see that it sleeps, or it sees what we appended.
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) {
-            self.wake();
-        } else if self.mode == Flush::Async
-            && end.0 - self.log.flushed().0.min(end.0) >= ASYNC_BYTES
-            && !self.hurried.swap(true, Ordering::Relaxed)
-        {
+        if self.asleep.load(Ordering::Relaxed) || self.must_hurry(end) {
             self.wake();
         }
+    }
+
+    /// Is too much waiting for the interval of async flush? True once per flush.
+    fn must_hurry(&self, end: LogOffset) -> bool {
+        self.mode == Flush::Async
+            && end.0.saturating_sub(self.log.flushed().0) >= ASYNC_BYTES
+            && !self.hurried.swap(true, Ordering::Relaxed)
     }
 
     fn wake(&self) {
@@ -104,8 +106,9 @@ impl Flusher {
         then(result);
     }
 
-    /// Flushes what is appended, confirms it and answers those who wait for it.
-    pub(crate) fn flush(&self) -> Result<(), FlushFailed> {
+    /// Flushes what is appended, confirms it and answers those who wait for it. Returns up to where; when it returns, the
+    /// views know all before.
+    pub(crate) fn flush(&self) -> Result<LogOffset, FlushFailed> {
         let _one = self.flushing.lock();
         if let Some(failed) = &self.state.lock().failed {
             return Err(failed.clone());
@@ -114,7 +117,7 @@ impl Flusher {
             Ok(flushed) => {
                 self.dispatch.advance(flushed);
                 self.answer(flushed);
-                Ok(())
+                Ok(flushed)
             }
             Err(error) => Err(self.fail(&error.to_string())),
         }
@@ -144,11 +147,6 @@ impl Flusher {
             then(Err(failed.clone()));
         }
         failed
-    }
-
-    /// Why nothing is confirmed any more.
-    pub(crate) fn failed(&self) -> Option<FlushFailed> {
-        self.state.lock().failed.clone()
     }
 
     /// Ends [`Flusher::run`] soon.

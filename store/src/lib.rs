@@ -15,6 +15,8 @@
 //!   min ≤ flushed ≤ appended, confirmed ≤ appended; readers see records below confirmed only.
 //! ```
 
+mod ahead;
+mod answers;
 mod clock;
 mod commit_log;
 mod config;
@@ -22,14 +24,17 @@ pub mod disk;
 mod dispatch;
 mod error;
 mod flush;
+mod housekeeping;
 mod ids;
+mod opened;
 mod record;
 mod store;
 mod views;
 
+pub use answers::{Appended, Arrivals, Entry, Recovered, State};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Flush};
 pub use error::{AppendError, FlushFailed, OpenError, ReadError};
 pub use ids::{LogOffset, QueueId, QueueOffset};
 pub use record::{NewRecord, Properties, Record};
-pub use store::{Appended, Arrivals, Entry, Recovered, State, Store};
+pub use store::Store;

@@ -2,112 +2,24 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
-
+use crate::answers::{Appended, Arrivals, Entry, Recovered, State};
 use crate::clock::{Clock, SystemClock};
+use crate::commit_log::NotThere;
 use crate::commit_log::codec::{Head, Plan};
-use crate::commit_log::recover::{Files, Known};
-use crate::commit_log::{CommitLog, NotThere};
 use crate::config::Config;
-use crate::disk::{Disk, Lock, RealDisk};
-use crate::dispatch::{Dispatch, Pending};
+use crate::disk::{Disk, RealDisk};
+use crate::dispatch::Pending;
 use crate::error::{AppendError, FlushFailed, OpenError, ReadError};
-use crate::flush::{Flusher, Then};
-use crate::views::{RawEntry, Views};
+use crate::flush::Then;
+use crate::opened::{Inner, Opened};
+use crate::views::RawEntry;
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
-
-/// What recovery found.
-#[derive(Clone, Debug, Default)]
-pub struct Recovered {
-    /// The log's end after recovery.
-    pub end: LogOffset,
-    /// Bytes cut off behind the last whole record.
-    pub cut_bytes: u64,
-    /// Records dispatched again to the views.
-    pub replayed_records: u64,
-    /// The store was closed properly the last time.
-    pub clean: bool,
-    /// Damaged stretches that were skipped: where, and how many bytes. What follows them is served.
-    pub damaged: Vec<(LogOffset, u64)>,
-}
-
-/// Where a batch went. Its records lie one behind the other.
-#[derive(Clone, Debug)]
-pub struct Appended {
-    /// Start of the first record.
-    pub start: LogOffset,
-    /// End of the last record: durable when the log is flushed up to here.
-    pub end: LogOffset,
-    /// One per record, in order; 0 for prepared and rollback records, which are in no queue.
-    pub queue_offsets: Vec<QueueOffset>,
-    /// The store's clock, Unix milliseconds.
-    pub stored_at_ms: i64,
-}
-
-/// A consume queue entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Place in the queue.
-    pub queue_offset: QueueOffset,
-    /// Place of the record in the log.
-    pub log_offset: LogOffset,
-    /// Bytes of the record.
-    pub size: u32,
-    /// Java's hash of the tag, 0 without one.
-    pub tags_code: i64,
-}
-
-/// Hears of confirmed records, in the order of the log, from the thread that confirmed them: be quick, never block,
-/// append nothing. Reading is fine.
-pub trait Arrivals: Send + Sync {
-    /// The queue now ends at `next` (exclusive).
-    fn arrived(&self, topic: &str, queue_id: QueueId, next: QueueOffset, tags_code: i64);
-}
-
-/// What a person wants to know.
-#[derive(Clone, Debug, Default)]
-pub struct State {
-    /// First byte that is left.
-    pub min: LogOffset,
-    /// End of what is written.
-    pub appended: LogOffset,
-    /// End of what is on disk.
-    pub flushed: LogOffset,
-    /// End of what readers see.
-    pub confirmed: LogOffset,
-    /// Why appends are refused, if they are.
-    pub refusing: Option<String>,
-    /// Size of the volume.
-    pub disk_total_bytes: u64,
-    /// Free for us.
-    pub disk_free_bytes: u64,
-}
 
 /// One CommitLog and its views. Cheap to clone; the last clone closes it as [`Store::close`] does.
 #[derive(Clone)]
 pub struct Store {
     opened: Arc<Opened>,
-}
-
-/// What the threads share with the handles.
-struct Inner {
-    config: Config,
-    disk: Arc<dyn Disk>,
-    clock: Arc<dyn Clock>,
-    log: Arc<CommitLog>,
-    views: Arc<Views>,
-    dispatch: Arc<Dispatch>,
-    flusher: Flusher,
-}
-
-/// Goes with the last handle.
-struct Opened {
-    inner: Arc<Inner>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    closed: Mutex<Option<Result<(), FlushFailed>>>,
-    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 impl Store {
@@ -122,46 +34,35 @@ impl Store {
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<(Self, Recovered), OpenError> {
-        let root = &config.root;
-        disk.create_dir(root).map_err(OpenError::at(root))?;
-        let lock_path = root.join("lock");
-        let lock = disk
-            .lock(&lock_path)
-            .map_err(OpenError::at(&lock_path))?
-            .ok_or_else(|| OpenError::InUse(root.clone()))?;
+        let (store, recovered) = Self::open_without_threads(disk, clock, config)?;
+        store.opened.start_threads()?;
+        Ok((store, recovered))
+    }
 
-        let files = Files::load(Arc::clone(&disk), &config)?;
-        let views = Arc::new(Views::default());
-        let known = Known { from: files.min(), durable: LogOffset(0), stored_at_ms: 0 };
-        let (log, walked) = files.recover(&known, config.flush, &mut |head, bytes, at| {
-            replay(&views, head, bytes, at);
-        })?;
-        let recovered = Recovered {
-            end: walked.end,
-            cut_bytes: walked.cut_bytes,
-            replayed_records: walked.records,
-            clean: false,
-            damaged: walked.damaged,
-        };
-
-        let log = Arc::new(log);
-        let dispatch = Arc::new(Dispatch::new(walked.end));
-        let flusher = Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush);
-        let inner = Arc::new(Inner { config, disk, clock, log, views, dispatch, flusher });
-        let flushing = std::thread::Builder::new()
-            .name("store-flush".into())
-            .spawn({
-                let inner = Arc::clone(&inner);
-                move || inner.flusher.run()
-            })
-            .map_err(OpenError::at(&inner.config.root))?;
-        let opened = Opened {
-            inner,
-            threads: Mutex::new(vec![flushing]),
-            closed: Mutex::new(None),
-            lock: Mutex::new(Some(lock)),
-        };
+    /// Opens the store, but leaves flushing and housekeeping to the caller: [`Store::flush`], [`Store::housekeep`],
+    /// [`Store::snapshot`]. So a test decides when each happens.
+    pub fn open_without_threads(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (opened, recovered) = Opened::open(disk, clock, config)?;
         Ok((Self { opened: Arc::new(opened) }, recovered))
+    }
+
+    /// Flushes what is appended now and confirms it, without waiting for the flushing thread.
+    pub fn flush(&self) -> Result<(), FlushFailed> {
+        self.inner().flusher.flush().map(|_| ())
+    }
+
+    /// Does a round of housekeeping now: old segments go, entries are written to blocks, a snapshot if it is due.
+    pub fn housekeep(&self) {
+        self.inner().housekeeping.round();
+    }
+
+    /// Writes a snapshot of the views now. Opening will replay the log from here.
+    pub fn snapshot(&self) -> Result<(), FlushFailed> {
+        self.inner().housekeeping.snapshot().map_err(|error| FlushFailed(error.to_string()))
     }
 
     fn inner(&self) -> &Inner {
@@ -205,8 +106,9 @@ impl Store {
             queue_offset
         });
         inner.dispatch.push(pending.into_iter());
-        drop(tail);
+        tail.publish();
         inner.flusher.appended(end);
+        inner.ahead.appended(end);
         Ok(Appended { start, end, queue_offsets, stored_at_ms })
     }
 
@@ -233,7 +135,7 @@ impl Store {
         from: QueueOffset,
         max: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        self.inner().views.queue(topic, queue_id).map_or(Ok(Vec::new()), |queue| queue.read(from, max))
+        self.inner().views.read(topic, queue_id, from, max)
     }
 
     /// The record of an entry, as slices of the mapping. If retention deleted it meanwhile, the error says the next
@@ -248,6 +150,10 @@ impl Store {
                 },
             )?;
         let head = Head::parse(&bytes).map_err(|flaw| damaged(flaw.to_string()))?;
+        if entry.log_offset < self.inner().written_before {
+            // It came from the disk, and may have changed there.
+            head.verify(&bytes, entry.log_offset).map_err(|flaw| damaged(flaw.to_string()))?;
+        }
         if (head.place, head.queue_offset) != (entry.log_offset, entry.queue_offset) {
             return Err(damaged(format!(
                 "it says queue offset {} and log offset {}, the queue has it as {}",
@@ -284,10 +190,19 @@ impl Store {
         Ok(low)
     }
 
-    /// Forgets the queues of a topic; its records stay in the log until retention.
+    /// Forgets the queues of a topic, for good: a topic of the same name starts anew. Its records stay in the log until
+    /// retention.
     pub fn delete_topic(&self, topic: &str) {
-        let _tail = self.inner().log.tail();
-        self.inner().views.delete(topic);
+        let inner = self.inner();
+        let deleted_at = {
+            let tail = inner.log.tail();
+            inner.views.delete(topic);
+            tail.end()
+        };
+        // The disk does not hold up those who append. A crash in between brings the topic back, as if not deleted yet.
+        if let Err(error) = inner.views.mark_deleted(topic, deleted_at) {
+            tracing::error!(topic, %error, "cannot remember that a topic was deleted, a crash may bring it back");
+        }
     }
 
     /// How it stands.
@@ -309,44 +224,5 @@ impl Store {
     /// Flushes, writes the checkpoint, stops the store's threads. Later appends are refused.
     pub fn close(&self) -> Result<(), FlushFailed> {
         self.opened.close()
-    }
-}
-
-/// Shows the views a record that recovery found.
-fn replay(views: &Views, head: &Head, bytes: &[u8], at: LogOffset) {
-    if !crate::commit_log::codec::is_queued(head.sys_flag) {
-        return;
-    }
-    let queue = views.queue_or_new(head.topic(bytes), head.queue_id);
-    queue.replay(head.queue_offset, RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes)));
-}
-
-impl Opened {
-    fn close(&self) -> Result<(), FlushFailed> {
-        let mut closed = self.closed.lock();
-        if let Some(result) = &*closed {
-            return result.clone();
-        }
-        let inner = &self.inner;
-        inner.log.close("the store was closed");
-        inner.flusher.stop();
-        for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
-                inner.flusher.fail("a thread of the store panicked");
-            }
-        }
-        let result = inner.flusher.flush();
-        inner.log.discard_prepared();
-        *self.lock.lock() = None;
-        *closed = Some(result.clone());
-        result
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::error!(%error, "the store could not be closed properly");
-        }
     }
 }

@@ -43,6 +43,11 @@ impl Tail<'_> {
         LogOffset(self.writer.end)
     }
 
+    /// Store time of the last record.
+    pub(crate) fn stored_at_ms(&self) -> i64 {
+        self.writer.stored_at_ms
+    }
+
     /// Makes sure that `bytes` fit before the segment's end; rolls to the next segment if need be.
     pub(crate) fn make_room(&mut self, bytes: u64) -> Result<LogOffset, AppendError> {
         if let Some(reason) = self.log.closed() {
@@ -65,8 +70,8 @@ impl Tail<'_> {
         self.writer.stored_at_ms
     }
 
-    /// Writes records one behind the other where [`Tail::make_room`] made room for all of them, and publishes
-    /// them at once. `place` hears of each record's place and says its queue offset.
+    /// Writes records one behind the other where [`Tail::make_room`] made room for all of them. `place` hears of each
+    /// record's place and says its queue offset. Nobody else knows of them before [`Tail::publish`].
     pub(crate) fn write(
         &mut self,
         plans: &[Plan<'_>],
@@ -88,8 +93,13 @@ impl Tail<'_> {
         });
         segment.map().publish(to);
         self.writer.end = end;
-        self.log.appended.store(end, Ordering::Release);
         LogOffset(end)
+    }
+
+    /// The log ends where it was written to. What is to be dispatched must be queued before: a flush may confirm it at
+    /// once.
+    pub(crate) fn publish(self) {
+        self.log.appended.store(self.writer.end, Ordering::Release);
     }
 
     /// Goes on in the next segment. The blank is written only when the next one is there: after an error the log

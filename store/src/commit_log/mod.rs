@@ -10,8 +10,10 @@
 
 mod append;
 pub(crate) mod codec;
+mod mark;
 mod prepare;
 pub(crate) mod recover;
+mod retain;
 mod segment;
 
 use std::collections::VecDeque;
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use append::Writer;
+use mark::FlushedMark;
 use prepare::Prepared;
 pub(crate) use segment::Segment;
 
@@ -51,6 +54,7 @@ pub(crate) struct CommitLog {
     prepared: Mutex<Prepared>,
     appended: AtomicU64,
     flushed: AtomicU64,
+    mark: FlushedMark,
     closed: OnceLock<String>,
 }
 
@@ -114,6 +118,7 @@ impl CommitLog {
             }
         }
         self.flushed.store(target.0, Ordering::Release);
+        self.mark.note(target);
         Ok(target)
     }
 }

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{CommitLog, Segment, segment};
+use crate::LogOffset;
 use crate::disk::is_full;
 use crate::error::AppendError;
 
 /// While no segment can be made, ask the disk again only this often: every refused append would otherwise try.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Steps in which pages are touched.
-const POPULATE_STEP: u64 = 4 << 20;
+const POPULATE_STEP: u64 = 1 << 20;
 
 /// The segment behind the last, if it is there already.
 #[derive(Default)]
@@ -21,6 +21,14 @@ pub(super) struct Prepared {
     failed: Option<(Instant, String)>,
     /// Pages are touched up to here.
     populated: u64,
+}
+
+impl Prepared {
+    fn has_room_again(&mut self, base: u64) {
+        if self.failed.take().is_some() {
+            tracing::info!(log_offset = base, "the disk has room again, appends go on");
+        }
+    }
 }
 
 impl CommitLog {
@@ -37,9 +45,7 @@ impl CommitLog {
         }
         match self.make_segment(base) {
             Ok(segment) => {
-                if prepared.failed.take().is_some() {
-                    tracing::info!(log_offset = base, "the disk has room again, appends go on");
-                }
+                prepared.has_room_again(base);
                 Ok(segment)
             }
             Err(error) => {
@@ -65,7 +71,7 @@ impl CommitLog {
             let segments = self.segments.read();
             segments.back().expect("a log has at least one segment").end()
         };
-        let appended = self.appended.load(Ordering::Acquire);
+        let appended = self.appended().0;
         if last_end.saturating_sub(appended) > self.segment_bytes / 2 || self.closed().is_some() {
             return;
         }
@@ -77,28 +83,38 @@ impl CommitLog {
         match self.make_segment(last_end) {
             Ok(segment) => {
                 prepared.next = Some(segment);
-                prepared.failed = None;
+                prepared.has_room_again(last_end);
             }
             // Not a failure yet: the roll will try again, and say so if it must refuse.
             Err(error) => tracing::warn!(log_offset = last_end, %error, "cannot prepare the next segment"),
         }
     }
 
-    /// Touches the pages of the next `window` bytes behind the end. Only a hint: the blocks are reserved already.
-    pub(crate) fn populate(&self, window: u64) {
-        let appended = self.appended.load(Ordering::Acquire);
-        let Ok(segment) = self.segment(crate::LogOffset(appended)) else { return };
-        let mut at = self.prepared.lock().populated.clamp(appended, segment.end());
-        let end = (appended + window).min(segment.end());
-        while at < end {
-            let to = (at + POPULATE_STEP).min(end);
-            if let Err(error) = segment.map().populate(at - segment.base()..to - segment.base()) {
-                tracing::debug!(%error, "cannot touch pages ahead");
-                return;
+    /// Touches the pages of the next `window` bytes behind the end, in the prepared segment too; returns up to where they
+    /// are touched. Only a hint: the blocks are reserved already.
+    pub(crate) fn populate(&self, window: u64) -> LogOffset {
+        let appended = self.appended().0;
+        let (mut segments, mut at) = {
+            let prepared = self.prepared.lock();
+            let last = self.segments.read().back().cloned();
+            (
+                last.into_iter().chain(prepared.next.clone()).collect::<Vec<_>>(),
+                prepared.populated.max(appended),
+            )
+        };
+        segments.retain(|segment| segment.end() > at);
+        for segment in segments {
+            while at < segment.end().min(appended + window) {
+                let to = (at + POPULATE_STEP).min(segment.end());
+                if let Err(error) = segment.map().populate(at - segment.base()..to - segment.base()) {
+                    tracing::debug!(%error, "cannot touch pages ahead");
+                    return LogOffset(at);
+                }
+                at = to;
             }
-            at = to;
-            self.prepared.lock().populated = at;
         }
+        self.prepared.lock().populated = at;
+        LogOffset(at)
     }
 
     /// The prepared segment was never used: remove it, Java does not expect it.

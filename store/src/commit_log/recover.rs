@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::{Mutex, RwLock};
 
 use super::codec::{Announced, Flaw, Head, MAGIC_V1, MAGIC_V2, announced};
+use super::mark::FlushedMark;
 use super::prepare::{Prepared, make_segment};
 use super::{CommitLog, Segment, Writer, segment};
 use crate::LogOffset;
@@ -30,6 +31,7 @@ pub(crate) struct Files {
     temp: PathBuf,
     segment_bytes: u64,
     bases: Vec<u64>,
+    mark: FlushedMark,
 }
 
 /// What the walk found.
@@ -44,10 +46,8 @@ pub(crate) struct Walked {
 
 /// From where to walk, and what to believe.
 pub(crate) struct Known {
-    /// A record starts here, or the log ends here; what is before needs no walk.
+    /// A record starts here, or the log ends here. What is before needs no walk, and is durable.
     pub(crate) from: LogOffset,
-    /// All before this was flushed once.
-    pub(crate) durable: LogOffset,
     /// Store time of the last record before `from`.
     pub(crate) stored_at_ms: i64,
 }
@@ -92,7 +92,8 @@ impl Files {
             }
         }
         let bases = files.into_iter().map(|(base, _)| base).collect();
-        Ok(Self { disk, dir, temp, segment_bytes: config.segment_bytes, bases })
+        let mark = FlushedMark::open(disk.as_ref(), &config.root, config.flush)?;
+        Ok(Self { disk, dir, temp, segment_bytes: config.segment_bytes, bases, mark })
     }
 
     /// Where the first segment starts; 0 for a new log.
@@ -103,6 +104,10 @@ impl Files {
     /// Behind the last byte of the last file: the log cannot end later.
     pub(crate) fn end(&self) -> LogOffset {
         LogOffset(self.bases.last().map_or(0, |base| base + self.segment_bytes))
+    }
+
+    fn base_at(&self, at: u64) -> Option<u64> {
+        self.bases.iter().copied().rfind(|&base| base <= at && at < base + self.segment_bytes)
     }
 
     /// Walks, cuts, and opens the log at its end. `visit` sees each valid record from `known.from` on.
@@ -116,7 +121,8 @@ impl Files {
             self.add_segment(0)?;
         }
         let mut stored_at_ms = known.stored_at_ms;
-        let mut walk = Walk { files: &self, known, flush, walked: Walked::default() };
+        let durable = known.from.max(self.mark.flushed()).min(self.end()).0;
+        let mut walk = Walk { files: &self, from: known.from, durable, flush, walked: Walked::default() };
         walk.run(&mut |head, bytes, at| {
             stored_at_ms = stored_at_ms.max(head.stored_at_ms);
             visit(head, bytes, at);
@@ -127,7 +133,7 @@ impl Files {
         let segments = self.open_segments(walked.end)?;
         // What was read may have come from the page cache of a killed process: make it durable before anybody counts
         // on it.
-        for segment in segments.iter().filter(|segment| segment.end() > known.durable.0) {
+        for segment in segments.iter().filter(|segment| segment.end() > durable) {
             segment.map().flush().map_err(OpenError::at(&segment::path(&self.dir, segment.base())))?;
             if segment.end() <= walked.end.0 {
                 segment.map().seal();
@@ -144,6 +150,7 @@ impl Files {
             prepared: Mutex::new(Prepared::default()),
             appended: AtomicU64::new(walked.end.0),
             flushed: AtomicU64::new(walked.end.0),
+            mark: self.mark,
             closed: std::sync::OnceLock::new(),
         };
         Ok((log, walked))
@@ -212,7 +219,9 @@ impl Files {
 
 struct Walk<'a> {
     files: &'a Files,
-    known: &'a Known,
+    from: LogOffset,
+    /// All before this was flushed once.
+    durable: u64,
     flush: Flush,
     walked: Walked,
 }
@@ -251,14 +260,9 @@ fn verdict(at: u64, durable: u64, flush: Flush, next_valid: Option<u64>) -> Verd
 impl Walk<'_> {
     fn run(&mut self, visit: &mut dyn FnMut(&Head, &[u8], LogOffset)) -> Result<(), OpenError> {
         let files = self.files;
-        let mut at = self.known.from.0.max(files.min().0);
-        let durable = self.known.durable.0.min(files.end().0);
-        'segments: loop {
-            let Some(&base) =
-                files.bases.iter().rfind(|&&base| base <= at && at < base + files.segment_bytes)
-            else {
-                break;
-            };
+        let durable = self.durable;
+        let mut at = self.from.0.max(files.min().0);
+        'segments: while let Some(base) = files.base_at(at) {
             let (segment, data_end) = files.map_whole(base)?;
             let bytes = segment.slice(base..segment.end()).expect("a segment for reading is published whole");
             loop {

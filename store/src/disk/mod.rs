@@ -1,6 +1,6 @@
 //! What the store asks of a disk: few things, and each with its promise about a crash.
 //!
-//! Two disks keep the contract and pass the same suite ([`conformance`](../../tests/disk.rs)): [`RealDisk`]
+//! Two disks keep the contract and pass the same suite (`tests/store/disk.rs`): [`RealDisk`]
 //! (mapped files, the only `unsafe` of the project) and [`MemoryDisk`] (tears, loses, fills up, fails on call).
 //!
 //! ```text
@@ -10,6 +10,7 @@
 //! ```
 
 mod mapped;
+mod memory;
 
 use std::io;
 use std::ops::Range;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use mapped::RealDisk;
+pub use memory::{Crash, MemoryDisk};
 
 /// A file that was listed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,10 @@
 //! The store through its front door, on the real disk and on the hostile one.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod faults;
+mod model;
 mod on_disk;
+mod queues;
+mod recovery;
 mod support;

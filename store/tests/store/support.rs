@@ -52,3 +52,80 @@ pub(crate) fn bodies(store: &Store, topic: &str, queue: u32, from: u64) -> Vec<(
 pub(crate) fn config(root: &std::path::Path) -> Config {
     Config { segment_bytes: 4096, ..Config::new(root) }
 }
+
+/// A clock that stands still until it is moved.
+#[derive(Clone)]
+pub(crate) struct HandClock(std::sync::Arc<std::sync::atomic::AtomicI64>);
+
+impl HandClock {
+    pub(crate) fn new(now_ms: i64) -> Self {
+        Self(std::sync::Arc::new(now_ms.into()))
+    }
+
+    pub(crate) fn advance_ms(&self, ms: i64) {
+        self.0.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl store::Clock for HandClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// A store in memory, whose flushing and housekeeping the test does.
+pub(crate) struct House {
+    pub(crate) disk: store::disk::MemoryDisk,
+    pub(crate) clock: HandClock,
+    pub(crate) config: Config,
+}
+
+impl House {
+    pub(crate) fn new(flush: store::Flush) -> Self {
+        let config = Config { segment_bytes: 4096, flush, delete_at_hour: None, ..Config::new("/data") };
+        Self { disk: store::disk::MemoryDisk::default(), clock: HandClock::new(1_000_000), config }
+    }
+
+    pub(crate) fn try_open(&self) -> Result<(Store, store::Recovered), store::OpenError> {
+        let (disk, clock) = (self.disk.clone(), self.clock.clone());
+        Store::open_without_threads(
+            std::sync::Arc::new(disk),
+            std::sync::Arc::new(clock),
+            self.config.clone(),
+        )
+    }
+
+    pub(crate) fn open(&self) -> (Store, store::Recovered) {
+        self.try_open().unwrap()
+    }
+
+    /// What is left of it after a crash.
+    pub(crate) fn crash(&self, crash: store::disk::Crash) -> Self {
+        Self { disk: self.disk.crash(crash), clock: self.clock.clone(), config: self.config.clone() }
+    }
+
+    /// The segment file that starts at `base`.
+    pub(crate) fn segment(&self, base: u64) -> std::path::PathBuf {
+        self.config.root.join(format!("commitlog/{base:020}"))
+    }
+}
+
+/// Appends `count` messages with bodies `0`, `1`, ...; returns where each starts, and the end.
+pub(crate) fn fill(store: &Store, topic: &str, count: u64) -> Vec<u64> {
+    let mut places: Vec<_> =
+        (0..count).map(|n| append(store, &message(topic, 0, n.to_string())).start.0).collect();
+    places.push(store.state().appended.0);
+    places
+}
+
+/// The bodies of queue 0 as numbers, by offset.
+pub(crate) fn numbers(store: &Store, topic: &str) -> Vec<(u64, u64)> {
+    let from = store.queue_bounds(topic, QueueId(0)).start.0;
+    let number = |body: Vec<u8>| String::from_utf8(body).unwrap().parse().unwrap();
+    bodies(store, topic, 0, from).into_iter().map(|(offset, body)| (offset, number(body))).collect()
+}
+
+/// Offsets and numbers that are the same, as [`fill`] makes them.
+pub(crate) fn same(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+    numbers.into_iter().map(|n| (n, n)).collect()
+}

@@ -1,0 +1,70 @@
+//! What the store answers, and whom it tells.
+
+use crate::{LogOffset, QueueId, QueueOffset};
+
+/// What recovery found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The log's end after recovery.
+    pub end: LogOffset,
+    /// Bytes cut off behind the last whole record.
+    pub cut_bytes: u64,
+    /// Records dispatched again to the views.
+    pub replayed_records: u64,
+    /// The store was closed properly the last time.
+    pub clean: bool,
+    /// Damaged stretches that were skipped: where, and how many bytes. What follows them is served.
+    pub damaged: Vec<(LogOffset, u64)>,
+}
+
+/// Where a batch went. Its records lie one behind the other.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// Start of the first record.
+    pub start: LogOffset,
+    /// End of the last record: durable when the log is flushed up to here.
+    pub end: LogOffset,
+    /// One per record, in order; 0 for prepared and rollback records, which are in no queue.
+    pub queue_offsets: Vec<QueueOffset>,
+    /// The store's clock, Unix milliseconds.
+    pub stored_at_ms: i64,
+}
+
+/// A consume queue entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Place in the queue.
+    pub queue_offset: QueueOffset,
+    /// Place of the record in the log.
+    pub log_offset: LogOffset,
+    /// Bytes of the record.
+    pub size: u32,
+    /// Java's hash of the tag, 0 without one.
+    pub tags_code: i64,
+}
+
+/// Hears of confirmed records, in the order of the log, from the thread that confirmed them: be quick, never block,
+/// append nothing. Reading is fine.
+pub trait Arrivals: Send + Sync {
+    /// The queue now ends at `next` (exclusive).
+    fn arrived(&self, topic: &str, queue_id: QueueId, next: QueueOffset, tags_code: i64);
+}
+
+/// What a person wants to know.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// First byte that is left.
+    pub min: LogOffset,
+    /// End of what is written.
+    pub appended: LogOffset,
+    /// End of what is on disk.
+    pub flushed: LogOffset,
+    /// End of what readers see.
+    pub confirmed: LogOffset,
+    /// Why appends are refused, if they are.
+    pub refusing: Option<String>,
+    /// Size of the volume.
+    pub disk_total_bytes: u64,
+    /// Free for us.
+    pub disk_free_bytes: u64,
+}

@@ -1,0 +1,481 @@
+//! A hostile disk in memory, for tests: it tears, loses what was not synced, fills up, and fails on call.
+//!
+//! Everything is decided by the caller or by a seed, so that a run can be repeated.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Disk, File, Listed, Lock, Map, Space};
+
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+
+/// How everything ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Crash {
+    /// The process is killed: what it wrote stays.
+    Kill,
+    /// The power goes, and nothing that was not synced had reached the disk.
+    LoseUnsynced,
+    /// The power goes, and any sector that was not synced may or may not have reached the disk; of the names that were
+    /// not synced, the older ones did. This seed decides.
+    Tear(u64),
+}
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Clone)]
+pub struct MemoryDisk {
+    world: Arc<Mutex<World>>,
+}
+
+type Names = BTreeMap<PathBuf, Node>;
+type Node = Arc<Mutex<Content>>;
+
+#[derive(Default)]
+struct World {
+    names: Names,
+    durable_names: Names,
+    /// In the order done, not yet durable.
+    changes: Vec<Change>,
+    capacity: u64,
+    locked: BTreeSet<PathBuf>,
+    calls: u64,
+    fail_call: Option<u64>,
+    fail_flush: Option<u64>,
+}
+
+/// What becomes of a name.
+#[derive(Clone)]
+struct Change {
+    path: PathBuf,
+    from: Option<PathBuf>,
+    /// `None`: removed.
+    node: Option<Node>,
+}
+
+#[derive(Default)]
+struct Content {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<usize>,
+}
+
+impl Content {
+    fn touched(&mut self, range: Range<usize>) {
+        if !range.is_empty() {
+            self.dirty.extend(range.start / SECTOR..=(range.end - 1) / SECTOR);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.durable.clone_from(&self.now);
+        self.dirty.clear();
+    }
+}
+
+impl Default for MemoryDisk {
+    fn default() -> Self {
+        Self::new(u64::MAX)
+    }
+}
+
+impl MemoryDisk {
+    /// An empty disk of this size.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        let world = World { capacity, ..World::default() };
+        Self { world: Arc::new(Mutex::new(world)) }
+    }
+
+    /// Grows or shrinks the disk.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.world.lock().capacity = bytes;
+    }
+
+    /// Calls so far that could have failed.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.world.lock().calls
+    }
+
+    /// The `n`-th call from now fails, once; 0 is the next.
+    pub fn fail_call(&self, n: u64) {
+        self.world.lock().fail_call = Some(n);
+    }
+
+    /// The `n`-th flush of a map from now fails, once, and as kernels do, what was dirty counts as clean after it.
+    pub fn fail_flush(&self, n: u64) {
+        self.world.lock().fail_flush = Some(n);
+    }
+
+    /// What is left after a crash: another disk. Handles of this one go on, to no effect on the other.
+    #[must_use]
+    pub fn crash(&self, crash: Crash) -> Self {
+        let world = self.world.lock();
+        let mut dice = Dice(match crash {
+            Crash::Tear(seed) => seed | 1,
+            Crash::Kill | Crash::LoseUnsynced => 1,
+        });
+        let survives = match crash {
+            Crash::Kill => world.changes.len(),
+            Crash::LoseUnsynced => 0,
+            Crash::Tear(_) => dice.below(world.changes.len() + 1),
+        };
+        let mut names = world.durable_names.clone();
+        world.changes[..survives].iter().for_each(|change| change.apply(&mut names));
+        let names: Names =
+            names.into_iter().map(|(path, node)| (path, node.lock().after(crash, &mut dice))).collect();
+        let world =
+            World { durable_names: names.clone(), names, capacity: world.capacity, ..World::default() };
+        Self { world: Arc::new(Mutex::new(world)) }
+    }
+
+    /// Changes a file's bytes behind everybody's back.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn edit(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
+        let node = self.world.lock().node(path).expect("there is a file to edit");
+        let mut content = node.lock();
+        edit(&mut content.now);
+        content.sync();
+    }
+
+    /// All files, by path.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.world.lock().names.keys().cloned().collect()
+    }
+
+    fn call(&self) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.calls += 1;
+        count_down(&mut world.fail_call)
+    }
+}
+
+fn count_down(left: &mut Option<u64>) -> io::Result<()> {
+    match left {
+        Some(0) => {
+            *left = None;
+            Err(io::Error::other("the disk was told to fail"))
+        }
+        Some(n) => {
+            *n -= 1;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+impl Content {
+    fn after(&self, crash: Crash, dice: &mut Dice) -> Node {
+        let mut left = match crash {
+            Crash::Kill => self.now.clone(),
+            Crash::LoseUnsynced | Crash::Tear(_) => self.durable.clone(),
+        };
+        if let Crash::Tear(_) = crash {
+            for &sector in self.dirty.iter().filter(|_| dice.below(2) == 1) {
+                let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.now.len());
+                if left.len() < range.end {
+                    left.resize(range.end, 0);
+                }
+                left[range.clone()].copy_from_slice(&self.now[range]);
+            }
+        }
+        Arc::new(Mutex::new(Content { durable: left.clone(), now: left, dirty: BTreeSet::new() }))
+    }
+}
+
+impl Change {
+    fn apply(&self, names: &mut Names) {
+        if let Some(from) = &self.from {
+            names.remove(from);
+        }
+        match &self.node {
+            Some(node) => names.insert(self.path.clone(), Arc::clone(node)),
+            None => names.remove(&self.path),
+        };
+    }
+}
+
+impl World {
+    fn node(&self, path: &Path) -> io::Result<Node> {
+        self.names.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        self.changes.push(change);
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|node| node.lock().now.len() as u64).sum()
+    }
+
+    fn take(&self, bytes: u64) -> io::Result<()> {
+        if self.used().saturating_add(bytes) > self.capacity {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));
+        }
+        Ok(())
+    }
+
+    /// The file, made if it is missing.
+    fn node_or_new(&mut self, path: &Path) -> Node {
+        if let Some(node) = self.names.get(path) {
+            return Arc::clone(node);
+        }
+        let node = Node::default();
+        self.change(Change { path: path.to_owned(), from: None, node: Some(Arc::clone(&node)) });
+        node
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.call()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        self.call()?;
+        let world = self.world.lock();
+        let inside = world.names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        Ok(inside
+            .map(|(path, node)| Listed {
+                name: path.file_name().expect("a file has a name").to_string_lossy().into_owned(),
+                bytes: node.lock().now.len() as u64,
+            })
+            .collect())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.call()?;
+        let node = self.world.lock().node(path)?;
+        let content = node.lock();
+        Ok(content.now.clone())
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let failed = self.call();
+        let mut world = self.world.lock();
+        world.take(content.len() as u64)?;
+        let node = world.node_or_new(path);
+        drop(world);
+        let mut file = node.lock();
+        file.now = content.to_vec();
+        if failed.is_err() {
+            // Half of it, and none of that durable.
+            file.now.truncate(content.len() / 2);
+            let half = file.now.len();
+            file.touched(0..half);
+            return failed;
+        }
+        file.sync();
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call()?;
+        let mut world = self.world.lock();
+        let node = world.node(from)?;
+        world.change(Change { path: to.to_owned(), from: Some(from.to_owned()), node: Some(node) });
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.call()?;
+        let mut world = self.world.lock();
+        world.node(path)?;
+        world.change(Change { path: path.to_owned(), from: None, node: None });
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.call()?;
+        let mut world = self.world.lock();
+        // A journal commits in order: what is older than the last change here goes with it.
+        let last = world.changes.iter().rposition(|change| change.path.parent() == Some(dir));
+        let durable: Vec<_> = world.changes.drain(..last.map_or(0, |last| last + 1)).collect();
+        durable.iter().for_each(|change| change.apply(&mut world.durable_names));
+        Ok(())
+    }
+
+    fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.call()?;
+        let mut world = self.world.lock();
+        if world.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        world.take(bytes)?;
+        let zeros = vec![0; bytes as usize];
+        let node =
+            Arc::new(Mutex::new(Content { durable: zeros.clone(), now: zeros, dirty: BTreeSet::new() }));
+        world.change(Change { path: path.to_owned(), from: None, node: Some(node) });
+        Ok(())
+    }
+
+    fn map(&self, path: &Path, bytes: u64, published: u64) -> io::Result<Arc<dyn Map>> {
+        self.call()?;
+        let node = self.world.lock().node(path)?;
+        let found = node.lock().now.len() as u64;
+        if found != bytes || published > bytes {
+            return Err(io::Error::other(format!("the file has {found} bytes, not {bytes}")));
+        }
+        Ok(Arc::new(MemoryMap { disk: self.clone(), node, bytes, published: AtomicU64::new(published) }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.call()?;
+        let node = self.world.lock().node_or_new(path);
+        Ok(Arc::new(MemoryFile { disk: self.clone(), node }))
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        self.call()?;
+        let world = self.world.lock();
+        Ok(Space { total_bytes: world.capacity, free_bytes: world.capacity.saturating_sub(world.used()) })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.call()?;
+        if !self.world.lock().locked.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(MemoryLock { disk: self.clone(), path: path.to_owned() })))
+    }
+}
+
+struct MemoryLock {
+    disk: MemoryDisk,
+    path: PathBuf,
+}
+
+impl Lock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.disk.world.lock().locked.remove(&self.path);
+    }
+}
+
+struct MemoryFile {
+    disk: MemoryDisk,
+    node: Node,
+}
+
+impl File for MemoryFile {
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.disk.call()?;
+        let content = self.node.lock();
+        let range = at as usize..at as usize + into.len();
+        let found = content.now.get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
+        into.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.call()?;
+        let range = at as usize..at as usize + bytes.len();
+        let growth = range.end.saturating_sub(self.node.lock().now.len());
+        self.disk.world.lock().take(growth as u64)?;
+        let mut content = self.node.lock();
+        if content.now.len() < range.end {
+            content.now.resize(range.end, 0);
+        }
+        content.now[range.clone()].copy_from_slice(bytes);
+        content.touched(range);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.call()?;
+        self.node.lock().sync();
+        Ok(())
+    }
+}
+
+struct MemoryMap {
+    disk: MemoryDisk,
+    node: Node,
+    bytes: u64,
+    published: AtomicU64,
+}
+
+impl Map for MemoryMap {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    fn fill(&self, range: Range<u64>, write: &mut dyn FnMut(&mut [u8])) {
+        assert!(
+            self.published() <= range.start && range.start <= range.end && range.end <= self.bytes,
+            "only what readers cannot see may be written"
+        );
+        let range = range.start as usize..range.end as usize;
+        let mut content = self.node.lock();
+        write(&mut content.now[range.clone()]);
+        content.touched(range);
+    }
+
+    fn publish(&self, end: u64) {
+        assert!(self.published() <= end && end <= self.bytes, "the published end never goes back");
+        self.published.store(end, Ordering::Release);
+    }
+
+    fn slice(&self, range: Range<u64>) -> Option<Bytes> {
+        if range.start > range.end || range.end > self.published() {
+            return None;
+        }
+        Some(Bytes::copy_from_slice(&self.node.lock().now[range.start as usize..range.end as usize]))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let failed = self.disk.call().and_then(|()| count_down(&mut self.disk.world.lock().fail_flush));
+        let mut content = self.node.lock();
+        if failed.is_err() {
+            content.dirty.clear();
+            return failed;
+        }
+        // What an earlier failure dropped stays dropped.
+        for sector in std::mem::take(&mut content.dirty) {
+            let range = sector * SECTOR..((sector + 1) * SECTOR).min(content.now.len());
+            let Content { now, durable, .. } = &mut *content;
+            durable[range.clone()].copy_from_slice(&now[range]);
+        }
+        Ok(())
+    }
+
+    fn populate(&self, _range: Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn data_end(&self) -> io::Result<u64> {
+        self.disk.call()?;
+        Ok(self.node.lock().now.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
+    }
+
+    fn seal(&self) {}
+}
+
+/// A small generator of numbers (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as usize % bound
+    }
+}

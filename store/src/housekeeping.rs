@@ -1,0 +1,138 @@
+//! What a store does behind everybody's back: writes entries to blocks, takes snapshots, removes what is old.
+//!
+//! One thread, in rounds. Nothing here is needed for correctness of what was acknowledged; it bounds memory, disk and
+//! the time to open.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock::Clock;
+use crate::commit_log::CommitLog;
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::error::FlushFailed;
+use crate::flush::Flusher;
+use crate::views::Views;
+
+/// Between rounds while there is something to do.
+const BUSY_ROUND: Duration = Duration::from_secs(1);
+/// Between rounds of an idle store; RocketMQ looks for old segments as often.
+const IDLE_ROUND: Duration = Duration::from_secs(10);
+/// After so much log a snapshot is due: it bounds what opening must replay.
+const SNAPSHOT_LOG_BYTES: u64 = 256 << 20;
+/// After so long a snapshot is due if anything changed.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
+
+pub(crate) struct Housekeeping {
+    pub(crate) config: Config,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) views: Arc<Views>,
+    pub(crate) flusher: Arc<Flusher>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) bell: Condvar,
+    pub(crate) pace: Mutex<Pace>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    stop: bool,
+}
+
+/// When snapshots were taken and what they cost.
+pub(crate) struct Pace {
+    snapshot_at: Instant,
+    snapshot_took: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { snapshot_at: Instant::now(), snapshot_took: Duration::ZERO }
+    }
+}
+
+impl Housekeeping {
+    /// Ends [`Housekeeping::run`] soon.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.bell.notify_one();
+    }
+
+    /// The thread.
+    pub(crate) fn run(&self) {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if !state.stop {
+                    let changed = self.log.appended() != self.views.last_snapshot().1;
+                    let busy = changed || self.views.is_busy() || self.log.out_of_room().is_some();
+                    self.bell.wait_for(&mut state, if busy { BUSY_ROUND } else { IDLE_ROUND });
+                }
+                if state.stop {
+                    return;
+                }
+            }
+            self.round();
+        }
+    }
+
+    /// One round.
+    pub(crate) fn round(&self) {
+        self.remove_old();
+        if self.log.out_of_room().is_some() {
+            self.log.prepare();
+        }
+        if let Err(error) = self.views.write_out() {
+            tracing::warn!(%error, "cannot write consume queue entries, they stay in memory");
+        }
+        if self.is_snapshot_due()
+            && let Err(error) = self.snapshot()
+        {
+            tracing::warn!(%error, "no snapshot of the views, opening the store will take longer");
+        }
+    }
+
+    /// Removes segments that are old, or for which the disk has no room.
+    pub(crate) fn remove_old(&self) {
+        let space = self.disk.space(&self.config.root).unwrap_or_default();
+        let Some((count, min)) = self.log.removable(&self.config, self.clock.now_ms(), space) else { return };
+        // The views first: who asks them must not be sent to bytes that are gone.
+        self.views.advance_min(min);
+        if let Err(error) = self.log.remove_oldest(count) {
+            tracing::error!(%error, "cannot remove an old segment");
+        }
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        let (bytes, to) = self.views.last_snapshot();
+        let grown = self.log.appended().0 - to.0;
+        let pace = self.pace.lock();
+        // Large snapshots come less often, so that they never cost more than a part of the disk's time.
+        let interval = SNAPSHOT_INTERVAL.max(pace.snapshot_took * 100);
+        grown >= SNAPSHOT_LOG_BYTES.max(bytes * 4) || (grown > 0 && pace.snapshot_at.elapsed() >= interval)
+    }
+
+    /// Writes all views down, complete up to what is flushed now.
+    pub(crate) fn snapshot(&self) -> Result<(), SnapshotFailed> {
+        let started = Instant::now();
+        let to = self.flusher.flush()?;
+        let stored_at_ms = self.log.tail().stored_at_ms();
+        self.views.write_snapshot(to, stored_at_ms, self.log.min())?;
+        let took = started.elapsed();
+        *self.pace.lock() = Pace { snapshot_at: Instant::now(), snapshot_took: took };
+        tracing::debug!(complete_to = %to, bytes = self.views.last_snapshot().0, took_ms = took.as_millis() as u64, "views snapshot written");
+        Ok(())
+    }
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotFailed {
+    #[error(transparent)]
+    Flush(#[from] FlushFailed),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}

@@ -1,0 +1,235 @@
+//! A store's life: opened and recovered, its threads, closed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::LogOffset;
+use crate::ahead::Ahead;
+use crate::answers::Recovered;
+use crate::clock::Clock;
+use crate::commit_log::CommitLog;
+use crate::commit_log::codec::is_queued;
+use crate::commit_log::recover::{Files, Known};
+use crate::config::Config;
+use crate::disk::{Disk, Lock};
+use crate::dispatch::Dispatch;
+use crate::error::{FlushFailed, OpenError};
+use crate::flush::Flusher;
+use crate::housekeeping::Housekeeping;
+use crate::views::{RawEntry, Views};
+
+/// What a thread does until it is stopped.
+type Work = fn(&Inner);
+
+/// What the threads share with the handles.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) views: Arc<Views>,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) flusher: Arc<Flusher>,
+    pub(crate) ahead: Ahead,
+    pub(crate) housekeeping: Housekeeping,
+    /// What lies before was written before this opening.
+    pub(crate) written_before: LogOffset,
+}
+
+/// Goes with the last handle.
+pub(crate) struct Opened {
+    pub(crate) inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closed: Mutex<Option<Result<(), FlushFailed>>>,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+impl Opened {
+    /// Opens, recovers; no thread runs yet.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let root = &config.root;
+        disk.create_dir(root).map_err(OpenError::at(root))?;
+        let lock_path = root.join("lock");
+        let lock = disk
+            .lock(&lock_path)
+            .map_err(OpenError::at(&lock_path))?
+            .ok_or_else(|| OpenError::InUse(root.clone()))?;
+        let clean = note_running(disk.as_ref(), root)?;
+
+        let files = Files::load(Arc::clone(&disk), &config)?;
+        let (views, complete, counts) = Views::load(Arc::clone(&disk), root, files.min()..files.end())?;
+        let known = Known { from: complete.to, stored_at_ms: complete.stored_at_ms };
+        let (log, walked) = files.recover(&known, config.flush, &mut |head, bytes, at| {
+            if is_queued(head.sys_flag) {
+                let entry = RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes));
+                views.replay(head.topic(bytes), head.queue_id, head.queue_offset, entry);
+            }
+        })?;
+        views
+            .recovered(log.min(), walked.end, counts)
+            .and_then(|()| {
+                if complete.replace_snapshot {
+                    views.write_snapshot(walked.end, log.tail().stored_at_ms(), log.min())?;
+                }
+                Ok(())
+            })
+            .map_err(OpenError::at(root))?;
+        tracing::info!(
+            path = %root.display(), clean, min = %log.min(), end = %walked.end, replayed_records = walked.records,
+            cut_bytes = walked.cut_bytes, damaged = walked.damaged.len(), "store opened"
+        );
+        let recovered = Recovered {
+            end: walked.end,
+            cut_bytes: walked.cut_bytes,
+            replayed_records: walked.records,
+            clean,
+            damaged: walked.damaged,
+        };
+
+        let log = Arc::new(log);
+        let views = Arc::new(views);
+        let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), walked.end));
+        let flusher = Arc::new(Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush));
+        let housekeeping = Housekeeping {
+            config: config.clone(),
+            disk: Arc::clone(&disk),
+            clock: Arc::clone(&clock),
+            log: Arc::clone(&log),
+            views: Arc::clone(&views),
+            flusher: Arc::clone(&flusher),
+            state: Mutex::default(),
+            bell: Condvar::new(),
+            pace: Mutex::default(),
+        };
+        let ahead = Ahead::new(Arc::clone(&log));
+        let inner = Arc::new(Inner {
+            config,
+            disk,
+            clock,
+            log,
+            views,
+            dispatch,
+            flusher,
+            ahead,
+            housekeeping,
+            written_before: walked.end,
+        });
+        let opened = Opened {
+            inner,
+            threads: Mutex::default(),
+            closed: Mutex::new(None),
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok((opened, recovered))
+    }
+
+    /// Starts the store's threads.
+    pub(crate) fn start_threads(&self) -> Result<(), OpenError> {
+        let works: [(&str, Work); 3] = [
+            ("store-flush", |inner| inner.flusher.run()),
+            ("store-ahead", |inner| inner.ahead.run()),
+            ("store-keep", |inner| inner.housekeeping.run()),
+        ];
+        for (name, work) in works {
+            let inner = Arc::clone(&self.inner);
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || {
+                    // A store that lost a thread must not look well: it refuses appends and says why.
+                    let _alarm = Alarm { inner: &inner, name };
+                    work(&inner);
+                })
+                .map_err(OpenError::at(&self.inner.config.root))?;
+            self.threads.lock().push(thread);
+        }
+        Ok(())
+    }
+
+    /// See [`Store::close`](crate::Store::close).
+    pub(crate) fn close(&self) -> Result<(), FlushFailed> {
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
+        }
+        let inner = &self.inner;
+        inner.log.close("the store was closed");
+        // Whoever appends just now gets through, and is flushed below.
+        drop(inner.log.tail());
+        inner.ahead.stop();
+        inner.housekeeping.stop();
+        inner.flusher.stop();
+        for thread in self.threads.lock().drain(..) {
+            // The last handle may go in a callback of one of them. A panic was told by the alarm.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        let result = inner.flusher.flush().map(|_| ());
+        if result.is_ok() {
+            self.leave_clean();
+        }
+        *self.lock.lock() = None;
+        *closed = Some(result.clone());
+        result
+    }
+
+    /// What is not needed for safety, only for the next opening to be quick.
+    fn leave_clean(&self) {
+        let inner = &self.inner;
+        inner.log.discard_prepared();
+        if let Err(error) = inner.views.write_out() {
+            tracing::warn!(%error, "cannot write consume queue entries");
+        }
+        if let Err(error) = inner.housekeeping.snapshot() {
+            tracing::warn!(%error, "no snapshot of the views, the next opening takes longer");
+            return;
+        }
+        let root = &inner.config.root;
+        if let Err(error) = inner.disk.remove(&root.join("abort")).and_then(|()| inner.disk.sync_dir(root)) {
+            tracing::warn!(%error, "cannot remove the abort file");
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the store could not be closed properly");
+        }
+    }
+}
+
+/// RocketMQ's `abort` file: there while a store is open, gone after a proper close. Returns whether that was so.
+fn note_running(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
+    let path = root.join("abort");
+    let clean = match disk.read(&path) {
+        Ok(_) => false,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(OpenError::at(&path)(error)),
+    };
+    disk.write(&path, std::process::id().to_string().as_bytes())
+        .and_then(|()| disk.sync_dir(root))
+        .map_err(OpenError::at(&path))?;
+    Ok(clean)
+}
+
+/// Closes the log if a thread panics.
+struct Alarm<'a> {
+    inner: &'a Inner,
+    name: &'a str,
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.inner.flusher.fail(&format!("the thread {} panicked", self.name));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Where entries lie that are no longer in memory: blocks of 4 KiB in files that all queues share.
+//!
+//! ```text
+//!   views/blocks-00000 (64 MiB):  │ block 0 │ block 1 │ block 2 │ …      a block is one queue's: 204 entries, 16 bytes free
+//! ```
+//!
+//! Which block is whose, and how much of it counts, only the snapshot says. So a block that nobody needs any more may be
+//! used again only after a snapshot without it is durable; and a block that is partly filled may be filled further in
+//! place, because what a snapshot counts of it is never written again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::entry::{ENTRY_BYTES, RawEntry};
+use crate::disk::{Disk, File};
+
+/// Entries that fit a block.
+pub(crate) const BLOCK_ENTRIES: u64 = 204;
+const BLOCK_BYTES: u64 = 4096;
+/// Blocks of a file.
+const FILE_BLOCKS: u32 = 16_384;
+/// Neighbouring blocks are written with one call, up to this many bytes.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A block, numbered through all files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct BlockId(pub(crate) u32);
+
+impl BlockId {
+    fn file(self) -> usize {
+        (self.0 / FILE_BLOCKS) as usize
+    }
+
+    fn at(self) -> u64 {
+        u64::from(self.0 % FILE_BLOCKS) * BLOCK_BYTES
+    }
+}
+
+/// Entries to write to a block, from its `index`-th place on.
+pub(crate) struct BlockWrite {
+    pub(crate) block: BlockId,
+    pub(crate) index: u64,
+    pub(crate) entries: Vec<RawEntry>,
+}
+
+pub(crate) struct Blocks {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    files: RwLock<Vec<Arc<dyn File>>>,
+    room: Mutex<Room>,
+}
+
+#[derive(Default)]
+struct Room {
+    /// In no queue and in no snapshot; the lowest last, so that it is used first.
+    free: Vec<BlockId>,
+    /// In no queue, but maybe in the snapshot.
+    released: Vec<BlockId>,
+    /// No block from here on was ever used.
+    end: u32,
+    /// Files written since the last sync.
+    dirty: Vec<bool>,
+}
+
+impl Blocks {
+    /// `used` are the blocks of the snapshot; all others are free.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, mut used: Vec<BlockId>) -> Self {
+        used.sort_unstable();
+        let end = used.last().map_or(0, |last| last.0 + 1);
+        let mut free: Vec<_> =
+            (0..end).map(BlockId).filter(|block| used.binary_search(block).is_err()).collect();
+        free.reverse();
+        let room = Room { free, end, ..Room::default() };
+        Self { disk, dir: dir.to_path_buf(), files: RwLock::default(), room: Mutex::new(room) }
+    }
+
+    /// Takes free blocks, low ones first.
+    pub(crate) fn allocate(&self, count: usize) -> Vec<BlockId> {
+        let mut room = self.room.lock();
+        (0..count)
+            .map(|_| {
+                room.free.pop().unwrap_or_else(|| {
+                    room.end += 1;
+                    BlockId(room.end - 1)
+                })
+            })
+            .collect()
+    }
+
+    /// These are in no queue any more.
+    pub(crate) fn release(&self, blocks: impl IntoIterator<Item = BlockId>) {
+        self.room.lock().released.extend(blocks);
+    }
+
+    /// What was released until now; give it back by [`Blocks::reuse`] once a snapshot made after this is durable, or by
+    /// [`Blocks::release`] if it failed.
+    pub(crate) fn take_released(&self) -> Vec<BlockId> {
+        std::mem::take(&mut self.room.lock().released)
+    }
+
+    /// No snapshot knows these.
+    pub(crate) fn reuse(&self, blocks: Vec<BlockId>) {
+        let mut room = self.room.lock();
+        room.free.extend(blocks);
+        room.free.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    /// Writes, neighbours together. Not durable before [`Blocks::sync`].
+    pub(crate) fn write(&self, mut writes: Vec<BlockWrite>) -> io::Result<()> {
+        writes.sort_by_key(|write| (write.block, write.index));
+        let mut run = Vec::new();
+        let mut start: Option<(usize, u64)> = None;
+        for BlockWrite { block, index, entries } in writes {
+            let place = (block.file(), block.at() + index * ENTRY_BYTES as u64);
+            let follows = start.is_some_and(|(file, at)| (file, at + run.len() as u64) == place);
+            if !follows || run.len() >= WRITE_BYTES {
+                if let Some((file, at)) = start {
+                    self.write_run(file, at, &run)?;
+                }
+                run.clear();
+                start = Some(place);
+            }
+            run.extend(entries.iter().flat_map(RawEntry::as_bytes));
+            if index + entries.len() as u64 == BLOCK_ENTRIES {
+                run.resize(run.len() + (BLOCK_BYTES - BLOCK_ENTRIES * ENTRY_BYTES as u64) as usize, 0);
+            }
+        }
+        start.map_or(Ok(()), |(file, at)| self.write_run(file, at, &run))
+    }
+
+    fn write_run(&self, file: usize, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file(file)?.write_at(at, bytes)?;
+        let mut room = self.room.lock();
+        if room.dirty.len() <= file {
+            room.dirty.resize(file + 1, false);
+        }
+        room.dirty[file] = true;
+        Ok(())
+    }
+
+    /// Reads `count` entries of a block from its `index`-th place on.
+    pub(crate) fn read(
+        &self,
+        block: BlockId,
+        index: u64,
+        count: u64,
+        into: &mut Vec<RawEntry>,
+    ) -> io::Result<()> {
+        let mut bytes = [0; BLOCK_BYTES as usize];
+        let bytes = &mut bytes[..count as usize * ENTRY_BYTES];
+        self.file(block.file())?.read_at(block.at() + index * ENTRY_BYTES as u64, bytes)?;
+        into.extend(bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(RawEntry::from_bytes));
+        Ok(())
+    }
+
+    /// Makes durable what was written.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let dirty = std::mem::take(&mut self.room.lock().dirty);
+        let synced = self.sync_files(&dirty);
+        if synced.is_err() {
+            let mut room = self.room.lock();
+            let len = room.dirty.len().max(dirty.len());
+            room.dirty.resize(len, false);
+            dirty
+                .iter()
+                .enumerate()
+                .filter(|(_, dirty)| **dirty)
+                .for_each(|(file, _)| room.dirty[file] = true);
+        }
+        synced
+    }
+
+    fn sync_files(&self, dirty: &[bool]) -> io::Result<()> {
+        for file in dirty.iter().enumerate().filter_map(|(file, dirty)| dirty.then_some(file)) {
+            self.file(file)?.sync()?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, index: usize) -> io::Result<Arc<dyn File>> {
+        if let Some(file) = self.files.read().get(index) {
+            return Ok(Arc::clone(file));
+        }
+        let mut files = self.files.write();
+        while files.len() <= index {
+            let path = self.dir.join(format!("blocks-{:05}", files.len()));
+            files.push(self.disk.open(&path)?);
+        }
+        Ok(Arc::clone(&files[index]))
+    }
+}

@@ -1,0 +1,99 @@
+//! Topics that were deleted stay deleted: their records are still in the log, and a rebuild would bring them back.
+//!
+//! A mark is the topic and the log's end at its deletion; records of the topic before it belong to no queue. The file is
+//! rewritten whole at every deletion: marks go when retention has removed the records they hide.
+//!
+//! ```text
+//!   "GANTRYVD", count u32, per mark: name u16+n, log offset u64; CRC-32 of all before
+//! ```
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::LogOffset;
+use crate::disk::{Disk, replace};
+
+const MAGIC: &[u8; 8] = b"GANTRYVD";
+
+/// Topic and the log's end when it was deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(pub(super) HashMap<String, LogOffset>);
+
+impl Marks {
+    /// Does this record belong to a deleted life of its topic?
+    pub(super) fn hide(&self, topic: &str, at: LogOffset) -> bool {
+        !self.0.is_empty() && self.0.get(topic).is_some_and(|deleted_at| at < *deleted_at)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&(self.0.len() as u32).to_be_bytes());
+        for (topic, at) in &self.0 {
+            out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+            out.extend_from_slice(topic.as_bytes());
+            out.extend_from_slice(&at.0.to_be_bytes());
+        }
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (content, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(content) != u32::from_be_bytes(*crc) {
+            return None;
+        }
+        let (count, mut rest) = content.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
+        let mut marks = HashMap::new();
+        for _ in 0..u32::from_be_bytes(*count) {
+            let (len, tail) = rest.split_first_chunk::<2>()?;
+            let (topic, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+            let (at, tail) = tail.split_first_chunk::<8>()?;
+            marks.insert(String::from_utf8(topic.to_vec()).ok()?, LogOffset(u64::from_be_bytes(*at)));
+            rest = tail;
+        }
+        rest.is_empty().then_some(Self(marks))
+    }
+
+    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
+        match disk.read(&path(dir)) {
+            Ok(bytes) => Ok(Self::decode(&bytes).unwrap_or_else(|| {
+                tracing::error!(
+                    "the marks of deleted topics are damaged, a rebuild of the views brings such topics back"
+                );
+                Self::default()
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Durable when it returns.
+    pub(super) fn store(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        replace(disk, &path(dir), &self.encode())
+    }
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join("deleted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_come_back_as_they_were_and_damage_is_seen() {
+        let marks =
+            Marks(HashMap::from([("a".to_owned(), LogOffset(5)), ("béta".to_owned(), LogOffset(u64::MAX))]));
+        let bytes = marks.encode();
+        assert_eq!(Marks::decode(&bytes), Some(marks));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert_eq!(Marks::decode(&damaged), None, "byte {at}");
+            assert_eq!(Marks::decode(&bytes[..at]), None, "length {at}");
+        }
+    }
+}
