@@ -20,6 +20,7 @@ const NET: &str = "10.78";
 
 /// Which cluster, and which tests.
 #[derive(Args)]
+#[group(id = "e2e")]
 pub(crate) struct Options {
     /// Use this cluster, whose nodes have the images, instead of a local one of our own
     #[arg(long, value_name = "FILE")]

@@ -90,3 +90,13 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::Quickstart(options) => quickstart::run(&root, &options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_commands_and_their_flags_fit_together() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 
 use crate::cluster::Local;
@@ -44,14 +44,18 @@ pub(crate) struct Options {
 /// Does it, and says what it does and when.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let clock = Clock(Instant::now());
-    match (&options.kubeconfig, options.down) {
+    let given = options
+        .kubeconfig
+        .as_ref()
+        .map(|file| file.canonicalize().with_context(|| format!("the kubeconfig {}", file.display())));
+    match (given.transpose()?, options.down) {
         (None, true) => {
             clock.say("taking the local cluster down");
             Local::everyday(root)?.down()?;
             clock.say("everything is as it was (programs and images stay in the caches)");
             Ok(())
         }
-        (Some(kubeconfig), true) => remove(root, &clock, kubeconfig),
+        (Some(kubeconfig), true) => remove(root, &clock, &kubeconfig),
         (None, false) => {
             let (images, kubeconfig) = local(root, &clock)?;
             Place { root, clock: &clock, tools: Tools::get(root)?, kubeconfig, images, prefix: image::PREFIX }
@@ -59,7 +63,6 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         }
         (Some(kubeconfig), false) => {
             let images = image::build(root)?;
-            let kubeconfig = kubeconfig.canonicalize()?;
             if options.image_prefix == image::PREFIX {
                 clock.say(&format!("the nodes must have the images of {} already", images.folder.display()));
             } else {

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("namesrv", &["access", "proto"]),
     ("broker", &["store", "access", "proto"]),
     ("operator", &["crds", "proto"]),
-    ("cli", &["broker", "namesrv", "crds", "proto"]),
+    ("cli", &["broker", "namesrv", "store", "access", "crds", "proto"]),
     ("e2e", &["proto"]),
     ("xtask", &[]),
 ];
