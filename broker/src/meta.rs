@@ -40,8 +40,15 @@ pub enum Error {
 /// The database, by its folder.
 pub struct Meta {
     path: PathBuf,
-    /// `None` after a failed write, until the next one opens it anew.
-    database: Mutex<Option<Database>>,
+    database: Mutex<Slot>,
+}
+
+enum Slot {
+    Open(Database),
+    /// After a failed write, until the next one opens it anew.
+    Broken,
+    /// For good: the file may be another process's by now.
+    Closed,
 }
 
 impl std::fmt::Debug for Meta {
@@ -57,7 +64,7 @@ impl Meta {
             .map_err(|source| Error::Folder { path: folder.to_path_buf(), source })?;
         let path = folder.join("meta.redb");
         let database = open(&path).map_err(|source| at(&path, source))?;
-        Ok(Self { path, database: Mutex::new(Some(database)) })
+        Ok(Self { path, database: Mutex::new(Slot::Open(database)) })
     }
 
     /// One durable transaction: all of it or nothing. Blocks on the disk.
@@ -65,22 +72,35 @@ impl Meta {
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), Error> {
-        let mut database = self.database.lock();
+        let mut slot = self.database.lock();
         let outcome = (|| {
-            let open = match &mut *database {
-                Some(open) => open,
-                closed => closed.insert(open(&self.path)?),
-            };
-            let mut transaction = open.begin_write()?;
+            let mut transaction = self.opened(&mut slot)?.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             change(&transaction)?;
             transaction.commit()?;
             Ok(())
         })();
         outcome.map_err(|source| {
-            *database = None;
+            if matches!(*slot, Slot::Open(_)) {
+                *slot = Slot::Broken;
+            }
             at(&self.path, source)
         })
+    }
+
+    /// Closes the file; later writes fail.
+    pub fn close(&self) {
+        *self.database.lock() = Slot::Closed;
+    }
+
+    fn opened<'a>(&self, slot: &'a mut Slot) -> Result<&'a Database, redb::Error> {
+        if matches!(slot, Slot::Broken) {
+            *slot = Slot::Open(open(&self.path)?);
+        }
+        match slot {
+            Slot::Open(database) => Ok(database),
+            Slot::Broken | Slot::Closed => Err(redb::Error::DatabaseClosed),
+        }
     }
 
     /// Every pair of a table, through `read`. A table that was never written is empty.
@@ -89,13 +109,10 @@ impl Meta {
         table: TableDefinition<'static, &'static str, &'static [u8]>,
         mut read: impl FnMut(&str, &[u8]) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
-        let mut database = self.database.lock();
+        let mut slot = self.database.lock();
         let fail = |source| at(&self.path, source);
-        let open = match &mut *database {
-            Some(open) => open,
-            closed => closed.insert(open(&self.path).map_err(fail)?),
-        };
-        let transaction = open.begin_read().map_err(|error| fail(error.into()))?;
+        let database = self.opened(&mut slot).map_err(fail)?;
+        let transaction = database.begin_read().map_err(|error| fail(error.into()))?;
         let table = match transaction.open_table(table) {
             Ok(table) => table,
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),

@@ -321,7 +321,7 @@ impl Running {
         let in_time = self.tasks.stop(self.stop_grace).await;
         let (delivery, log) = (self.delivery, self.log);
         let close = move || -> anyhow::Result<()> {
-            let persisted = delivery.persist().context("writing the progress of consumers");
+            let persisted = delivery.close().context("writing the progress of consumers");
             log.store().close().context("closing the log")?;
             persisted
         };

@@ -183,6 +183,13 @@ impl Delivery {
         })
     }
 
+    /// Writes what changed last and closes the file. Blocks on the disk.
+    pub(crate) fn close(&self) -> Result<(), meta::Error> {
+        let written = self.persist();
+        self.needs.meta.close();
+        written
+    }
+
     /// Writes what changes every `interval` until the broker stops. What changed last is written by the stop.
     pub(crate) async fn keep_persisting(self: Arc<Self>, interval: std::time::Duration) {
         let mut ticks = tokio::time::interval(interval);
