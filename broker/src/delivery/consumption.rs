@@ -536,7 +536,8 @@ impl<T> Pop<'_, T> {
         let poll = if is_dead { 0 } else { self.poll() };
         let stamp = self.stamp;
         queue.update(offset, |flight| {
-            if !is_dead && !(flight.suspended && flight.attempt > 0) {
+            let repeats = is_dead || (flight.suspended && flight.attempt > 0);
+            if !repeats {
                 flight.attempt += 1;
             }
             *flight = Flight {

@@ -7,46 +7,44 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::client::{ClientIdentity, Language};
-use access::{GroupName, TopicName};
+use access::GroupName;
+use access::client::ClientIdentity;
 use parking_lot::Mutex;
 use proto::v2::TelemetryCommand;
 use tokio::sync::mpsc;
 
 /// Without a sign of life for so long, a client is gone. Heartbeats come every 10 s, from Rust every 30 s.
-pub const SILENCE: Duration = Duration::from_secs(120);
+pub(crate) const SILENCE: Duration = Duration::from_secs(120);
 /// Commands on their way to one client; more are not sent.
 const COMMANDS: usize = 16;
 
 /// A client that left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gone {
+pub(crate) struct Gone {
     /// Its name.
-    pub client: String,
+    pub(crate) client: String,
     /// Its consumer group, if it is a consumer.
-    pub group: Option<GroupName>,
+    pub(crate) group: Option<GroupName>,
 }
 
 /// What a client said in its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
+pub(crate) struct Said {
     /// The group that it consumes for.
-    pub group: Option<GroupName>,
-    /// The topics that it publishes to.
-    pub publishes: Vec<TopicName>,
+    pub(crate) group: Option<GroupName>,
 }
 
 #[derive(Debug)]
 struct Client {
-    language: Language,
     said: Said,
     last_heard: Instant,
-    commands: Option<mpsc::Sender<TelemetryCommand>>,
+    /// Of the newest stream; an older one ends when its sender goes. Commands come with transactions.
+    _commands: Option<mpsc::Sender<TelemetryCommand>>,
 }
 
 /// The clients of this broker. Clones are the same.
 #[derive(Debug, Clone)]
-pub struct Clients {
+pub(crate) struct Clients {
     known: Arc<Mutex<HashMap<String, Client>>>,
     most: usize,
 }
@@ -54,31 +52,31 @@ pub struct Clients {
 impl Clients {
     /// Remembers at most `most` clients; those beyond are served and not remembered.
     #[must_use]
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { known: Arc::default(), most }
     }
 
     /// A sign of life, with what was said before kept.
-    pub fn heard(&self, now: Instant, identity: &ClientIdentity) {
+    pub(crate) fn heard(&self, now: Instant, identity: &ClientIdentity) {
         self.with(now, identity, |_| {});
     }
 
     /// A consumer's sign of life: it names its group also when its settings were never heard.
-    pub fn heard_of_group(&self, now: Instant, identity: &ClientIdentity, group: GroupName) {
+    pub(crate) fn heard_of_group(&self, now: Instant, identity: &ClientIdentity, group: GroupName) {
         self.with(now, identity, |client| {
             client.said.group.get_or_insert(group);
         });
     }
 
     /// What a client said in its settings replaces what it said before.
-    pub fn said(&self, now: Instant, identity: &ClientIdentity, said: Said) {
+    pub(crate) fn said(&self, now: Instant, identity: &ClientIdentity, said: Said) {
         self.with(now, identity, |client| client.said = said);
     }
 
     /// A new Telemetry stream, where commands go from now on.
-    pub fn attach(&self, now: Instant, identity: &ClientIdentity) -> mpsc::Receiver<TelemetryCommand> {
+    pub(crate) fn attach(&self, now: Instant, identity: &ClientIdentity) -> mpsc::Receiver<TelemetryCommand> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        self.with(now, identity, |client| client.commands = Some(commands));
+        self.with(now, identity, |client| client._commands = Some(commands));
         receiver
     }
 
@@ -96,20 +94,19 @@ impl Clients {
             tracing::debug!(client = identity.id, limit = self.most, "too many clients to remember this one");
             return;
         }
-        let language = identity.language;
-        let mut client = Client { language, said: Said::default(), last_heard: now, commands: None };
+        let mut client = Client { said: Said::default(), last_heard: now, _commands: None };
         change(&mut client);
         known.insert(identity.id.clone(), client);
     }
 
     /// The client says goodbye.
-    pub fn leave(&self, client: &str) -> Option<Gone> {
+    pub(crate) fn leave(&self, client: &str) -> Option<Gone> {
         let left = self.known.lock().remove(client)?;
         Some(Gone { client: client.to_owned(), group: left.said.group })
     }
 
     /// Forgets whoever was silent for too long.
-    pub fn expire(&self, now: Instant) -> Vec<Gone> {
+    pub(crate) fn expire(&self, now: Instant) -> Vec<Gone> {
         let mut known = self.known.lock();
         let silent = |client: &Client| now.saturating_duration_since(client.last_heard) > SILENCE;
         known
@@ -120,46 +117,18 @@ impl Clients {
 
     /// Whether the client has been heard lately.
     #[must_use]
-    pub fn is_online(&self, client: &str) -> bool {
+    pub(crate) fn is_online(&self, client: &str) -> bool {
         self.known.lock().contains_key(client)
     }
 
     /// The clients that consume for `group`, sorted.
     #[must_use]
-    pub fn of_group(&self, group: &GroupName) -> Vec<String> {
+    pub(crate) fn of_group(&self, group: &GroupName) -> Vec<String> {
         let known = self.known.lock();
         let members = known.iter().filter(|(_, client)| client.said.group.as_ref() == Some(group));
         let mut ids: Vec<String> = members.map(|(id, _)| id.clone()).collect();
         ids.sort_unstable();
         ids
-    }
-
-    /// Brings a command to a client. False: it cannot be reached now.
-    #[must_use]
-    pub fn command(&self, client: &str, command: TelemetryCommand) -> bool {
-        let known = self.known.lock();
-        let commands = known.get(client).and_then(|client| client.commands.as_ref());
-        commands.is_some_and(|commands| commands.try_send(command).is_ok())
-    }
-
-    /// A reachable client that publishes to `topic`.
-    #[must_use]
-    pub fn publisher_of(&self, topic: &TopicName) -> Option<String> {
-        let known = self.known.lock();
-        let reachable =
-            |client: &Client| client.commands.as_ref().is_some_and(|commands| !commands.is_closed());
-        let mut publishers = known.iter().filter(|(_, client)| client.said.publishes.contains(topic));
-        publishers.find(|(_, client)| reachable(client)).map(|(id, _)| id.clone())
-    }
-
-    /// How many clients there are, by language.
-    #[must_use]
-    pub fn count(&self) -> HashMap<Language, usize> {
-        let mut counts = HashMap::new();
-        for client in self.known.lock().values() {
-            *counts.entry(client.language).or_default() += 1;
-        }
-        counts
     }
 }
 
@@ -178,7 +147,7 @@ mod tests {
     #[test]
     fn a_client_is_there_until_it_is_silent_for_too_long() {
         let (clients, start) = (Clients::new(9), Instant::now());
-        clients.said(start, &identity("a"), Said { group: Some(group("g")), publishes: vec![] });
+        clients.said(start, &identity("a"), Said { group: Some(group("g")) });
         clients.heard(start, &identity("b"));
         assert!(clients.is_online("a") && !clients.is_online("c"));
         clients.heard(start + SILENCE, &identity("b"));
@@ -201,27 +170,22 @@ mod tests {
     #[test]
     fn a_heartbeat_keeps_what_the_settings_said() {
         let (clients, now) = (Clients::new(9), Instant::now());
-        clients.said(now, &identity("a"), Said { group: Some(group("g")), publishes: vec![] });
+        clients.said(now, &identity("a"), Said { group: Some(group("g")) });
         clients.heard_of_group(now, &identity("a"), group("other"));
         clients.heard(now, &identity("a"));
         assert_eq!(clients.of_group(&group("g")), ["a"]);
     }
 
     #[test]
-    fn the_newest_stream_gets_the_commands() {
+    fn the_newest_stream_wins_and_the_end_of_a_stream_is_not_the_end_of_its_client() {
+        use tokio::sync::mpsc::error::TryRecvError;
         let (clients, now) = (Clients::new(9), Instant::now());
-        let topic = TopicName::parse("orders").unwrap();
         let mut old = clients.attach(now, &identity("a"));
         let mut new = clients.attach(now, &identity("a"));
-        clients.said(now, &identity("a"), Said { group: None, publishes: vec![topic.clone()] });
-        assert_eq!(clients.publisher_of(&topic), Some("a".to_owned()));
-        assert!(clients.command("a", TelemetryCommand::default()));
-        assert!(old.try_recv().is_err());
-        assert_eq!(new.try_recv(), Ok(TelemetryCommand::default()));
+        assert_eq!(old.try_recv(), Err(TryRecvError::Disconnected));
+        assert_eq!(new.try_recv(), Err(TryRecvError::Empty));
         drop(new);
-        assert!(!clients.command("a", TelemetryCommand::default()));
-        assert_eq!(clients.publisher_of(&topic), None);
-        assert!(clients.is_online("a"), "the end of a stream is not the end of its client");
+        assert!(clients.is_online("a"));
     }
 
     #[test]
@@ -231,6 +195,5 @@ mod tests {
         clients.heard(now, &identity("a"));
         clients.heard(now, &identity("b"));
         assert!(clients.is_online("a") && !clients.is_online("b") && !clients.is_online(""));
-        assert_eq!(clients.count()[&Language::Other], 1);
     }
 }

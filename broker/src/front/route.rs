@@ -33,7 +33,7 @@ const HOPS: usize = 2;
 
 /// Answers these calls.
 #[derive(Debug, Clone)]
-pub struct Routes {
+pub(crate) struct Routes {
     registration: Registration,
     topics: Arc<topics::Registry>,
     own: v2::Broker,
@@ -43,12 +43,12 @@ pub struct Routes {
 impl Routes {
     /// `own`: this broker as clients see it.
     #[must_use]
-    pub fn new(registration: Registration, topics: Arc<topics::Registry>, own: v2::Broker) -> Self {
+    pub(crate) fn new(registration: Registration, topics: Arc<topics::Registry>, own: v2::Broker) -> Self {
         Self { registration, topics, own, turn: Arc::default() }
     }
 
     /// Which queues a topic has, and where.
-    pub async fn query_route(&self, request: Request<QueryRouteRequest>) -> QueryRouteResponse {
+    pub(crate) async fn query_route(&self, request: Request<QueryRouteRequest>) -> QueryRouteResponse {
         let (metadata, _, request) = request.into_parts();
         let client = ClientIdentity::of(&metadata);
         let answer = async {
@@ -69,7 +69,7 @@ impl Routes {
     }
 
     /// What a consumer polls.
-    pub async fn query_assignment(
+    pub(crate) async fn query_assignment(
         &self,
         request: Request<QueryAssignmentRequest>,
     ) -> QueryAssignmentResponse {

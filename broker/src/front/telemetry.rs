@@ -6,9 +6,8 @@ use std::time::Instant;
 use access::client::ClientIdentity;
 use access::settings::{self, Backoff, Facts, GroupFacts};
 use access::telemetry::{self, Desk};
-use access::{GroupName, Refusal, TopicName, status};
+use access::{GroupName, Refusal, status};
 use futures::stream::BoxStream;
-use proto::v2::settings::PubSub;
 use proto::v2::{
     HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationRequest, NotifyClientTerminationResponse,
     Settings, TelemetryCommand,
@@ -20,24 +19,27 @@ use super::connections::{Clients, Gone, Said};
 use crate::topics;
 
 /// The stream of answers and commands to a client.
-pub type Stream = BoxStream<'static, Result<TelemetryCommand, tonic::Status>>;
+pub(crate) type Stream = BoxStream<'static, Result<TelemetryCommand, tonic::Status>>;
 
 /// Answers these calls.
 #[derive(Debug, Clone)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     /// Who is there.
-    pub clients: Clients,
+    pub(crate) clients: Clients,
     /// What groups are like.
-    pub topics: Arc<topics::Registry>,
+    pub(crate) topics: Arc<topics::Registry>,
     /// The largest body of a message.
-    pub max_body_bytes: u32,
+    pub(crate) max_body_bytes: u32,
     /// Streams end at a stop, so that clients connect elsewhere.
-    pub stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Telemetry {
     /// Opens a client's stream.
-    pub fn open(&self, request: Request<Streaming<TelemetryCommand>>) -> Result<Stream, tonic::Status> {
+    pub(crate) fn open(
+        &self,
+        request: Request<Streaming<TelemetryCommand>>,
+    ) -> Result<Stream, tonic::Status> {
         let client = ClientIdentity::named(request.metadata()).map_err(|refusal| refusal.on_stream())?;
         let commands = self.clients.attach(Instant::now(), &client);
         let desk = Arc::new(self.clone());
@@ -47,7 +49,7 @@ impl Telemetry {
 
     /// A sign of life. Without a name it is answered all the same: Go sends such after a broken stream.
     #[must_use]
-    pub fn heartbeat(&self, request: &Request<HeartbeatRequest>) -> HeartbeatResponse {
+    pub(crate) fn heartbeat(&self, request: &Request<HeartbeatRequest>) -> HeartbeatResponse {
         let client = ClientIdentity::of(request.metadata());
         let named = request.get_ref().group.as_ref().filter(|group| !group.name.is_empty());
         let heard = match named.map(|group| GroupName::of(Some(group), &client)) {
@@ -67,7 +69,7 @@ impl Telemetry {
 
     /// A goodbye. What the client kept by being online is for the caller to release.
     #[must_use]
-    pub fn terminate(
+    pub(crate) fn terminate(
         &self,
         request: &Request<NotifyClientTerminationRequest>,
     ) -> (NotifyClientTerminationResponse, Option<Gone>) {
@@ -80,20 +82,12 @@ impl Telemetry {
 impl Desk for Telemetry {
     fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal> {
         let group = settings::group_of(client, &settings)?;
-        let publishes = match &settings.pub_sub {
-            Some(PubSub::Publishing(publishing)) => publishing
-                .topics
-                .iter()
-                .map(|topic| TopicName::of(Some(topic), client))
-                .collect::<Result<_, _>>()?,
-            Some(PubSub::Subscription(_)) | None => Vec::new(),
-        };
         let facts = Facts {
             max_body_bytes: self.max_body_bytes,
             group: group.as_ref().map(|group| self.facts_of(group)).unwrap_or_default(),
         };
         let answer = settings::answer(client, settings, &facts)?;
-        self.clients.said(Instant::now(), client, Said { group, publishes });
+        self.clients.said(Instant::now(), client, Said { group });
         Ok(answer)
     }
 
@@ -125,6 +119,7 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
+    use proto::v2::settings::PubSub;
     use proto::v2::telemetry_command::Command;
     use proto::v2::{Code, Publishing, Resource, Subscription};
 

@@ -12,7 +12,7 @@
 //! takes nobody off the routes.
 
 mod link;
-pub mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -37,19 +37,19 @@ const MAX_NAME_SERVERS: usize = 64;
 
 /// Who registers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The cluster.
-    pub cluster_name: String,
+    pub(crate) cluster_name: String,
     /// The broker group.
-    pub broker_name: String,
+    pub(crate) broker_name: String,
     /// 0: the primary.
-    pub broker_id: u32,
+    pub(crate) broker_id: u32,
     /// Of the primary's reign.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Where clients reach this broker.
-    pub clients: control::Endpoints,
+    pub(crate) clients: control::Endpoints,
     /// Where its Admin service is reached.
-    pub control: control::Address,
+    pub(crate) control: control::Address,
 }
 
 /// A name server that has acknowledged this broker.
@@ -65,13 +65,13 @@ type ShownBy = BTreeMap<SocketAddr, Shown>;
 
 /// The registration with all name servers. Clones are the same registration.
 #[derive(Debug, Clone)]
-pub struct Registration {
+pub(crate) struct Registration {
     shown_by: Arc<watch::Sender<ShownBy>>,
 }
 
 impl Registration {
     /// Registers with the name servers that `names` (`host:port`) stand for, until `tasks` stop.
-    pub fn start(
+    pub(crate) fn start(
         identity: Identity,
         names: Vec<String>,
         topics: Arc<topics::Registry>,
@@ -98,25 +98,25 @@ impl Registration {
 
     /// The name servers that show this broker now.
     #[must_use]
-    pub fn name_servers(&self) -> Vec<SocketAddr> {
+    pub(crate) fn name_servers(&self) -> Vec<SocketAddr> {
         self.shown_by.borrow().keys().copied().collect()
     }
 
     /// Whether any name server shows this broker.
     #[must_use]
-    pub fn is_registered(&self) -> bool {
+    pub(crate) fn is_registered(&self) -> bool {
         !self.shown_by.borrow().is_empty()
     }
 
     /// Waits until a name server shows this broker.
-    pub async fn registered(&self) {
+    pub(crate) async fn registered(&self) {
         // The sender lives as long as `self`.
         self.shown_by.subscribe().wait_for(|shown_by| !shown_by.is_empty()).await.ok();
     }
 
     /// Waits until every connected name server shows topics and groups as of `version`, at most for `limit`.
     /// False: some do not yet, and will as soon as they can.
-    pub async fn shown_everywhere(&self, version: u64, limit: Duration) -> bool {
+    pub(crate) async fn shown_everywhere(&self, version: u64, limit: Duration) -> bool {
         let mut shown_by = self.shown_by.subscribe();
         let all = shown_by.wait_for(|shown_by| shown_by.values().all(|shown| shown.version >= version));
         tokio::time::timeout(limit, all).await.is_ok()
@@ -124,7 +124,7 @@ impl Registration {
 
     /// Channels to the client ports of the name servers that show this broker.
     #[must_use]
-    pub fn channels(&self) -> Vec<Channel> {
+    pub(crate) fn channels(&self) -> Vec<Channel> {
         self.shown_by.borrow().values().map(|shown| shown.clients.clone()).collect()
     }
 }

@@ -6,7 +6,7 @@ use crate::topics::{Backoff, Changes, GroupConfig, MessageType, TopicConfig};
 
 /// A topic for name servers, operator and command line.
 #[must_use]
-pub fn topic(topic: &TopicConfig) -> control::TopicConfig {
+pub(crate) fn topic(topic: &TopicConfig) -> control::TopicConfig {
     let TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } = topic;
     control::TopicConfig {
         name: name.to_string(),
@@ -29,7 +29,7 @@ pub fn topic(topic: &TopicConfig) -> control::TopicConfig {
 
 /// A group for name servers, operator and command line.
 #[must_use]
-pub fn group(group: &GroupConfig) -> control::GroupConfig {
+pub(crate) fn group(group: &GroupConfig) -> control::GroupConfig {
     let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = group;
     let kind = match backoff {
         Backoff::Exponential { initial_ms, max_ms, multiplier } => {

@@ -266,21 +266,15 @@ async fn a_long_poll_is_woken_by_the_message_that_it_waits_for() {
     let folder = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(folder.path()).await;
     rig.topic("orders", 4).await;
-    let mut polls = tokio::task::JoinSet::new();
+    let mut polls = Vec::new();
     for _ in 0..4 {
-        let mut client = rig.client.clone();
-        let request =
-            waiting(ReceiveMessageRequest { batch_size: 1, ..ask("g", "orders") }, Duration::from_secs(20));
-        polls.spawn(async move { poll(&mut client, request).await });
-    }
-    while rig.admin.get_state(control::GetStateRequest {}).await.unwrap().into_inner().parked_polls < 4 {
-        tokio::task::yield_now().await;
+        polls.push(rig.park(ReceiveMessageRequest { batch_size: 1, ..ask("g", "orders") }).await);
     }
     let sent = (0..4).map(|n| message("orders", &format!("m{n}"))).collect();
     rig.send_ok(sent).await;
     let mut found: Vec<String> = Vec::new();
-    while let Some(polled) = polls.join_next().await {
-        found.extend(polled.unwrap().messages.iter().map(|message| id(message).to_owned()));
+    for poll in polls {
+        found.extend(brought(poll).await.messages.iter().map(|message| id(message).to_owned()));
     }
     found.sort_unstable();
     assert_eq!(found, ["m0", "m1", "m2", "m3"], "each poll got one");
@@ -293,15 +287,9 @@ async fn a_long_poll_is_woken_by_a_message_that_is_given_back() {
     rig.topic("orders", 1).await;
     rig.send_ok(vec![message("orders", "a")]).await;
     let polled = rig.poll(ask("g", "orders")).await;
-    let mut client = rig.client.clone();
-    let waiter = tokio::task::spawn(async move {
-        poll(&mut client, waiting(ask("g", "orders"), Duration::from_secs(20))).await
-    });
-    while rig.admin.get_state(control::GetStateRequest {}).await.unwrap().into_inner().parked_polls < 1 {
-        tokio::task::yield_now().await;
-    }
+    let waiter = rig.park(ask("g", "orders")).await;
     rig.change("g", "orders", handle(&polled.messages[0]), Duration::from_millis(200)).await;
-    let again = waiter.await.unwrap();
+    let again = brought(waiter).await;
     assert_eq!(ids(&again.messages), ["a"]);
     assert_eq!(attempt(&again.messages[0]), 2);
 }

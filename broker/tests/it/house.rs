@@ -112,19 +112,13 @@ async fn too_many_waiting_polls_and_too_many_messages_in_flight_are_told_apart_f
     config.limits.max_in_flight_per_queue = 2;
     let mut rig = Rig::start_with(config).await;
     rig.topic("orders", 1).await;
-    let mut client = rig.client.clone();
-    let parked = tokio::task::spawn(async move {
-        poll(&mut client, waiting(ask("g", "orders"), Duration::from_secs(20))).await
-    });
-    while rig.admin.get_state(control::GetStateRequest {}).await.unwrap().into_inner().parked_polls < 1 {
-        tokio::task::yield_now().await;
-    }
+    let parked = rig.park(ask("g", "orders")).await;
     let one_more = rig.poll(waiting(ask("g", "orders"), Duration::from_secs(20))).await;
     assert_eq!(one_more.status.code, Code::TooManyRequests as i32);
     assert!(one_more.status.message.contains("maxParkedPolls"), "{}", one_more.status.message);
 
     rig.send_ok((0..3).map(|n| message("orders", &format!("m{n}"))).collect()).await;
-    let first = parked.await.unwrap();
+    let first = brought(parked).await;
     assert_eq!(first.messages.len(), 2);
     let full = rig.poll(ask("g", "orders")).await;
     assert_eq!(full.status.code, Code::TooManyRequests as i32);

@@ -104,15 +104,9 @@ async fn a_stop_ends_polls_at_once_and_with_an_ordinary_answer() {
     let folder = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(folder.path()).await;
     rig.topic("orders", 1).await;
-    let mut client = rig.client.clone();
-    let parked = tokio::task::spawn(async move {
-        poll(&mut client, waiting(ask("g", "orders"), Duration::from_secs(20))).await
-    });
-    while rig.admin.get_state(control::GetStateRequest {}).await.unwrap().into_inner().parked_polls < 1 {
-        tokio::task::yield_now().await;
-    }
+    let parked = rig.park(ask("g", "orders")).await;
     rig.running.stop().await.unwrap();
-    let polled = parked.await.unwrap();
+    let polled = brought(parked).await;
     assert_eq!((polled.status.code, polled.order.as_str()), (Code::MessageNotFound as i32, "st"));
 }
 

@@ -9,6 +9,7 @@ use proto::control::admin_client::AdminClient;
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::receive_message_response::Content;
 use proto::v2::*;
+use tokio::task::JoinSet;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -99,6 +100,22 @@ impl Rig {
         poll(&mut self.client, request).await
     }
 
+    /// Polls beside the test, and goes on when the poll waits.
+    pub(crate) async fn park(&mut self, request: ReceiveMessageRequest) -> JoinSet<Polled> {
+        let parked = self.parked_polls().await;
+        let mut client = self.client.clone();
+        let mut polls = JoinSet::new();
+        polls.spawn(async move { poll(&mut client, waiting(request, Duration::from_secs(20))).await });
+        while self.parked_polls().await <= parked {
+            tokio::task::yield_now().await;
+        }
+        polls
+    }
+
+    async fn parked_polls(&mut self) -> u32 {
+        self.admin.get_state(control::GetStateRequest {}).await.unwrap().into_inner().parked_polls
+    }
+
     pub(crate) async fn ack(&mut self, group: &str, topic: &str, handles: &[&str]) -> AckMessageResponse {
         let entries = handles
             .iter()
@@ -136,6 +153,11 @@ impl Rig {
         };
         self.client.change_invisible_duration(call(request)).await.unwrap().into_inner()
     }
+}
+
+/// What the poll beside the test brought.
+pub(crate) async fn brought(mut polls: JoinSet<Polled>) -> Polled {
+    polls.join_next().await.unwrap().unwrap()
 }
 
 pub(crate) async fn poll(
