@@ -109,17 +109,30 @@ impl Flusher {
     /// Flushes what is appended, confirms it and answers those who wait for it. Returns up to where; when it returns, the
     /// views know all before.
     pub(crate) fn flush(&self) -> Result<LogOffset, FlushFailed> {
-        let _one = self.flushing.lock();
-        if let Some(failed) = &self.state.lock().failed {
-            return Err(failed.clone());
-        }
-        match self.log.flush() {
+        let flushed = {
+            let _one = self.flushing.lock();
+            if let Some(failed) = &self.state.lock().failed {
+                return Err(failed.clone());
+            }
+            match self.log.flush() {
+                Ok(flushed) => {
+                    self.dispatch.advance(flushed);
+                    Ok(flushed)
+                }
+                // Before anybody can try again.
+                Err(error) => Err(self.note_failure(&error.to_string())),
+            }
+        };
+        // Without the lock: the last handle of the store may go in a callback, and closing flushes.
+        match flushed {
             Ok(flushed) => {
-                self.dispatch.advance(flushed);
                 self.answer(flushed);
                 Ok(flushed)
             }
-            Err(error) => Err(self.fail(&error.to_string())),
+            Err(failed) => {
+                self.answer_failed(&failed);
+                Err(failed)
+            }
         }
     }
 
@@ -135,18 +148,22 @@ impl Flusher {
     }
 
     /// Closes the log for good and tells all who wait. The first reason stays.
-    pub(crate) fn fail(&self, reason: &str) -> FlushFailed {
+    pub(crate) fn fail(&self, reason: &str) {
+        let failed = self.note_failure(reason);
+        self.answer_failed(&failed);
+    }
+
+    fn note_failure(&self, reason: &str) -> FlushFailed {
         self.log.close(&format!("a flush failed: {reason}"));
-        let (failed, waiters) = {
-            let mut state = self.state.lock();
-            let failed = state.failed.get_or_insert_with(|| FlushFailed(reason.to_owned())).clone();
-            (failed, std::mem::take(&mut state.waiters))
-        };
         tracing::error!(reason, log_offset = self.log.flushed().0, "flush failed, the log is closed");
+        self.state.lock().failed.get_or_insert_with(|| FlushFailed(reason.to_owned())).clone()
+    }
+
+    fn answer_failed(&self, failed: &FlushFailed) {
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
         for (_, then) in waiters {
             then(Err(failed.clone()));
         }
-        failed
     }
 
     /// Ends [`Flusher::run`] soon.

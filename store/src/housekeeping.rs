@@ -99,6 +99,13 @@ impl Housekeeping {
     pub(crate) fn remove_old(&self) {
         let space = self.disk.space(&self.config.root).unwrap_or_default();
         let Some((count, min)) = self.log.removable(&self.config, self.clock.now_ms(), space) else { return };
+        // How far a queue has counted is nowhere else once its messages are gone.
+        if self.views.last_snapshot().1 < min
+            && let Err(error) = self.snapshot()
+        {
+            // It may be the full disk that keeps us from writing, and removing is what helps.
+            tracing::warn!(%error, "no snapshot of the views before old segments go");
+        }
         // The views first: who asks them must not be sent to bytes that are gone.
         self.views.advance_min(min);
         if let Err(error) = self.log.remove_oldest(count) {

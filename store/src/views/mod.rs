@@ -107,6 +107,8 @@ impl Views {
         };
         if let Some(snapshot) = good {
             views.restore(snapshot);
+            // Before the replay: between the snapshot and the log's start is nothing that could fill a gap.
+            views.advance_min(log.start);
         }
         Ok((views, complete, counts))
     }

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+mod disk;
 mod faults;
 mod model;
 mod on_disk;
+mod process;
 mod queues;
 mod recovery;
 mod support;
+mod threads;

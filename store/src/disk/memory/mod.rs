@@ -2,7 +2,9 @@
 //!
 //! Everything is decided by the caller or by a seed, so that a run can be repeated.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod world;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,9 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Disk, File, Listed, Lock, Map, Space};
-
-/// What a disk writes whole or not at all.
-const SECTOR: usize = 512;
+use world::{Change, Content, Dice, Names, Node, SECTOR, World, count_down};
 
 /// How everything ends.
 #[derive(Clone, Copy, Debug)]
@@ -33,51 +33,6 @@ pub enum Crash {
 #[derive(Clone)]
 pub struct MemoryDisk {
     world: Arc<Mutex<World>>,
-}
-
-type Names = BTreeMap<PathBuf, Node>;
-type Node = Arc<Mutex<Content>>;
-
-#[derive(Default)]
-struct World {
-    names: Names,
-    durable_names: Names,
-    /// In the order done, not yet durable.
-    changes: Vec<Change>,
-    capacity: u64,
-    locked: BTreeSet<PathBuf>,
-    calls: u64,
-    fail_call: Option<u64>,
-    fail_flush: Option<u64>,
-}
-
-/// What becomes of a name.
-#[derive(Clone)]
-struct Change {
-    path: PathBuf,
-    from: Option<PathBuf>,
-    /// `None`: removed.
-    node: Option<Node>,
-}
-
-#[derive(Default)]
-struct Content {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
-}
-
-impl Content {
-    fn touched(&mut self, range: Range<usize>) {
-        if !range.is_empty() {
-            self.dirty.extend(range.start / SECTOR..=(range.end - 1) / SECTOR);
-        }
-    }
-
-    fn sync(&mut self) {
-        self.durable.clone_from(&self.now);
-        self.dirty.clear();
-    }
 }
 
 impl Default for MemoryDisk {
@@ -158,83 +113,6 @@ impl MemoryDisk {
         let mut world = self.world.lock();
         world.calls += 1;
         count_down(&mut world.fail_call)
-    }
-}
-
-fn count_down(left: &mut Option<u64>) -> io::Result<()> {
-    match left {
-        Some(0) => {
-            *left = None;
-            Err(io::Error::other("the disk was told to fail"))
-        }
-        Some(n) => {
-            *n -= 1;
-            Ok(())
-        }
-        None => Ok(()),
-    }
-}
-
-impl Content {
-    fn after(&self, crash: Crash, dice: &mut Dice) -> Node {
-        let mut left = match crash {
-            Crash::Kill => self.now.clone(),
-            Crash::LoseUnsynced | Crash::Tear(_) => self.durable.clone(),
-        };
-        if let Crash::Tear(_) = crash {
-            for &sector in self.dirty.iter().filter(|_| dice.below(2) == 1) {
-                let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.now.len());
-                if left.len() < range.end {
-                    left.resize(range.end, 0);
-                }
-                left[range.clone()].copy_from_slice(&self.now[range]);
-            }
-        }
-        Arc::new(Mutex::new(Content { durable: left.clone(), now: left, dirty: BTreeSet::new() }))
-    }
-}
-
-impl Change {
-    fn apply(&self, names: &mut Names) {
-        if let Some(from) = &self.from {
-            names.remove(from);
-        }
-        match &self.node {
-            Some(node) => names.insert(self.path.clone(), Arc::clone(node)),
-            None => names.remove(&self.path),
-        };
-    }
-}
-
-impl World {
-    fn node(&self, path: &Path) -> io::Result<Node> {
-        self.names.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
-    }
-
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.names);
-        self.changes.push(change);
-    }
-
-    fn used(&self) -> u64 {
-        self.names.values().map(|node| node.lock().now.len() as u64).sum()
-    }
-
-    fn take(&self, bytes: u64) -> io::Result<()> {
-        if self.used().saturating_add(bytes) > self.capacity {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));
-        }
-        Ok(())
-    }
-
-    /// The file, made if it is missing.
-    fn node_or_new(&mut self, path: &Path) -> Node {
-        if let Some(node) = self.names.get(path) {
-            return Arc::clone(node);
-        }
-        let node = Node::default();
-        self.change(Change { path: path.to_owned(), from: None, node: Some(Arc::clone(&node)) });
-        node
     }
 }
 
@@ -466,16 +344,4 @@ impl Map for MemoryMap {
     }
 
     fn seal(&self) {}
-}
-
-/// A small generator of numbers (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as usize % bound
-    }
 }
