@@ -38,7 +38,7 @@ pub(crate) struct Said {
 struct Client {
     said: Said,
     last_heard: Instant,
-    /// Of the newest stream; an older one ends when its sender goes. Commands come with transactions.
+    /// To the newest stream; older ones go on answering settings. Commands come with transactions.
     _commands: Option<mpsc::Sender<TelemetryCommand>>,
 }
 
