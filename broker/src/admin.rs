@@ -80,8 +80,12 @@ impl Admin for AdminDoor {
         let gone = name.clone();
         let changed = self.change(move |topics| topics.delete_topic(&gone, &owner)).await?;
         if changed.changed {
-            self.log.store().delete_topic(name.as_str());
-            self.blocking(move |delivery| delivery.forget_topic(&name)).await?;
+            let store = self.log.store().clone();
+            self.blocking(move |delivery| {
+                store.delete_topic(name.as_str());
+                delivery.forget_topic(&name)
+            })
+            .await?;
         }
         Ok(Response::new(DeleteTopicResponse { existed: changed.changed }))
     }
@@ -192,7 +196,7 @@ impl Admin for AdminDoor {
             topics: count(snapshot.topics.len()),
             groups: count(snapshot.groups.len()),
             connections: self.health.connections(),
-            parked_polls: count(self.delivery.parked_polls()),
+            parked_polls: u32::try_from(self.delivery.parked_polls().get()).unwrap_or(0),
             name_servers: self.health.name_servers(),
         }))
     }
@@ -227,6 +231,7 @@ fn not_changed(error: topics::Error) -> Status {
     match error {
         topics::Error::Invalid(_) => Status::invalid_argument(error.to_string()),
         topics::Error::Owned { .. } => Status::failed_precondition(error.to_string()),
+        topics::Error::TooMany(_) => Status::resource_exhausted(error.to_string()),
         topics::Error::Kept(_) => Status::unavailable(error.to_string()),
     }
 }

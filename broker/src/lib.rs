@@ -26,4 +26,4 @@ mod registration;
 mod run;
 
 pub use config::Config;
-pub use run::{Running, main, start};
+pub use run::{Running, main, start, start_on};

@@ -13,6 +13,7 @@ use anyhow::Context;
 use proto::control::admin_server::AdminServer;
 use proto::v2::messaging_service_server::MessagingServiceServer;
 use proto::{control, v2};
+use store::disk::{Disk, RealDisk};
 use tonic::transport::Server;
 
 use crate::admin::AdminDoor;
@@ -25,7 +26,7 @@ use crate::front::telemetry::Telemetry;
 use crate::health::Health;
 use crate::log::Log;
 use crate::meta::Meta;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, register_state};
 use crate::registration::{self, Registration};
 use crate::topics::Registry;
 
@@ -73,10 +74,19 @@ impl std::fmt::Debug for Running {
 
 /// Opens the store, binds the ports and begins to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    start_with(config, None).await
+    start_on(config, Arc::new(RealDisk)).await
 }
 
-async fn start_with(config: Config, log_levels: Option<logging::Control>) -> anyhow::Result<Running> {
+/// Like [`start`], with the log on this disk: for tests with a disk that fills up or fails.
+pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> anyhow::Result<Running> {
+    start_with(config, disk, None).await
+}
+
+async fn start_with(
+    config: Config,
+    disk: Arc<dyn Disk>,
+    log_levels: Option<logging::Control>,
+) -> anyhow::Result<Running> {
     let started_at_ms = now_ms();
     let config = Arc::new(config);
     let tasks = vital::Tasks::default();
@@ -99,6 +109,7 @@ async fn start_with(config: Config, log_levels: Option<logging::Control>) -> any
     let known = Clients::new(config.limits.max_connections.saturating_mul(CLIENTS_PER_CONNECTION));
     let needs = Needs {
         config: Arc::clone(&config),
+        disk,
         store_host: store_host(&config, client_addr),
         tasks: tasks.clone(),
         clients: known.clone(),
@@ -128,6 +139,7 @@ async fn start_with(config: Config, log_levels: Option<logging::Control>) -> any
     let mut shown = prometheus_client::registry::Registry::default();
     metrics.register(&mut shown);
     clients.metrics().register(&mut shown);
+    register_state(&mut shown, delivery.parked_polls(), Arc::clone(&log));
 
     let front = Front {
         topics: Arc::clone(&topics),
@@ -243,6 +255,7 @@ fn own_address(identity: &registration::Identity) -> v2::Broker {
 
 struct Needs {
     config: Arc<Config>,
+    disk: Arc<dyn Disk>,
     store_host: SocketAddr,
     tasks: vital::Tasks,
     clients: Clients,
@@ -256,13 +269,13 @@ struct Opened {
 
 /// Everything on the disk. Blocks.
 fn open(needs: Needs) -> anyhow::Result<Opened> {
-    let Needs { config, store_host, tasks, clients } = needs;
+    let Needs { config, disk, store_host, tasks, clients } = needs;
     let folder = config.data_dir.join("config");
     std::fs::create_dir_all(&folder).with_context(|| {
         format!("cannot write to dataDir {}: make it writable for this user", config.data_dir.display())
     })?;
     // The store holds the lock of the directory: it comes first.
-    let (store, recovered) = store::Store::open(config.store())?;
+    let (store, recovered) = store::Store::open_on(disk, Arc::new(store::SystemClock), config.store())?;
     tracing::info!(
         end = recovered.end.0,
         cut_bytes = recovered.cut_bytes,
@@ -345,7 +358,7 @@ pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let running = start_with(config, Some(log_levels)).await?;
+        let running = start_with(config, Arc::new(RealDisk), Some(log_levels)).await?;
         tokio::select! {
             asked = vital::asked_to_stop() => asked.context("cannot listen for signals")?,
             reason = running.failed() => anyhow::bail!(reason),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use access::{GroupName, TopicName};
 use store::{NewRecord, Properties, QueueId, Record};
 
-use super::consumption::{Delivered, Invalid, Standing, Strictness};
+use super::consumption::{Invalid, Standing, Strictness};
 use super::handle::Handle;
+use super::pop::Delivered;
 use super::source::{Item, property};
 use super::subscription::Subscription;
 use super::{Delivery, now_ms};

@@ -7,7 +7,7 @@
 //!     alarms ──┘  └► dead_letters                                kept ─► meta.redb, in batches
 //! ```
 //!
-//! The decisions are in `consumption` and `queue`, which know no clock, no lock and no disk. A crash forgets
+//! The decisions are in `consumption`, `pop` and `queue`, which know no clock, no lock and no disk. A crash forgets
 //! at most the last batch of changes: those messages are delivered again, and handles from before the crash still count.
 
 mod alarms;
@@ -20,6 +20,7 @@ mod kept;
 mod model_tests;
 mod offsets;
 mod poll;
+mod pop;
 mod queue;
 mod receipts;
 mod source;
@@ -33,6 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use access::{GroupName, TopicName};
 use parking_lot::{Mutex, RwLock};
+use prometheus_client::metrics::gauge::Gauge;
 use store::{QueueId, QueueOffset};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -85,7 +87,8 @@ pub(crate) struct Delivery {
     /// Subscriptions that changed since they were last written.
     dirty: Mutex<Vec<Arc<Subscription>>>,
     alarms: alarms::Alarms,
-    parked: AtomicUsize,
+    /// Polls that wait now.
+    parked: Gauge,
 }
 
 impl Delivery {
@@ -102,24 +105,31 @@ impl Delivery {
             by_topic: RwLock::default(),
             dirty: Mutex::default(),
             alarms: alarms::Alarms::default(),
-            parked: AtomicUsize::new(0),
+            parked: Gauge::default(),
         };
+        let mut stale = false;
         for (group, topic, id, queue) in rows {
-            let (Ok(group), Ok(topic)) = (GroupName::parse(&group), TopicName::internal(&topic)) else {
-                tracing::warn!(group, topic, "delivery state of a name that cannot be is left out");
-                continue;
-            };
-            // Of a topic that was deleted in a moment when the state could not be removed.
-            if delivery.needs.topics.topic(topic.as_str()).is_some() {
-                delivery.subscription(&group, &topic).state.lock().restore(id, queue);
+            match (delivery.needs.topics.group(&group), delivery.needs.topics.topic(&topic)) {
+                (Some(group), Some(topic)) => {
+                    let subscription = delivery.subscription(&group.name, &topic.config.name);
+                    subscription.state.lock().restore(id, queue);
+                }
+                // A crash came between the deletion of a group or topic and that of its state.
+                (None, _) | (_, None) => stale = true,
             }
+        }
+        if stale {
+            let topics = &delivery.needs.topics;
+            kept::remove(&delivery.needs.meta, |group, topic| {
+                topics.group(group).is_none() || topics.topic(topic).is_none()
+            })?;
         }
         Ok(delivery)
     }
 
     /// Polls that wait now.
-    pub(crate) fn parked_polls(&self) -> usize {
-        self.parked.load(Ordering::Relaxed)
+    pub(crate) fn parked_polls(&self) -> Gauge {
+        self.parked.clone()
     }
 
     /// The client is gone: what it kept by being online falls due soon.

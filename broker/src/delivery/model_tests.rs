@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use proptest::prelude::*;
 
-use super::consumption::{
-    Away, Consumption, Delivered, Invalid, Popped, RENEWAL_LIMIT, RENEWAL_STEP, Rules, Seen, Source,
-    Standing, Strictness, Wish,
-};
+use super::consumption::{Consumption, GIVEN_BACK_AFTER, Invalid, Standing, Strictness};
 use super::handle::Handle;
 use super::kept;
+use super::pop::{
+    Away, BURIAL_HOLD, Delivered, Popped, RENEWAL_LIMIT, RENEWAL_STEP, Rules, Seen, Source, Wish,
+};
 use super::queue::Millis;
 
 const QUEUES: u32 = 2;
@@ -172,7 +172,7 @@ impl World {
                 let Some(handle) = self.handle(nth) else { return };
                 self.state.give_back(self.now, &handle);
                 // Whether it counted depends on the handle; visible it is no later than this.
-                let at = self.now + super::consumption::GIVEN_BACK_AFTER;
+                let at = self.now + GIVEN_BACK_AFTER;
                 let known = self.known(&handle);
                 known.visible_at = known.visible_at.min(at);
             }
@@ -306,7 +306,7 @@ fn a_message_is_a_dead_letter_after_its_last_attempt_and_tried_again_until_it_is
     let rules = Rules { max_attempts: 2, ..rules(false) };
     assert_eq!(pop(&mut state, 0, &wish(1, 10), &rules, &mut log)[0].attempt, 1);
     assert_eq!(pop(&mut state, 10, &wish(1, 10), &rules, &mut log)[0].attempt, 2);
-    for now in [20, 20 + super::consumption::BURIAL_HOLD] {
+    for now in [20, 20 + BURIAL_HOLD] {
         let popped = state.pop(now, &wish(1, 10), &rules, &mut log);
         assert!(popped.deliveries.is_empty());
         assert_eq!(popped.dead.len(), 1, "{now}");
@@ -349,7 +349,7 @@ fn what_a_client_kept_is_delivered_soon_after_it_is_gone() {
     pop(&mut state, 0, &keep, &rules(false), &mut log);
     assert!(!state.client_gone(5, "other"));
     assert!(state.client_gone(5, "c"));
-    let soon = 5 + super::consumption::GIVEN_BACK_AFTER;
+    let soon = 5 + GIVEN_BACK_AFTER;
     assert_eq!(state.next_due(QUEUES), Some(soon));
     assert!(pop(&mut state, soon - 1, &wish(1, 10), &rules(false), &mut log).is_empty());
     assert_eq!(pop(&mut state, soon, &wish(1, 10), &rules(false), &mut log)[0].attempt, 2);

@@ -9,8 +9,8 @@ use store::{QueueId, QueueOffset, ReadError, Record};
 use tokio::time::Instant;
 
 use super::Delivery;
-use super::consumption::Source as _;
 use super::filter::Filter;
+use super::pop::Source as _;
 use super::source::Queues;
 
 /// How a group stands on a queue.

@@ -1,16 +1,15 @@
 //! A poll: takes messages, or waits until there are some.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use access::{GroupName, TopicName};
 use store::{ReadError, Record};
 use tokio::time::Instant;
 
-use super::consumption::{Away, Delivered, Popped, Rules, Wish};
 use super::filter::Filter;
 use super::handle::Handle;
+use super::pop::{Away, Delivered, Popped, Rules, Wish};
 use super::source::{Item, Queues};
 use super::subscription::Subscription;
 use super::{Delivery, now_ms};
@@ -288,8 +287,9 @@ struct Parked<'a>(&'a Delivery);
 impl<'a> Parked<'a> {
     fn new(delivery: &'a Delivery) -> Result<Self, NotReceived> {
         let limit = delivery.needs.max_parked_polls;
-        if delivery.parked.fetch_add(1, Ordering::Relaxed) >= limit {
-            delivery.parked.fetch_sub(1, Ordering::Relaxed);
+        let parked = delivery.parked.inc();
+        if usize::try_from(parked).is_ok_and(|parked| parked >= limit) {
+            delivery.parked.dec();
             return Err(NotReceived::TooManyPolls(limit));
         }
         Ok(Self(delivery))
@@ -298,6 +298,6 @@ impl<'a> Parked<'a> {
 
 impl Drop for Parked<'_> {
     fn drop(&mut self) {
-        self.0.parked.fetch_sub(1, Ordering::Relaxed);
+        self.0.parked.dec();
     }
 }

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use store::{Entry, QueueId, QueueOffset, ReadError, Record, Store};
 
-use super::consumption::{Seen, Source};
 use super::filter::Filter;
+use super::pop::{Seen, Source};
 use crate::topics::stable_hash;
 
 /// Property names of RocketMQ that delivery reads.

@@ -356,6 +356,10 @@ pub(super) fn stored(record: Record, topic: v2::Resource, digest: Option<String>
             }
         }
     }
+    if system.message_id.is_empty() {
+        // Stored by another front door, without one: clients want some id.
+        system.message_id = format!("{:032X}", record.log_offset.0);
+    }
     if system.born_host.is_empty() {
         system.born_host = record.born_host.to_string();
     }

@@ -47,6 +47,7 @@ pub(super) fn not_changed(error: &topics::Error) -> Refusal {
     let code = match error {
         topics::Error::Invalid(_) => Code::BadRequest,
         topics::Error::Owned { .. } => Code::Forbidden,
+        topics::Error::TooMany(_) => Code::TooManyRequests,
         topics::Error::Kept(_) => Code::InternalServerError,
     };
     Refusal::new(code, error.to_string())

@@ -24,6 +24,9 @@ use crate::meta::{self, Meta};
 /// How many past changes are remembered one by one; a watcher that is further behind gets everything.
 const REMEMBERED_CHANGES: usize = 4096;
 
+/// The most groups that come into being by being used; more must be made on purpose.
+const MOST_GROUPS_BY_USE: usize = 100_000;
+
 /// Everything there is, at one version.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -64,6 +67,11 @@ pub enum Error {
         /// By whom.
         owner: String,
     },
+    /// The cap on groups that come into being by being used.
+    #[error(
+        "there are {0} consumer groups already: delete some that are not used, or create this one with the admin tools"
+    )]
+    TooMany(usize),
     /// The disk refused.
     #[error("cannot write topics and groups: {0}")]
     Kept(#[from] meta::Error),
@@ -243,6 +251,9 @@ impl Registry {
     pub fn ensure_group(&self, name: &GroupName) -> Result<Arc<GroupConfig>, Error> {
         if let Some(group) = self.group(name.as_str()) {
             return Ok(group);
+        }
+        if self.snapshot.load().groups.len() >= MOST_GROUPS_BY_USE {
+            return Err(Error::TooMany(MOST_GROUPS_BY_USE));
         }
         self.upsert_group(GroupConfig::new(name.clone(), self.default_max_attempts))?;
         Ok(self.group_or_default(name))

@@ -1,9 +1,12 @@
 //! What the broker says of itself, and what its keepers do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use broker::Config;
 use proto::control;
 use proto::v2::*;
+use store::disk::MemoryDisk;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::rig::*;
@@ -27,7 +30,13 @@ async fn a_broker_without_name_servers_is_ready_and_counts() {
     assert!(page(&rig, "/livez").await.starts_with("HTTP/1.1 200"));
     assert!(page(&rig, "/readyz").await.starts_with("HTTP/1.1 200"));
     let metrics = page(&rig, "/metrics").await;
-    for line in ["rocketmq_messages_in_total 2", "rocketmq_messages_out_total 2", "gantry_connections"] {
+    for line in [
+        "rocketmq_messages_in_total 2",
+        "rocketmq_messages_out_total 2",
+        "gantry_connections",
+        "gantry_parked_polls 0",
+        "gantry_log_refuses 0",
+    ] {
         assert!(metrics.contains(line), "{line} not in\n{metrics}");
     }
 }
@@ -125,6 +134,81 @@ async fn too_many_waiting_polls_and_too_many_messages_in_flight_are_told_apart_f
     assert!(full.status.message.contains("maxInFlightPerQueue"), "{}", full.status.message);
     rig.ack("g", "orders", &[handle(&first.messages[0])]).await;
     assert_eq!(ids(&rig.poll(ask("g", "orders")).await.messages), ["m2"]);
+}
+
+/// The log of `start_on` lies in memory, the rest in the folder.
+async fn on_disk(folder: &std::path::Path, disk: &MemoryDisk, flush: store::Flush) -> Rig {
+    let config = Config { segment_bytes: 64 << 10, flush, ..config(folder) };
+    Rig::of(broker::start_on(config, Arc::new(disk.clone())).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_to_producers_and_keepers_until_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = MemoryDisk::new(1 << 20);
+    let mut rig = on_disk(folder.path(), &disk, store::Flush::Async).await;
+    rig.topic("orders", 1).await;
+    let mut sent = 0;
+    let refused = loop {
+        let large = Message { body: vec![7; 8 << 10].into(), ..message("orders", &format!("m{sent}")) };
+        let status = rig.send(vec![large]).await.status.unwrap();
+        if status.code != Code::Ok as i32 {
+            break status;
+        }
+        sent += 1;
+        assert!(sent < 1000, "the disk does not fill up");
+    };
+    assert_eq!(refused.code, Code::InternalServerError as i32, "{}", refused.message);
+    assert!(
+        refused.message.contains("full") && refused.message.contains("free space"),
+        "{}",
+        refused.message
+    );
+    let ready = page(&rig, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the log takes no messages"), "{ready}");
+    let state = rig.admin.get_state(control::GetStateRequest {}).await.unwrap().into_inner();
+    assert!(!state.accepts_writes && !state.reason.is_empty());
+
+    let mut received = 0;
+    while received < sent {
+        let polled = rig.poll(ask("g", "orders")).await;
+        assert_eq!(polled.status.code, Code::Ok as i32, "consuming goes on");
+        received += polled.messages.len();
+    }
+    disk.set_capacity(64 << 20);
+    let again = waiting_until_stored(&mut rig).await;
+    assert_eq!(again.code, Code::Ok as i32);
+    assert!(page(&rig, "/readyz").await.starts_with("HTTP/1.1 200"));
+}
+
+/// Sends until it works: the log looks for room again after a while.
+async fn waiting_until_stored(rig: &mut Rig) -> Status {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let status = rig.send(vec![message("orders", "again")]).await.status.unwrap();
+        if status.code == Code::Ok as i32 || tokio::time::Instant::now() > deadline {
+            return status;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_flush_nothing_is_acknowledged_and_the_broker_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = MemoryDisk::new(64 << 20);
+    let mut rig = on_disk(folder.path(), &disk, store::Flush::Sync).await;
+    rig.topic("orders", 1).await;
+    rig.send_ok(vec![message("orders", "good")]).await;
+    disk.fail_flush(0);
+    for _ in 0..2 {
+        let status = rig.send(vec![message("orders", "bad")]).await.status.unwrap();
+        let codes = [Code::MasterPersistenceTimeout as i32, Code::InternalServerError as i32];
+        assert!(codes.contains(&status.code), "{}", status.message);
+    }
+    let ready = page(&rig, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the log takes no messages"), "{ready}");
+    assert_eq!(ids(&rig.poll(ask("g", "orders")).await.messages), ["good"]);
 }
 
 #[tokio::test]

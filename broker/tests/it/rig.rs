@@ -46,7 +46,10 @@ impl Rig {
     }
 
     pub(crate) async fn start_with(config: Config) -> Self {
-        let running = broker::start(config).await.unwrap();
+        Self::of(broker::start(config).await.unwrap()).await
+    }
+
+    pub(crate) async fn of(running: Running) -> Self {
         running.ready().await;
         let connect =
             async |addr| Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
