@@ -26,8 +26,8 @@ pub struct Config {
     pub retention: Duration,
     /// Hour of the day, UTC, at which old segments go; `None`: as soon as they are old.
     pub delete_at_hour: Option<u8>,
-    /// Above this share of the disk, old segments go whatever the hour; percent. Ten percent higher (at
-    /// most 95), the oldest segments go even when they are young, as RocketMQ's "forcible" ratio does.
+    /// Above this share of the disk, old segments go whatever the hour; percent. Young ones never go: when the disk is
+    /// full, appends are refused.
     pub disk_percent: u8,
     /// Largest body in bytes.
     pub max_body_bytes: usize,

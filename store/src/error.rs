@@ -70,9 +70,9 @@ pub enum AppendError {
     Closed(String),
 }
 
-/// A flush failed: nothing after the last good one may be acknowledged.
+/// A flush failed, or who flushes died: nothing after the last good flush may be acknowledged.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("flush failed: {0}")]
+#[error("not durable: {0}")]
 pub struct FlushFailed(pub String);
 
 /// Why a read failed.

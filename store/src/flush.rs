@@ -120,7 +120,7 @@ impl Flusher {
                     Ok(flushed)
                 }
                 // Before anybody can try again.
-                Err(error) => Err(self.note_failure(&error.to_string())),
+                Err(error) => Err(self.note_failure(&format!("a flush failed: {error}"))),
             }
         };
         // Without the lock: the last handle of the store may go in a callback, and closing flushes.
@@ -154,8 +154,12 @@ impl Flusher {
     }
 
     fn note_failure(&self, reason: &str) -> FlushFailed {
-        self.log.close(&format!("a flush failed: {reason}"));
-        tracing::error!(reason, log_offset = self.log.flushed().0, "flush failed, the log is closed");
+        self.log.close(reason);
+        tracing::error!(
+            reason,
+            log_offset = self.log.flushed().0,
+            "the log is closed, nothing more is confirmed"
+        );
         self.state.lock().failed.get_or_insert_with(|| FlushFailed(reason.to_owned())).clone()
     }
 

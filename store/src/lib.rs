@@ -1,19 +1,86 @@
-//! The log and its views. A library: no network, no async runtime, no topic permissions.
+//! The log and its views: what is acknowledged is here, and comes back from here.
+//!
+//! A library of plain blocking Rust: no network, no async runtime, no protocol, no topic permissions.
+//! [`Store`] is the one way in.
+//!
+//! # Promises
+//!
+//! - **Confirmed is kept.** With [`Flush::Sync`] a confirmed record survives a power cut. With [`Flush::Async`] it survives
+//!   the death of the process, and a power cut takes a suffix of the log and nothing else.
+//! - **Bytes are checked.** Every byte of a record is under a checksum. A torn tail is cut; a damaged record costs itself
+//!   and nothing behind it.
+//! - **One failed flush ends it.** Nothing is confirmed after it, and [`State::refusing`] says why.
+//! - **A full disk is an error.** Room is reserved before it is written to; appends return when there is room again.
+//! - **Only the log counts.** The views can be deleted at any time while the store is closed, and are rebuilt the same.
+//!
+//! # Layers, from the top down
 //!
 //! ```text
-//!   Store::append ──► commit_log (one writer at a time, encode once into the mapped file)
-//!                         │ end of the log: appended
+//!   Store::append ──► commit_log::append    one writer at a time; a record is encoded once, into the mapped file
+//!                         │ appended             ▲
+//!                         │                      └── ahead: next segment made, pages touched, before they are needed
 //!                         ▼
-//!                     flush (group commit: many waiters, one fdatasync)
-//!                         │ flushed                      confirmed = appended (async) or flushed (sync)
+//!                     flush                 group commit: many waiters, one fdatasync
+//!                         │ flushed              confirmed = appended (async) or flushed (sync)
 //!                         ▼
-//!                     dispatch (records below confirmed, in log order) ──► views: consume queues
+//!                     dispatch              records below confirmed, in log order ──► views, then Arrivals
 //!                         │
 //!                         ▼
-//!                     Arrivals (wakes whoever waits for a queue)
+//!   Store::entries ◄── views                consume queues: their ends in memory, the rest in shared blocks
+//!   Store::record  ◄── commit_log           slices of the mapping, which they keep alive
 //!
-//!   min ≤ flushed ≤ appended, confirmed ≤ appended; readers see records below confirmed only.
+//!                     housekeeping          blocks written, snapshots taken, old segments removed
+//!   ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+//!                     disk                  the trait; RealDisk holds the only unsafe, MemoryDisk every fault
 //! ```
+//!
+//! # Offsets
+//!
+//! ```text
+//!   the log (LogOffset, bytes, never reused):
+//!
+//!     min            complete            flushed        confirmed          appended
+//!      │ ░░ removable ░░ │ replayed on open │ lost by power cut │ (sync: waits) │ zeros ...
+//!      └─────────────────┴──────────────────┴───────────────────┴───────────────┘
+//!     min ≤ flushed ≤ appended    min ≤ confirmed ≤ appended    complete ≤ flushed
+//!     complete: up to where the views' last snapshot reaches
+//!
+//!   a queue (QueueOffset, messages, never reused while the topic lives):
+//!
+//!     min         next         assigned
+//!      │ readable  │ unconfirmed │                  Store::queue_bounds is min..next
+//! ```
+//!
+//! # On disk
+//!
+//! ```text
+//!   root/
+//!     commitlog/00000000000000000000   a segment, named by its first log offset; whole and zero-filled from its birth
+//!     commitlog/00000000001073741824     records end to end, then a blank: see commit_log/codec
+//!     next-segment.temp                a segment in the making, renamed when whole
+//!     views/blocks-00000               entries of all queues, 204 to a block of 4 KiB: see views/blocks.rs
+//!     views/snapshot, .previous        who has which blocks, and the entries in none: see views/snapshot.rs
+//!     views/deleted                    topics whose records in the log belong to no queue any more
+//!     flushed                          how far the log was flushed, lately: tells rot from a torn tail
+//!     abort                            there while a store is open (as RocketMQ's)
+//!     lock                             locked while a store is open (as RocketMQ's)
+//! ```
+//!
+//! `commitlog` is RocketMQ's, byte for byte. All else is ours, and rebuilt if missing.
+//!
+//! # A crash, step by step
+//!
+//! Files are listed; a size that does not fit the configuration, or a gap, is an error that says what to do. The snapshot
+//! is loaded, and the log walked from where it is complete: magic, size, checksum, and the record's own place. Each record
+//! found goes to the views again. Where none is found, `commit_log::recover` decides between end, torn tail and rot.
+//! What is cut is zeroed, all is flushed, and the store is open.
+//!
+//! # Threads
+//!
+//! `store-flush` flushes, and confirms with sync flush. `store-ahead` makes segments and touches pages. `store-keep` does
+//! the housekeeping. All three sleep while nothing is appended, are joined by [`Store::close`], and if one panics the log
+//! is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end, pending entries;
+//! applying, a queue.
 
 mod ahead;
 mod answers;

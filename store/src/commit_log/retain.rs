@@ -16,27 +16,23 @@ pub(crate) struct Situation<'a> {
     pub(crate) now_ms: i64,
     /// When the last record of each segment but the last was stored; `None`: unknown, keep it.
     pub(crate) newest_ms: &'a [Option<i64>],
-    pub(crate) segment_bytes: u64,
     pub(crate) space: Space,
 }
 
-/// How many segments go, from the oldest on.
+/// How many segments go, from the oldest on. Young ones never go, however full the disk is: then appends are refused,
+/// and what was acknowledged stays. (RocketMQ deletes them above 85 %.)
 pub(crate) fn choose(config: &Config, situation: &Situation<'_>) -> usize {
-    let &Situation { now_ms, newest_ms, segment_bytes, space } = situation;
+    let &Situation { now_ms, newest_ms, space } = situation;
     let used = space.total_bytes.saturating_sub(space.free_bytes);
-    let over = |percent: u64| used.saturating_sub(space.total_bytes / 100 * percent);
-    let limit = u64::from(config.disk_percent.min(100));
-
+    let is_full = used > space.total_bytes / 100 * u64::from(config.disk_percent);
     let hour = now_ms.div_euclid(3_600_000).rem_euclid(24);
-    let is_time = config.delete_at_hour.is_none_or(|at| i64::from(at) == hour) || over(limit) > 0;
+    if !is_full && config.delete_at_hour.is_some_and(|at| i64::from(at) != hour) {
+        return 0;
+    }
     let retention_ms = i64::try_from(config.retention.as_millis()).unwrap_or(i64::MAX);
     let is_old =
         |newest: &Option<i64>| newest.is_some_and(|newest| now_ms.saturating_sub(newest) > retention_ms);
-    let old = if is_time { newest_ms.iter().take_while(|newest| is_old(newest)).count() } else { 0 };
-
-    let forced_at = (limit + 10).clamp(limit, 95.max(limit));
-    let forced = over(forced_at).div_ceil(segment_bytes);
-    old.max(forced.min(newest_ms.len() as u64) as usize)
+    newest_ms.iter().take_while(|newest| is_old(newest)).count()
 }
 
 impl CommitLog {
@@ -52,7 +48,7 @@ impl CommitLog {
         for older in (0..newest_ms.len().saturating_sub(1)).rev() {
             newest_ms[older] = newest_ms[older].or(newest_ms[older + 1]);
         }
-        let situation = Situation { now_ms, newest_ms: &newest_ms, segment_bytes: self.segment_bytes, space };
+        let situation = Situation { now_ms, newest_ms: &newest_ms, space };
         // What is not on disk yet is nobody's past.
         let flushed = segments.iter().take_while(|segment| segment.end() <= self.flushed().0).count();
         let count = choose(config, &situation).min(flushed);
@@ -149,20 +145,12 @@ mod tests {
                 expected: 1,
             },
             Case {
-                name: "young, but very full",
+                name: "young, however full",
                 hour: Some(4),
                 now_hours: 80,
                 newest_hours: &[Some(79), Some(79), Some(80), Some(80)],
-                used_gib: 88,
-                expected: 3,
-            },
-            Case {
-                name: "never more than there are",
-                hour: Some(4),
-                now_hours: 80,
-                newest_hours: &[Some(80)],
                 used_gib: 100,
-                expected: 1,
+                expected: 0,
             },
             Case {
                 name: "an unknown age is young",
@@ -180,7 +168,6 @@ mod tests {
             let situation = Situation {
                 now_ms: case.now_hours * HOUR,
                 newest_ms: &newest_ms,
-                segment_bytes: GIB,
                 space: Space { total_bytes: 100 * GIB, free_bytes: (100 - case.used_gib) * GIB },
             };
             assert_eq!(choose(&config, &situation), case.expected, "{}", case.name);
