@@ -138,7 +138,8 @@ impl ControlPlane {
         let answer = tokio::time::timeout(DEADLINE, call)
             .await
             .unwrap_or_else(|_| Err(Status::unavailable("no answer within 2 seconds")));
-        self.metrics.called(kind, answer.is_ok());
+        let answered = !matches!(&answer, Err(status) if status.code() != Code::NotFound);
+        self.metrics.called(kind, answered);
         answer.map(tonic::Response::into_inner)
     }
 

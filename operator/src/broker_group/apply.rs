@@ -17,9 +17,11 @@ use crate::{
     quantity::{ByteCount, millis},
 };
 
-/// What the API server would not take.
+/// What the API server gave, and what it would not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
+    /// The address of each member's Service that has one, by ordinal.
+    pub addresses: BTreeMap<i32, String>,
     /// An object.
     pub refused: Option<String>,
     /// A larger volume.
@@ -49,7 +51,9 @@ pub(super) async fn apply(
     applier.prune(&stores.services, owner, &names).await?;
 
     // An address that is still to come brings another reconcile.
-    let Some(workload) = desired::workload(group, &addresses) else { return Ok(Outcome::default()) };
+    let Some(workload) = desired::workload(group, &addresses) else {
+        return Ok(Outcome { addresses, ..Outcome::default() });
+    };
     let desired::Workload { config_map, budget, stateful_set } = workload;
     applier.apply(&stores.config_maps, owner, config_map).await?;
     let names: Vec<String> = budget.iter().map(|budget| budget.name_any()).collect();
@@ -62,7 +66,7 @@ pub(super) async fn apply(
     let resize_refused = grow(context, group, observed).await?;
     let before = observed.config_map.as_deref().map_or_else(BTreeMap::new, |map| levels_in(map, CONFIG_KEY));
     context.tell_levels(Role::Broker, &observed.pods, &before, &group.logging.levels).await;
-    Ok(Outcome { refused: None, resize_refused })
+    Ok(Outcome { addresses, refused: None, resize_refused })
 }
 
 /// Asks for larger volumes where they are smaller than the spec says. A class that cannot grow them is no

@@ -33,8 +33,6 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// The volume claims, by name.
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
-    /// The address of each member's Service that has one, by ordinal.
-    pub addresses: BTreeMap<i32, String>,
     /// Whether the NameServerSet exists.
     pub has_name_servers: bool,
     /// The older BrokerGroup that has the same name in the same cluster.
@@ -67,19 +65,11 @@ pub fn observe(group: &BrokerGroup, stores: &Stores) -> Observed {
         .claims
         .state_filter(|claim| claim.namespace().as_deref() == Some(namespace) && selects(claim.labels()));
     claims.sort_by_key(|claim| claim.name_any());
-    let addresses = (0..group.spec.replicas.unwrap_or(1))
-        .filter_map(|ordinal| {
-            let service =
-                stores.services.get(&ObjectRef::new(&identity.member(ordinal)).within(namespace))?;
-            Some((ordinal, cluster_ip(&service)?))
-        })
-        .collect();
     Observed {
         stateful_set: stores.stateful_sets.get(&ObjectRef::new(&identity.base()).within(namespace)),
         config_map: stores.config_maps.get(&ObjectRef::new(&identity.config_map()).within(namespace)),
         pods,
         claims,
-        addresses,
         has_name_servers: stores
             .name_server_sets
             .get(&ObjectRef::new(&group.spec.name_server_ref.name).within(namespace))

@@ -54,7 +54,7 @@ pub fn status(
             let serving = pods.iter().find(|pod| serves(pod, brokers));
             status.selector = Some(validated.identity.selector_text());
             status.primary = serving.map(|pod| pod.name_any());
-            status.members = members(validated, observed, brokers);
+            status.members = members(validated, observed, brokers, outcome);
             status.effective = Some(effective(validated));
             if serving.is_some() && status.first_served_at.is_none() {
                 status.first_served_at = Some(now.round(jiff::Unit::Second).unwrap_or(now).to_string());
@@ -132,7 +132,12 @@ fn said(state: &GetStateResponse) -> &str {
     if state.reason.is_empty() { "it does not say why, see its log" } else { &state.reason }
 }
 
-fn members(group: &Validated, observed: &Observed, brokers: &Brokers) -> Vec<BrokerGroupMember> {
+fn members(
+    group: &Validated,
+    observed: &Observed,
+    brokers: &Brokers,
+    outcome: &Outcome,
+) -> Vec<BrokerGroupMember> {
     (0..group.replicas)
         .map(|ordinal| {
             let pod = observed.pods.iter().find(|pod| pods::ordinal(pod) == Some(ordinal));
@@ -151,7 +156,7 @@ fn members(group: &Validated, observed: &Observed, brokers: &Brokers) -> Vec<Bro
                 ordinal,
                 pod: group.identity.member(ordinal),
                 state: state.to_owned(),
-                address: observed.addresses.get(&ordinal).map(|host| format!("{host}:{CLIENT_PORT}")),
+                address: outcome.addresses.get(&ordinal).map(|host| format!("{host}:{CLIENT_PORT}")),
                 version: version.filter(|version| !version.is_empty()),
             }
         })

@@ -78,6 +78,9 @@ impl Rollout {
     }
 }
 
+/// So many restarts are no accident.
+const CRASHES: i32 = 2;
+
 fn count(pods: usize) -> i32 {
     i32::try_from(pods).unwrap_or(i32::MAX)
 }
@@ -101,9 +104,13 @@ fn problem(pod: &Pod) -> Option<Problem> {
         );
     }
     let container = container(pod)?;
-    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref())?;
-    let detail = waiting.message.clone().unwrap_or_default();
-    match waiting.reason.as_deref()? {
+    let state = container.state.as_ref();
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    let why = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
+    let detail = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
+    // Between two attempts the node says the same in other words; a status must not change with each.
+    let detail = detail.rsplit_once("ErrImagePull: ").map_or(detail.as_str(), |(_, detail)| detail);
+    match why {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => found(
             Reason::ImagePullFailed,
             format!(
@@ -111,10 +118,13 @@ fn problem(pod: &Pod) -> Option<Problem> {
                 container.image
             ),
         ),
-        "CrashLoopBackOff" => {
+        // Also in the moments when it runs.
+        "CrashLoopBackOff" | "" if container.restart_count >= CRASHES => {
+            let current = state.and_then(|state| state.terminated.as_ref());
             let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-            let code = last.map_or(0, |last| last.exit_code);
-            let said = last.and_then(|last| last.message.as_deref()).unwrap_or_default().trim();
+            let ended = current.or(last);
+            let code = ended.map_or(0, |ended| ended.exit_code);
+            let said = ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default().trim();
             let said = if said.is_empty() { String::new() } else { format!(" saying: {said}") };
             found(
                 Reason::CrashLooping,
