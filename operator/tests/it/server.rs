@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use crds::{BrokerGroup, NameServerSet};
@@ -22,7 +22,7 @@ use operator::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// An API server in memory: it keeps what is applied, and remembers each write.
 #[derive(Clone, Default)]
@@ -32,11 +32,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(&self) -> (Client, JoinHandle<()>) {
+    fn start(&self) -> (Client, JoinSet<()>) {
         let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         handle.allow(1000);
         let server = self.clone();
-        let task = tokio::task::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             while let Some((request, answer)) = handle.next_request().await {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.expect("a whole request");
@@ -47,11 +48,11 @@ impl Server {
     }
 
     fn answer(&self, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
-        let mut objects = self.objects.lock().unwrap();
+        let mut objects = self.objects();
         if *method != Method::GET {
             let mut parts = path.rsplit('/');
             let (last, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            self.writes.lock().unwrap().push(format!("{method} {before}/{last}"));
+            self.writes.lock().expect("no panic under the lock").push(format!("{method} {before}/{last}"));
         }
         let path = path.strip_suffix("/status").unwrap_or(path);
         let reply = match *method {
@@ -76,8 +77,12 @@ impl Server {
         Response::builder().status(status).body(Body::from(body)).expect("a response")
     }
 
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.objects.lock().expect("no panic under the lock")
+    }
+
     fn writes(&self) -> Vec<String> {
-        std::mem::take(&mut self.writes.lock().unwrap())
+        std::mem::take(&mut self.writes.lock().expect("no panic under the lock"))
     }
 
     /// All objects of a kind, as a watch would have brought them.
@@ -87,9 +92,7 @@ impl Server {
     {
         let (reader, mut writer) = store();
         writer.apply_watcher_event(&Event::Init);
-        for object in
-            self.objects.lock().unwrap().values().filter(|object| object["kind"] == K::kind(&()).as_ref())
-        {
+        for object in self.objects().values().filter(|object| object["kind"] == K::kind(&()).as_ref()) {
             let object = serde_json::from_value(object.clone()).expect("an object of its kind");
             writer.apply_watcher_event(&Event::InitApply(object));
         }
@@ -123,11 +126,11 @@ impl Server {
     }
 
     fn put(&self, path: &str, object: Value) {
-        self.objects.lock().unwrap().insert(path.to_owned(), object);
+        self.objects().insert(path.to_owned(), object);
     }
 
     fn get<K: DeserializeOwned>(&self, path: &str) -> Arc<K> {
-        let object = self.objects.lock().unwrap()[path].clone();
+        let object = self.objects()[path].clone();
         Arc::new(serde_json::from_value(object).expect("an object of its kind"))
     }
 }
@@ -186,7 +189,7 @@ async fn reconcile_group(server: &Server, client: &Client) -> Vec<String> {
 #[tokio::test]
 async fn a_broker_group_is_made_in_order_and_then_not_written_again() {
     let server = with_a_group();
-    let (client, task) = server.start();
+    let (client, _task) = server.start();
     assert_eq!(
         reconcile_group(&server, &client).await,
         [
@@ -199,27 +202,24 @@ async fn a_broker_group_is_made_in_order_and_then_not_written_again() {
         ]
     );
     assert_eq!(reconcile_group(&server, &client).await, Vec::<String>::new());
-    task.abort();
 }
 
 #[tokio::test]
 async fn what_somebody_else_changed_is_put_right_and_nothing_besides() {
     let server = with_a_group();
-    let (client, task) = server.start();
+    let (client, _task) = server.start();
     reconcile_group(&server, &client).await;
-    server.objects.lock().unwrap().get_mut(STATEFUL_SET).unwrap()["spec"]["replicas"] = json!(5);
+    server.objects().get_mut(STATEFUL_SET).unwrap()["spec"]["replicas"] = json!(5);
     assert_eq!(reconcile_group(&server, &client).await, ["PATCH statefulsets/a-broker"]);
     // What others add does not matter.
-    server.objects.lock().unwrap().get_mut(STATEFUL_SET).unwrap()["metadata"]["labels"]["theirs"] =
-        json!("x");
+    server.objects().get_mut(STATEFUL_SET).unwrap()["metadata"]["labels"]["theirs"] = json!("x");
     assert_eq!(reconcile_group(&server, &client).await, Vec::<String>::new());
-    task.abort();
 }
 
 #[tokio::test]
 async fn a_change_of_the_configuration_writes_what_depends_on_it() {
     let server = with_a_group();
-    let (client, task) = server.start();
+    let (client, _task) = server.start();
     reconcile_group(&server, &client).await;
     let hash = |server: &Server| {
         let set = server.get::<StatefulSet>(STATEFUL_SET);
@@ -227,28 +227,25 @@ async fn a_change_of_the_configuration_writes_what_depends_on_it() {
         template.annotations.unwrap()["mq.gantry.dev/config-hash"].clone()
     };
     let before = hash(&server);
-    server.objects.lock().unwrap().get_mut(GROUP).unwrap()["spec"]["config"] = json!({"maxConnections": "5"});
+    server.objects().get_mut(GROUP).unwrap()["spec"]["config"] = json!({"maxConnections": "5"});
     assert_eq!(
         reconcile_group(&server, &client).await,
         ["PATCH configmaps/a-broker-config", "PATCH statefulsets/a-broker"]
     );
     assert_ne!(hash(&server), before);
     // Levels change at run time: no pod is touched.
-    server.objects.lock().unwrap().get_mut(GROUP).unwrap()["spec"]["logging"] =
-        json!({"levels": {"broker": "debug"}});
+    server.objects().get_mut(GROUP).unwrap()["spec"]["logging"] = json!({"levels": {"broker": "debug"}});
     assert_eq!(reconcile_group(&server, &client).await, ["PATCH configmaps/a-broker-config"]);
-    task.abort();
 }
 
 #[tokio::test]
 async fn a_stateful_set_whose_fixed_fields_differ_is_replaced_and_its_pods_stay() {
     let server = with_a_group();
-    let (client, task) = server.start();
+    let (client, _task) = server.start();
     reconcile_group(&server, &client).await;
-    server.objects.lock().unwrap().get_mut(STATEFUL_SET).unwrap()["spec"]["serviceName"] = json!("another");
+    server.objects().get_mut(STATEFUL_SET).unwrap()["spec"]["serviceName"] = json!("another");
     assert_eq!(reconcile_group(&server, &client).await, ["DELETE statefulsets/a-broker"]);
     assert_eq!(reconcile_group(&server, &client).await, ["PATCH statefulsets/a-broker"]);
-    task.abort();
 }
 
 #[tokio::test]
@@ -259,14 +256,13 @@ async fn an_object_of_somebody_else_is_left_alone_and_named() {
         theirs,
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a-broker-headless"}}),
     );
-    let (client, task) = server.start();
+    let (client, _task) = server.start();
     assert_eq!(reconcile_group(&server, &client).await, ["PATCH serviceaccounts/a-broker", "PATCH a/status"]);
     let group = server.get::<BrokerGroup>(GROUP);
     let conditions = &group.status.as_ref().unwrap().conditions;
     let stalled = conditions.iter().find(|condition| condition.type_ == "Stalled").unwrap();
     assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", "InvalidSpec"));
     assert!(stalled.message.contains("Service a-broker-headless exists"), "{}", stalled.message);
-    task.abort();
 }
 
 fn with_a_set(replicas: i32) -> Server {
@@ -292,25 +288,23 @@ async fn reconcile_set(server: &Server, client: &Client) -> Vec<String> {
 #[tokio::test]
 async fn a_disruption_budget_goes_when_one_name_server_is_left() {
     let server = with_a_set(3);
-    let (client, task) = server.start();
+    let (client, _task) = server.start();
     let budget = "PATCH poddisruptionbudgets/shop-namesrv".to_owned();
     assert!(reconcile_set(&server, &client).await.contains(&budget));
     assert_eq!(reconcile_set(&server, &client).await, Vec::<String>::new());
-    server.objects.lock().unwrap().get_mut(SET).unwrap()["spec"]["replicas"] = json!(1);
+    server.objects().get_mut(SET).unwrap()["spec"]["replicas"] = json!(1);
     let writes = reconcile_set(&server, &client).await;
     assert!(writes.contains(&"DELETE poddisruptionbudgets/shop-namesrv".to_owned()), "{writes:?}");
-    task.abort();
 }
 
 #[tokio::test]
 async fn name_servers_stay_while_broker_groups_refer_to_them() {
     let server = with_a_set(1);
-    let (client, task) = server.start();
+    let (client, _task) = server.start();
     reconcile_set(&server, &client).await;
-    let group = with_a_group().objects.lock().unwrap()[GROUP].clone();
+    let group = with_a_group().objects()[GROUP].clone();
     server.put(GROUP, group);
-    server.objects.lock().unwrap().get_mut(SET).unwrap()["metadata"]["deletionTimestamp"] =
-        json!("2026-01-01T00:00:00Z");
+    server.objects().get_mut(SET).unwrap()["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     reconcile_set(&server, &client).await;
     let set = server.get::<NameServerSet>(SET);
     assert_eq!(set.metadata.finalizers.as_deref(), Some(&[name_server_set::FINALIZER.to_owned()][..]));
@@ -319,8 +313,7 @@ async fn name_servers_stay_while_broker_groups_refer_to_them() {
     assert_eq!(stalled.reason, "DeletionBlocked");
     assert!(stalled.message.contains("delete a first"), "{}", stalled.message);
 
-    server.objects.lock().unwrap().remove(GROUP);
+    server.objects().remove(GROUP);
     reconcile_set(&server, &client).await;
     assert_eq!(server.get::<NameServerSet>(SET).metadata.finalizers, Some(Vec::new()));
-    task.abort();
 }
