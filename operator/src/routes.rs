@@ -164,9 +164,10 @@ impl Routes {
     pub fn pod(&mut self, stores: &Stores, change: Change<'_, Pod>) -> Vec<Target> {
         let pod = change.object();
         let mut targets: Vec<Target> = resource_of(pod).into_iter().collect();
-        let look = (pod.uid(), pods::is_ready(pod), pods::address(pod, 0), pods::restarts(pod));
+        let ready = pods::is_ready(pod);
+        let news = self.topics.passes(&change, (ready, pods::incarnation(pod), pods::address(pod, 0)));
         if let (Some(Target::BrokerGroup(_)), Some(set), true) =
-            (targets.first(), pod.labels().get(NAME_SERVER_SET), self.topics.passes(&change, look))
+            (targets.first(), pod.labels().get(NAME_SERVER_SET), ready && news)
         {
             let namespace = pod.namespace().unwrap_or_default();
             targets.extend(topics_of(stores, &namespace, set).map(Target::Topic));

@@ -6,7 +6,7 @@ use proto::control::TopicConfig;
 use tonic::{Code, Status};
 
 use super::{
-    observe::{self, Group, Observed},
+    observe::{Group, Observed},
     plan::{self, Owner},
     validate::{Wanted, owner},
 };
@@ -68,13 +68,9 @@ async fn bring(context: &Context, wanted: &Wanted, address: &str) -> Result<(Top
     let control = &context.control;
     let described = control.describe_topic(address, &wanted.name).await?;
     let live = described.as_ref().and_then(|described| described.topic.as_ref());
-    let stamp = live.map_or("", |live| live.owner.as_str());
-    let whose = if live.is_none() {
-        Owner::Us
-    } else {
-        plan::owner(wanted, stamp, |uid| observe::exists(&context.stores, uid))
-    };
+    let whose = live.map_or(Owner::Us, |live| plan::owner(wanted, &live.owner));
     if whose == Owner::Other {
+        let stamp = live.map_or("", |live| live.owner.as_str());
         return Err(Failure::Foreign(format!("the broker's topic {} is managed by {stamp}", wanted.name)));
     }
     let left = match &described {

@@ -50,11 +50,6 @@ pub fn observe(topic: &Topic, stores: &Stores) -> Observed {
     }
 }
 
-/// Whether the Topic with this uid is there.
-pub fn exists(stores: &Stores, uid: &str) -> bool {
-    stores.topics.find(|topic| topic.uid().as_deref() == Some(uid)).is_some()
-}
-
 fn primary(stores: &Stores, namespace: &str, pod: &str) -> Result<String, String> {
     let Some(pod) = stores.pods.get(&ObjectRef::new(pod).within(namespace)) else {
         return Err(format!("pod {pod} is not there yet"));
