@@ -314,7 +314,7 @@ pub struct ClientArgs {
 #[command(after_help = "\
 Examples:
   gantry produce orders --body hello
-  gantry produce orders --count 1000 --body 'order {n}'      {n} counts from 1
+  gantry produce orders --count 1000 --body 'order {n}' --key k{n}      {n} counts from 1
   gantry produce orders --tag eu --key 4711 --property colour=red --file order.json
   cat lines.txt | gantry produce orders                      a message a line
 
@@ -323,7 +323,7 @@ pub struct ProduceArgs {
     /// The topic
     #[arg(value_name = "TOPIC")]
     pub topic: String,
-    /// Text of the message; `{n}` becomes its number, from 1
+    /// Text of the message; `{n}` becomes its number, from 1, here and in --key and --message-group
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
     pub body: Option<String>,
     /// Send this file's content as one message; `-` is stdin as a whole

@@ -110,8 +110,14 @@ impl Error {
         if status.code() == v2::Code::Ok { Ok(()) } else { Err(Self::refused(status)) }
     }
 
-    /// A gRPC error: this protocol keeps those for trouble of the transport.
+    /// A gRPC error: this protocol keeps those for trouble of the transport, and for settings that are refused.
     fn transport(address: &str, status: &tonic::Status) -> Self {
+        use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated};
+        if matches!(status.code(), InvalidArgument | PermissionDenied | Unauthenticated) {
+            let name = status.message().split(':').next().unwrap_or_default();
+            let code = v2::Code::from_str_name(name).unwrap_or(v2::Code::BadRequest);
+            return Self::Refused { code, message: status.message().to_owned() };
+        }
         let reason = match status.message() {
             "" => status.code().description().to_owned(),
             message => message.to_owned(),
@@ -141,5 +147,32 @@ pub fn failure(error: &Error, topic: &str) -> Failure {
         Error::NoQueue { .. } => failure
             .next(format!("gantry topic describe {topic} shows its permission and the brokers that have it")),
         _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_settings_are_no_trouble_of_the_transport() {
+        let status = tonic::Status::invalid_argument("ILLEGAL_CONSUMER_GROUP: a blank in it");
+        match Error::transport("host:1", &status) {
+            Error::Refused { code: v2::Code::IllegalConsumerGroup, message } => {
+                assert_eq!(message, status.message());
+            }
+            other => panic!("{other:?}"),
+        }
+        let broken = Error::transport("host:1", &tonic::Status::unavailable("broken pipe"));
+        assert_eq!(broken.to_string(), "the connection to host:1 failed: broken pipe");
+        assert!(broken.is_passing());
+    }
+
+    #[test]
+    fn a_missing_topic_says_how_to_make_it() {
+        let missing = v2::Status { code: v2::Code::TopicNotFound.into(), message: String::new() };
+        let failure = failure(&Error::refused(missing), "orders");
+        assert_eq!(failure.exit(), Exit::NotFound);
+        assert_eq!(failure.to_string(), "error: TOPIC_NOT_FOUND\n  next: gantry topic create orders");
     }
 }

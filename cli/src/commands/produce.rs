@@ -48,7 +48,8 @@ pub async fn run(place: &PlaceArgs, caller: Caller, args: ProduceArgs, out: Prin
     let started = Instant::now();
     let mut sent_count = 0_u64;
     let outcome = loop {
-        let body = match bodies.next(sent_count + 1) {
+        let number = sent_count + 1;
+        let body = match bodies.next(number) {
             Ok(Some(body)) => body,
             Ok(None) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -56,9 +57,9 @@ pub async fn run(place: &PlaceArgs, caller: Caller, args: ProduceArgs, out: Prin
         let message = Outgoing {
             body,
             tag: args.tag.clone(),
-            keys: args.keys.clone(),
+            keys: args.keys.iter().map(|key| numbered(key, number)).collect(),
             properties: properties.clone(),
-            message_group: args.message_group.clone(),
+            message_group: args.message_group.as_deref().map(|group| numbered(group, number)),
         };
         match producer.send(message).await {
             Ok(Sent { message_id, broker, offset }) => {
@@ -78,6 +79,11 @@ pub async fn run(place: &PlaceArgs, caller: Caller, args: ProduceArgs, out: Prin
         units::duration(started.elapsed())
     );
     outcome
+}
+
+/// The text with its message's number in the place of `{n}`.
+fn numbered(text: &str, number: u64) -> String {
+    text.replace("{n}", &number.to_string())
 }
 
 /// Where the bodies come from.
@@ -120,7 +126,7 @@ impl Bodies {
     fn next(&mut self, number: u64) -> Result<Option<Bytes>, Failure> {
         match self {
             Self::Text { template, count } => {
-                Ok((number <= *count).then(|| template.replace("{n}", &number.to_string()).into()))
+                Ok((number <= *count).then(|| numbered(template, number).into()))
             }
             Self::Bytes { content, count } => Ok((number <= *count).then(|| content.clone())),
             Self::Lines { lines, limit } => loop {
