@@ -15,6 +15,9 @@ pub mod status;
 mod storage;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 /// How often a broker that serves is asked how it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN_SOON: Duration = Duration::from_secs(5);

@@ -14,6 +14,9 @@ pub mod observe;
 pub mod status;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 /// Keeps a NameServerSet while BrokerGroups refer to it.
 pub const FINALIZER: &str = "mq.gantry.dev/name-server-set";
 /// How often routes are compared when nothing happens.

@@ -1,0 +1,165 @@
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use proto::control::GetStateResponse;
+
+use super::{apply::Outcome, observe::Observed, validate::validate, *};
+use crate::pods::template::Images;
+
+const MINIMAL: &str = "nameServerRef: {name: shop}, clusterName: c, storage: {commitLog: {size: 1Gi}}";
+
+fn group(spec: &str) -> BrokerGroup {
+    let yaml = format!("metadata: {{name: a, namespace: shop, uid: u, generation: 7}}\nspec: {{{spec}}}");
+    serde_yaml::from_str(&yaml).expect("a BrokerGroup")
+}
+
+fn images() -> Images {
+    Images { prefix: "localhost/".to_owned(), version: "0.1.0".to_owned() }
+}
+
+/// One pod of the newest revision, with this status.
+fn observed(pod_status: &str) -> Observed {
+    let pod = format!(
+        "metadata: {{name: a-broker-0, labels: {{controller-revision-hash: r}}}}\nstatus: {{{pod_status}}}"
+    );
+    let set = "metadata: {generation: 1}\nspec: {selector: {}, template: {}}\n\
+               status: {replicas: 1, observedGeneration: 1, updateRevision: r}";
+    Observed {
+        stateful_set: Some(Arc::new(serde_yaml::from_str(set).expect("a StatefulSet"))),
+        pods: vec![Arc::new(serde_yaml::from_str(&pod).expect("a Pod"))],
+        has_name_servers: true,
+        ..Observed::default()
+    }
+}
+
+const READY: &str = "conditions: [{type: Ready, status: 'True'}]";
+const NOT_READY: &str = "conditions: [{type: Ready, status: 'False'}]";
+
+fn broker(accepts_writes: bool, disk_free_bytes: u64, name_servers: &[&str]) -> GetStateResponse {
+    GetStateResponse {
+        accepts_writes,
+        disk_total_bytes: 100,
+        disk_free_bytes,
+        name_servers: name_servers.iter().map(|name| (*name).to_owned()).collect(),
+        ..GetStateResponse::default()
+    }
+}
+
+fn status_of(
+    group: &BrokerGroup,
+    observed: &Observed,
+    broker: Option<GetStateResponse>,
+    outcome: &Outcome,
+) -> crds::BrokerGroupStatus {
+    let brokers = broker.into_iter().map(|state| (0, Ok(state))).collect();
+    let validated = validate(group, observed, &images());
+    status::status(group, validated.as_ref(), observed, &brokers, outcome, Timestamp::UNIX_EPOCH)
+}
+
+fn read(conditions: &[Condition]) -> Vec<String> {
+    conditions.iter().map(|it| format!("{}={}/{}", it.type_, it.status, it.reason)).collect()
+}
+
+#[track_caller]
+fn check(observed: &Observed, broker: Option<GetStateResponse>, expected: &[&str]) {
+    let status = status_of(&group(MINIMAL), observed, broker, &Outcome::default());
+    let conditions = read(&status.conditions);
+    for expected in expected {
+        assert!(conditions.iter().any(|it| it == expected), "{expected} is not in {conditions:?}");
+    }
+    assert_eq!(status.observed_generation, Some(7));
+}
+
+#[test]
+fn ready_tells_whether_messages_are_taken_and_if_not_why() {
+    let all_well = &["Ready=True/Serving", "Reconciling=False/UpToDate", "Stalled=False/Progressing"];
+    check(&observed(READY), Some(broker(true, 50, &["n"])), all_well);
+    // Kubelet reaches the broker where the operator does not.
+    check(&observed(READY), None, all_well);
+    check(&observed(NOT_READY), None, &["Ready=False/Starting", "Reconciling=True/Starting"]);
+    check(&observed(NOT_READY), Some(broker(true, 50, &[])), &["Ready=False/WaitingForNameServer"]);
+    check(&observed(READY), Some(broker(false, 50, &["n"])), &["Ready=False/NoPrimary"]);
+    check(
+        &observed(READY),
+        Some(broker(false, 3, &["n"])),
+        &["Ready=False/StorageFull", "StorageHealthy=False/Full"],
+    );
+    check(&Observed::default(), None, &["Ready=False/Starting", "Reconciling=True/ScalingUp"]);
+}
+
+#[test]
+fn a_missing_name_server_set_is_named() {
+    let alone = Observed { has_name_servers: false, ..observed(NOT_READY) };
+    let status = status_of(&group(MINIMAL), &alone, Some(broker(true, 50, &[])), &Outcome::default());
+    assert_eq!(status.conditions[0].message, "there is no NameServerSet shop in this namespace: create it");
+}
+
+#[test]
+fn what_cannot_be_stalls_with_its_reason() {
+    let other = MINIMAL.replace("name: shop", "name: shop, namespace: elsewhere");
+    let rival = Observed { rival: Some("older".to_owned()), ..Observed::default() };
+    let odd = MINIMAL.replace("1Gi", "much");
+    for (spec, observed, reason) in [
+        (other.as_str(), Observed::default(), "NamespaceNotAllowed"),
+        (MINIMAL, rival, "NameConflict"),
+        (odd.as_str(), Observed::default(), "InvalidSpec"),
+        ("nameServerRef: {name: shop}, storage: {}", Observed::default(), "InvalidSpec"),
+    ] {
+        let status = status_of(&group(spec), &observed, None, &Outcome::default());
+        let expected = [
+            format!("Ready=False/{reason}"),
+            "Reconciling=False/UpToDate".to_owned(),
+            format!("Stalled=True/{reason}"),
+        ];
+        assert_eq!(read(&status.conditions), expected, "{spec}");
+    }
+}
+
+#[test]
+fn a_volume_that_grows_or_cannot_is_told() {
+    let claim = |capacity: &str| {
+        let yaml = format!(
+            "metadata: {{name: data-a-broker-0}}\nspec: {{}}\nstatus: {{capacity: {{storage: {capacity}}}}}"
+        );
+        Arc::new(serde_yaml::from_str(&yaml).expect("a claim"))
+    };
+    let small = Observed { claims: vec![claim("512Mi")], ..observed(READY) };
+    check(
+        &small,
+        Some(broker(true, 50, &["n"])),
+        &["StorageHealthy=False/ResizePending", "Reconciling=True/Resizing"],
+    );
+    let large = Observed { claims: vec![claim("1Gi")], ..observed(READY) };
+    check(
+        &large,
+        Some(broker(true, 50, &["n"])),
+        &["StorageHealthy=True/Normal", "Reconciling=False/UpToDate"],
+    );
+    let refused = Outcome { resize_refused: Some("forbidden".to_owned()), ..Outcome::default() };
+    let status = status_of(&group(MINIMAL), &small, None, &refused);
+    assert!(read(&status.conditions).contains(&"StorageHealthy=False/ResizeUnsupported".to_owned()));
+}
+
+#[test]
+fn a_disk_at_the_edge_makes_no_noise() {
+    let mut group = group(MINIMAL);
+    let mut seen = Vec::new();
+    for free in [21, 15, 18, 19, 21] {
+        let status =
+            status_of(&group, &observed(READY), Some(broker(true, free, &["n"])), &Outcome::default());
+        let storage = status.conditions.iter().find(|it| it.type_ == "StorageHealthy").expect("it was asked");
+        seen.push(storage.reason.clone());
+        group.status = Some(status);
+    }
+    assert_eq!(seen, ["Normal", "NearFull", "NearFull", "NearFull", "Normal"]);
+}
+
+#[test]
+fn the_first_time_it_serves_is_kept() {
+    let mut group = group(MINIMAL);
+    assert_eq!(status_of(&group, &observed(NOT_READY), None, &Outcome::default()).first_served_at, None);
+    let served = status_of(&group, &observed(READY), None, &Outcome::default());
+    assert_eq!(served.first_served_at.as_deref(), Some("1970-01-01T00:00:00Z"));
+    group.status = Some(served);
+    assert!(status_of(&group, &observed(NOT_READY), None, &Outcome::default()).first_served_at.is_some());
+}
