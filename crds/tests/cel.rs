@@ -91,8 +91,15 @@ mod broker_group {
     fn storage_is_one_thing_and_stays_it() {
         made("storage: {}", Some("exactly one of commitLog"));
         made("storage: {commitLog: {size: 1Gi}, ephemeral: {}}", Some("exactly one of commitLog"));
-        made("storage: {ephemeral: {}, retention: {onDelete: Delete}}", Some("storage.retention is about volumes"));
-        changed("storage: {ephemeral: {}}", "storage: {commitLog: {size: 1Gi}}", Some("cannot change between"));
+        made(
+            "storage: {ephemeral: {}, retention: {onDelete: Delete}}",
+            Some("storage.retention is about volumes"),
+        );
+        changed(
+            "storage: {ephemeral: {}}",
+            "storage: {commitLog: {size: 1Gi}}",
+            Some("cannot change between"),
+        );
         changed(
             "storage: {commitLog: {size: 1Gi}}",
             "storage: {commitLog: {size: 1Gi, storageClassName: fast}}",
@@ -105,7 +112,11 @@ mod broker_group {
         made("storage: {commitLog: {size: much}}", Some("is a quantity such as 100Gi"));
         made("storage: {commitLog: {size: 63Mi}}", Some("at least 64Mi"));
         made("storage: {ephemeral: {sizeLimit: 1Mi}}", Some("at least 64Mi"));
-        changed("storage: {commitLog: {size: 2Gi}}", "storage: {commitLog: {size: 1500Mi}}", Some("cannot shrink"));
+        changed(
+            "storage: {commitLog: {size: 2Gi}}",
+            "storage: {commitLog: {size: 1500Mi}}",
+            Some("cannot shrink"),
+        );
         changed("storage: {commitLog: {size: 2Gi}}", "storage: {commitLog: {size: 2048Mi}}", None);
         changed("storage: {commitLog: {size: 2Gi}}", "storage: {commitLog: {size: 1Ti}}", None);
     }
@@ -184,7 +195,9 @@ mod topic {
         for name in ["rmq_sys_x", "RMQ_SYS_TRACE_TOPIC"] {
             made("x", &format!("topicName: {name}"), Some("such topics belong to the system"));
         }
-        for name in ["TBW102", "SCHEDULE_TOPIC_XXXX", "BenchmarkTest", "SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT"] {
+        for name in
+            ["TBW102", "SCHEDULE_TOPIC_XXXX", "BenchmarkTest", "SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT"]
+        {
             made("x", &format!("topicName: {name}"), Some("this topicName belongs to the system"));
         }
     }
@@ -214,7 +227,12 @@ mod name_server_set {
     #[test]
     fn its_name_becomes_a_part_of_names() {
         super::check::<NameServerSet>("shop", None, "{replicas: 3}", None);
-        super::check::<NameServerSet>("shop.x", None, "{replicas: 3}", Some("metadata.name begins with a letter"));
+        super::check::<NameServerSet>(
+            "shop.x",
+            None,
+            "{replicas: 3}",
+            Some("metadata.name begins with a letter"),
+        );
     }
 
     #[test]
