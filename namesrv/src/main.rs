@@ -1,5 +1,7 @@
 //! The binary of the name server: `namesrv --config FILE`.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 #[global_allocator]

@@ -1,6 +1,8 @@
 //! The official Rust client behind the command line in `../README.md`. It has no push consumer, and it logs to
 //! standard output, between our lines.
 
+#![forbid(unsafe_code)]
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::time::{Duration, Instant};
