@@ -121,7 +121,7 @@ impl Routes {
         if self.others.passes(&change, (&exists, serves, served)) {
             targets.push(Target::NameServerSet(ObjectRef::new(set).within(&namespace)));
         }
-        if self.topics.passes(&change, exists) {
+        if self.topics.passes(&change, (exists, served)) {
             let me = ObjectRef::from_obj(group);
             targets.extend(
                 groups_of(stores, &namespace, set).filter(|other| *other != me).map(Target::BrokerGroup),

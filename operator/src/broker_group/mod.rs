@@ -20,7 +20,7 @@ mod tests;
 
 /// How often a broker that serves is asked how it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-const LOOK_AGAIN_SOON: Duration = Duration::from_secs(5);
+const LOOK_AGAIN_SOON: Duration = Duration::from_secs(2);
 
 /// The name that clients see.
 pub fn broker_name(group: &BrokerGroup) -> String {

@@ -35,6 +35,8 @@ pub struct Observed {
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
     /// Whether the NameServerSet exists.
     pub has_name_servers: bool,
+    /// How many of its name servers answer clients.
+    pub ready_name_servers: usize,
     /// The older BrokerGroup that has the same name in the same cluster.
     pub rival: Option<String>,
 }
@@ -65,15 +67,17 @@ pub fn observe(group: &BrokerGroup, stores: &Stores) -> Observed {
         .claims
         .state_filter(|claim| claim.namespace().as_deref() == Some(namespace) && selects(claim.labels()));
     claims.sort_by_key(|claim| claim.name_any());
+    let set =
+        stores.name_server_sets.get(&ObjectRef::new(&group.spec.name_server_ref.name).within(namespace));
+    let ready_name_servers =
+        set.as_ref().and_then(|set| set.status.as_ref()).map_or(0, |status| status.ready_replicas);
     Observed {
         stateful_set: stores.stateful_sets.get(&ObjectRef::new(&identity.base()).within(namespace)),
         config_map: stores.config_maps.get(&ObjectRef::new(&identity.config_map()).within(namespace)),
         pods,
         claims,
-        has_name_servers: stores
-            .name_server_sets
-            .get(&ObjectRef::new(&group.spec.name_server_ref.name).within(namespace))
-            .is_some(),
+        has_name_servers: set.is_some(),
+        ready_name_servers: usize::try_from(ready_name_servers).unwrap_or_default(),
         rival: rival(group, stores),
     }
 }

@@ -51,7 +51,9 @@ pub fn status(
             Finding::yes(Type::Stalled, invalid.reason(), invalid.to_string()),
         ],
         Ok(validated) => {
-            let serving = pods.iter().find(|pod| serves(pod, brokers));
+            let served = before.first_served_at.is_some();
+            let serving =
+                pods.iter().find(|pod| serves(pod, brokers) && (served || is_known(pod, observed, brokers)));
             status.selector = Some(validated.identity.selector_text());
             status.primary = serving.map(|pod| pod.name_any());
             status.members = members(validated, observed, brokers, outcome);
@@ -59,7 +61,7 @@ pub fn status(
             if serving.is_some() && status.first_served_at.is_none() {
                 status.first_served_at = Some(now.round(jiff::Unit::Second).unwrap_or(now).to_string());
             }
-            findings(validated, observed, brokers, outcome, &rollout, old, now)
+            findings(validated, observed, brokers, outcome, &rollout, &before, now)
         }
     };
     status.conditions = conditions::conditions(old, findings, generation, now);
@@ -78,9 +80,10 @@ fn findings(
     brokers: &Brokers,
     outcome: &Outcome,
     rollout: &Rollout,
-    old: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+    before: &BrokerGroupStatus,
     now: Timestamp,
 ) -> Vec<Finding> {
+    let old = before.conditions.as_slice();
     let [mut reconciling, stalled] = progress::findings(rollout, old, outcome.refused.as_deref(), now);
     let storage =
         storage::finding(group, observed, brokers, outcome, conditions::of(old, Type::StorageHealthy));
@@ -89,7 +92,8 @@ fn findings(
     {
         reconciling = Finding::yes(Type::Reconciling, Reason::Resizing, resizing.message.clone());
     }
-    let mut findings = vec![ready(group, observed, brokers), reconciling, stalled, group.knobs.finding()];
+    let mut findings =
+        vec![ready(group, observed, brokers, before), reconciling, stalled, group.knobs.finding()];
     findings.extend(storage);
     findings
 }
@@ -100,11 +104,23 @@ fn serves(pod: &Pod, brokers: &Brokers) -> bool {
     pods::is_ready(pod) && !matches!(state, Some(Ok(state)) if !state.accepts_writes)
 }
 
-fn ready(group: &Validated, observed: &Observed, brokers: &Brokers) -> Finding {
+/// Whether every name server that answers clients has heard of the broker. It takes seconds until a broker sees a name
+/// server that is new, and a client that asks that one would be told that there is no such topic.
+fn is_known(pod: &Pod, observed: &Observed, brokers: &Brokers) -> bool {
+    let state = pods::ordinal(pod).and_then(|ordinal| brokers.get(&ordinal));
+    !matches!(state, Some(Ok(state)) if state.name_servers.len() < observed.ready_name_servers)
+}
+
+fn ready(group: &Validated, observed: &Observed, brokers: &Brokers, before: &BrokerGroupStatus) -> Finding {
+    let no = |reason, message: String| Finding::no(Type::Ready, reason, message);
     if let Some(pod) = observed.pods.iter().find(|pod| serves(pod, brokers)) {
+        // A name server that comes later takes nothing away from a group that serves.
+        if before.first_served_at.is_none() && !is_known(pod, observed, brokers) {
+            let message = format!("not all {} name servers know the broker yet", observed.ready_name_servers);
+            return no(Reason::WaitingForNameServer, message);
+        }
         return Finding::yes(Type::Ready, Reason::Serving, format!("{} takes messages", pod.name_any()));
     }
-    let no = |reason, message: String| Finding::no(Type::Ready, reason, message);
     let Some(pod) = observed.pods.first() else {
         return no(Reason::Starting, "the pod is not there yet".to_owned());
     };

@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use proto::control::GetStateResponse;
 
 use super::{apply::Outcome, observe::Observed, validate::validate, *};
-use crate::pods::template::Images;
+use crate::{
+    conditions::{self, Type},
+    pods::template::Images,
+};
 
 const MINIMAL: &str = "nameServerRef: {name: shop}, clusterName: c, storage: {commitLog: {size: 1Gi}}";
 
@@ -85,6 +88,19 @@ fn ready_tells_whether_messages_are_taken_and_if_not_why() {
         &["Ready=False/StorageFull", "StorageHealthy=False/Full"],
     );
     check(&Observed::default(), None, &["Ready=False/Starting", "Reconciling=True/ScalingUp"]);
+}
+
+#[test]
+fn a_group_is_first_ready_when_every_name_server_knows_it() {
+    let two = Observed { ready_name_servers: 2, ..observed(READY) };
+    let known_to = |names: &[&str]| Some(broker(true, 50, names));
+    check(&two, known_to(&["n"]), &["Ready=False/WaitingForNameServer"]);
+    check(&two, known_to(&["n", "m"]), &["Ready=True/Serving"]);
+    let mut before = group(MINIMAL);
+    before.status = Some(status_of(&before, &two, known_to(&["n", "m"]), &Outcome::default()));
+    let third = Observed { ready_name_servers: 3, ..two };
+    let status = status_of(&before, &third, known_to(&["n", "m"]), &Outcome::default());
+    assert!(conditions::holds(&status.conditions, Type::Ready), "a new name server takes nothing away");
 }
 
 #[test]

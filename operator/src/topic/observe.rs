@@ -1,6 +1,6 @@
 //! What there is around a Topic: the brokers that shall keep it, and others of the same name.
 
-use crds::Topic;
+use crds::{BrokerGroup, Topic};
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
 use super::topic_name;
@@ -37,10 +37,7 @@ pub fn observe(topic: &Topic, stores: &Stores) -> Observed {
     });
     let mut groups: Vec<Group> = groups
         .iter()
-        .map(|group| Group {
-            name: group.name_any(),
-            address: primary(stores, &namespace, &broker_group::observe::identity(group).member(0)),
-        })
+        .map(|group| Group { name: group.name_any(), address: primary(stores, &namespace, group) })
         .collect();
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     Observed {
@@ -50,7 +47,12 @@ pub fn observe(topic: &Topic, stores: &Stores) -> Observed {
     }
 }
 
-fn primary(stores: &Stores, namespace: &str, pod: &str) -> Result<String, String> {
+fn primary(stores: &Stores, namespace: &str, group: &BrokerGroup) -> Result<String, String> {
+    // Before, a name server that does not know the broker yet would tell clients that there is no such topic.
+    if group.status.as_ref().is_none_or(|status| status.first_served_at.is_none()) {
+        return Err("the broker group has never been Ready".to_owned());
+    }
+    let pod = &broker_group::observe::identity(group).member(0);
     let Some(pod) = stores.pods.get(&ObjectRef::new(pod).within(namespace)) else {
         return Err(format!("pod {pod} is not there yet"));
     };
