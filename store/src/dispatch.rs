@@ -63,9 +63,6 @@ impl Dispatch {
             let ready = pending.partition_point(|entry| entry.record_end <= to);
             batch.extend(pending.drain(..ready));
         }
-        if to.0 > self.confirmed.load(Ordering::Relaxed) {
-            self.confirmed.store(to.0, Ordering::Release);
-        }
         for Pending { queue, entry, tags_code, record_end: _ } in batch.drain(..) {
             let next = self.views.push(&queue, entry);
             if let Some(listener) = self.listener.get()
@@ -73,6 +70,10 @@ impl Dispatch {
             {
                 listener.arrived(queue.topic(), queue.id(), next, tags_code);
             }
+        }
+        // Last: who reads that a record is confirmed finds it in the views.
+        if to.0 > self.confirmed.load(Ordering::Relaxed) {
+            self.confirmed.store(to.0, Ordering::Release);
         }
     }
 }

@@ -18,6 +18,9 @@ const POPULATE_STEP: u64 = 1 << 20;
 #[derive(Default)]
 pub(super) struct Prepared {
     next: Option<Arc<Segment>>,
+    /// End of the last segment that was handed to the writer. Between this and its entry in the list of segments
+    /// it must not be made again: the new file would take the name of the one in use.
+    handed_out: u64,
     failed: Option<(Instant, String)>,
     /// Pages are touched up to here.
     populated: u64,
@@ -36,6 +39,7 @@ impl CommitLog {
     pub(super) fn next_segment(&self, base: u64) -> Result<Arc<Segment>, AppendError> {
         let mut prepared = self.prepared.lock();
         if let Some(next) = prepared.next.take_if(|next| next.base() == base) {
+            prepared.handed_out = next.end();
             return Ok(next);
         }
         if let Some((at, reason)) = &prepared.failed
@@ -45,6 +49,7 @@ impl CommitLog {
         }
         match self.make_segment(base) {
             Ok(segment) => {
+                prepared.handed_out = segment.end();
                 prepared.has_room_again(base);
                 Ok(segment)
             }
@@ -76,8 +81,8 @@ impl CommitLog {
             return;
         }
         let mut prepared = self.prepared.lock();
-        // The roll may have happened meanwhile; then the next half asks again.
-        if prepared.next.is_some() || self.segments.read().back().is_some_and(|last| last.end() != last_end) {
+        // The roll may have happened meanwhile, or be under way; then the next half asks again.
+        if prepared.next.is_some() || prepared.handed_out > last_end {
             return;
         }
         match self.make_segment(last_end) {
@@ -104,6 +109,8 @@ impl CommitLog {
         };
         segments.retain(|segment| segment.end() > at);
         for segment in segments {
+            // The log may have rolled since its end was read.
+            at = at.max(segment.base());
             while at < segment.end().min(appended + window) {
                 let to = (at + POPULATE_STEP).min(segment.end());
                 if let Err(error) = segment.map().populate(at - segment.base()..to - segment.base()) {
