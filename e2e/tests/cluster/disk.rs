@@ -18,14 +18,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[test]
 fn a_full_disk_refuses_sends_and_loses_nothing_that_was_acknowledged() -> Result<()> {
     in_namespace("disk", |space| {
-        // Retention by space comes so late that the disk fills up before; the last change of this test lets it make room.
-        let spec = |percent| {
+        let spec = |size, retention| {
             format!(
-                "storage: {{commitLog: {{size: 300Mi, storageClassName: disk}}}}\n\
-                 messageRetention: {{diskPercent: {percent}}}"
+                "storage: {{commitLog: {{size: {size}, storageClassName: disk}}}}\n\
+                 messageRetention: {{time: {retention}}}"
             )
         };
-        space.apply(&(name_servers("main", 1) + &brokers("main", "main", &spec(95))))?;
+        space.apply(&(name_servers("main", 1) + &brokers("main", "main", &spec("300Mi", "72h"))))?;
         space.ready(&["nss/main", "bg/main"])?;
         space.topics("main", &["large"])?;
         let access_point = space.access_point("main")?;
@@ -52,9 +51,13 @@ fn a_full_disk_refuses_sends_and_loses_nothing_that_was_acknowledged() -> Result
         })?;
         let said = space.reason("bg/main", "StorageHealthy", "Full")?;
         ensure!(!said.is_empty(), "the condition says nothing");
-        space.apply(&brokers("main", "main", &spec(30)))?;
-        space.wait("bg/main", "condition=StorageHealthy")?;
-        space.ready(&["bg/main"])?;
+        // Young messages never go. A larger volume makes room for more, and a shorter retention lets the old ones go.
+        for (size, retention) in [("400Mi", "72h"), ("400Mi", "1s")] {
+            space.apply(&brokers("main", "main", &spec(size, retention)))?;
+            space.wait("bg/main", &format!("jsonpath={{.status.effective.retentionTime}}={retention}"))?;
+            space.wait("bg/main", "condition=StorageHealthy")?;
+            space.ready(&["bg/main"])?;
+        }
         space.topics("main", &["small"])?;
         space.ensure_works(&access_point, "small")
     })
