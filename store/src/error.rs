@@ -19,16 +19,16 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// A CommitLog file has another size than the configured one.
+    /// A CommitLog file has another size than the first one.
     #[error(
-        "{path} has {found} bytes where the configuration says {expected}; set the segment size to that of the existing files"
+        "{path} has {found} bytes where the log's first file has {expected}; restore it, or make it whole with `truncate -s {expected} {path}`: what is missing then counts as damaged, and the rest is served"
     )]
     SegmentSize {
         /// Which file.
         path: PathBuf,
         /// Its size.
         found: u64,
-        /// The configured one.
+        /// The first file's.
         expected: u64,
     },
 }

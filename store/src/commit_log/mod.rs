@@ -112,7 +112,7 @@ impl CommitLog {
             segments.iter().filter(|s| s.end() > flushed.0 && s.base() < target.0).cloned().collect()
         };
         for segment in dirty {
-            segment.map().flush()?;
+            segment.flush(flushed.0..target.0)?;
             if segment.end() <= target.0 {
                 segment.map().seal();
             }

@@ -75,14 +75,23 @@ impl Files {
             disk.remove(&path).map_err(OpenError::at(&path))?;
             files.pop();
         }
+        // A log keeps the size that it began with, whoever made it: offsets are found by it.
+        let segment_bytes = files.first().map_or(config.segment_bytes, |&(_, bytes)| bytes);
         for &(base, found) in &files {
-            if found != config.segment_bytes {
+            if found != segment_bytes {
                 let path = segment::path(&dir, base);
-                return Err(OpenError::SegmentSize { path, found, expected: config.segment_bytes });
+                return Err(OpenError::SegmentSize { path, found, expected: segment_bytes });
             }
         }
+        if segment_bytes != config.segment_bytes {
+            tracing::info!(
+                segment_bytes,
+                configured = config.segment_bytes,
+                "the log goes on with the segment size that it began with"
+            );
+        }
         for pair in files.windows(2) {
-            let expected = pair[0].0 + config.segment_bytes;
+            let expected = pair[0].0 + segment_bytes;
             if pair[1].0 != expected {
                 let missing = io::Error::other(format!(
                     "the log has a gap, {} follows; restore the missing file, or move the older ones away to go on without them",
@@ -93,7 +102,7 @@ impl Files {
         }
         let bases = files.into_iter().map(|(base, _)| base).collect();
         let mark = FlushedMark::open(disk.as_ref(), &config.root, config.flush)?;
-        Ok(Self { disk, dir, temp, segment_bytes: config.segment_bytes, bases, mark })
+        Ok(Self { disk, dir, temp, segment_bytes, bases, mark })
     }
 
     /// Where the first segment starts; 0 for a new log.
@@ -134,11 +143,11 @@ impl Files {
         // What was read may have come from the page cache of a killed process: make it durable before anybody counts
         // on it.
         for segment in segments.iter().filter(|segment| segment.end() > durable) {
-            segment.map().flush().map_err(OpenError::at(&segment::path(&self.dir, segment.base())))?;
-            if segment.end() <= walked.end.0 {
-                segment.map().seal();
-            }
+            segment
+                .flush(durable..walked.end.0)
+                .map_err(OpenError::at(&segment::path(&self.dir, segment.base())))?;
         }
+        segments.iter().filter(|segment| segment.end() <= walked.end.0).for_each(|s| s.map().seal());
         let last = segments.last().expect("a recovered log has a segment").clone();
         let log = CommitLog {
             disk: self.disk,
@@ -172,7 +181,8 @@ impl Files {
     /// A segment for reading only, and how many bytes of it may hold data.
     fn map_whole(&self, base: u64) -> Result<(Segment, u64), OpenError> {
         let segment = self.map(base, self.segment_bytes)?;
-        let data_end = segment.map().data_end().map_err(OpenError::at(&segment::path(&self.dir, base)))?;
+        let path = segment::path(&self.dir, base);
+        let data_end = self.disk.data_end(&path).map_err(OpenError::at(&path))?;
         Ok((segment, data_end))
     }
 
@@ -196,7 +206,7 @@ impl Files {
                 if torn > 0 {
                     let segment = self.map(base, end - base)?;
                     segment.map().fill(end - base..end - base + torn, &mut |bytes| bytes.fill(0));
-                    segment.map().flush().map_err(OpenError::at(&segment::path(&self.dir, base)))?;
+                    segment.flush(end..end + torn).map_err(OpenError::at(&segment::path(&self.dir, base)))?;
                 }
                 Ok(())
             }

@@ -23,8 +23,7 @@ pub(crate) struct Situation<'a> {
 /// and what was acknowledged stays. (RocketMQ deletes them above 85 %.)
 pub(crate) fn choose(config: &Config, situation: &Situation<'_>) -> usize {
     let &Situation { now_ms, newest_ms, space } = situation;
-    let used = space.total_bytes.saturating_sub(space.free_bytes);
-    let is_full = used > space.total_bytes / 100 * u64::from(config.disk_percent);
+    let is_full = space.used_percent() > config.disk_percent;
     let hour = now_ms.div_euclid(3_600_000).rem_euclid(24);
     if !is_full && config.delete_at_hour.is_some_and(|at| i64::from(at) != hour) {
         return 0;

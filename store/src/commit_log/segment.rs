@@ -1,5 +1,6 @@
 //! A file of the log: from `base` on, `bytes` long, mapped.
 
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,13 @@ impl Segment {
 
     pub(crate) fn map(&self) -> &dyn Map {
         &*self.map
+    }
+
+    /// Makes durable what is written of these log offsets here.
+    pub(crate) fn flush(&self, range: Range<u64>) -> io::Result<()> {
+        let start = range.start.max(self.base) - self.base;
+        let end = range.end.min(self.end()).saturating_sub(self.base);
+        self.map.flush(start..end)
     }
 
     /// The bytes at these log offsets; `None` if they are not (yet) written here.

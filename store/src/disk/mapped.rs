@@ -16,14 +16,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
-use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 
 use super::{Disk, File, Listed, Lock, Map, Space};
@@ -91,13 +90,32 @@ impl Disk for RealDisk {
             return Err(io::Error::other(format!("the file has {found} bytes, not {bytes}")));
         }
         let len = usize::try_from(bytes).map_err(io::Error::other)?;
+        if published < bytes && file.metadata()?.blocks() * 512 < bytes {
+            reserve(&file, bytes)?;
+        }
+        // The mapping keeps the file; the descriptor goes.
         let memory = MmapOptions::new().len(len).map_raw(&file)?;
         Ok(Arc::new(MappedFile {
             memory: Arc::new(memory),
-            file: Mutex::new(Some(Arc::new(file))),
             published: AtomicU64::new(published),
             writing: AtomicBool::new(false),
         }))
+    }
+
+    fn data_end(&self, path: &Path) -> io::Result<u64> {
+        let file = fs::File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let mut end = 0;
+        while end < bytes {
+            match rustix::fs::seek(&file, SeekFrom::Data(end)) {
+                Ok(data) => end = rustix::fs::seek(&file, SeekFrom::Hole(data))?,
+                Err(rustix::io::Errno::NXIO) => return Ok(end),
+                // The file system cannot tell.
+                Err(rustix::io::Errno::INVAL) => return Ok(bytes),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(bytes)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -107,7 +125,11 @@ impl Disk for RealDisk {
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir)?;
-        Ok(Space { total_bytes: stat.f_blocks * stat.f_frsize, free_bytes: stat.f_bavail * stat.f_frsize })
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        Ok(Space {
+            total_bytes: (used + stat.f_bavail) * stat.f_frsize,
+            free_bytes: stat.f_bavail * stat.f_frsize,
+        })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
@@ -170,8 +192,6 @@ impl File for PlainFile {
 
 struct MappedFile {
     memory: Arc<MmapRaw>,
-    /// `None` once sealed.
-    file: Mutex<Option<Arc<fs::File>>>,
     /// Readers below, the writer above. Only grows.
     published: AtomicU64,
     /// Somebody is in `fill` or `publish`.
@@ -235,10 +255,14 @@ impl Map for MappedFile {
         Some(Bytes::from_owner(Slice { memory: Arc::clone(&self.memory), range }))
     }
 
-    fn flush(&self) -> io::Result<()> {
-        let file = self.file.lock().clone();
-        // Writes back the pages dirtied through the mapping as well (they are the same pages). A sealed file has none.
-        file.map_or(Ok(()), |file| file.sync_data())
+    fn flush(&self, range: Range<u64>) -> io::Result<()> {
+        let end = range.end.min(self.bytes());
+        if range.start >= end {
+            return Ok(());
+        }
+        // `msync` of a part is `fdatasync` of that part: the pages, then the allocation by way of the journal. With the
+        // whole file, pages touched ahead would be written for nothing, and every append would find them write-protected.
+        self.memory.flush_range(range.start as usize, (end - range.start) as usize)
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
@@ -251,25 +275,7 @@ impl Map for MappedFile {
         self.memory.advise_range(Advice::PopulateWrite, start as usize, (end - start) as usize)
     }
 
-    fn data_end(&self) -> io::Result<u64> {
-        let Some(file) = self.file.lock().clone() else { return Ok(self.bytes()) };
-        let mut end = 0;
-        loop {
-            match rustix::fs::seek(&*file, SeekFrom::Data(end)) {
-                Ok(data) => end = rustix::fs::seek(&*file, SeekFrom::Hole(data))?,
-                Err(rustix::io::Errno::NXIO) => return Ok(end),
-                // The file system cannot tell.
-                Err(rustix::io::Errno::INVAL) => return Ok(self.bytes()),
-                Err(error) => return Err(error.into()),
-            }
-            if end >= self.bytes() {
-                return Ok(self.bytes());
-            }
-        }
-    }
-
     fn seal(&self) {
-        *self.file.lock() = None;
         // SAFETY: for a shared mapping of a file this drops page table entries only; the next touch finds the same
         // bytes in the page cache or on disk.
         let dropped = unsafe { self.memory.unchecked_advise(UncheckedAdvice::DontNeed) };

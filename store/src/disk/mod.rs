@@ -34,10 +34,20 @@ pub struct Listed {
 /// Room of a volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Size of the volume.
+    /// Bytes in use by anybody and bytes that we may still use; what is kept for root counts as neither, as `df` does.
     pub total_bytes: u64,
     /// What we may still use.
     pub free_bytes: u64,
+}
+
+impl Space {
+    /// How full the volume is, in percent, rounded up as `df` does; an unknown one is empty.
+    #[must_use]
+    pub fn used_percent(&self) -> u8 {
+        let used = self.total_bytes.saturating_sub(self.free_bytes);
+        let percent = (u128::from(used) * 100).div_ceil(u128::from(self.total_bytes.max(1)));
+        u8::try_from(percent).unwrap_or(100)
+    }
 }
 
 /// Keeps a lock file locked; dropping it unlocks.
@@ -76,9 +86,15 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Maps a file of exactly `bytes`. What lies below `published` may be read from the start.
     ///
+    /// A file with holes, as RocketMQ leaves its segments, has all its room reserved before it is mapped for writing
+    /// (`published` below `bytes`). No descriptor stays open for a map.
+    ///
     /// At most one map of a file may be filled at a time, and nobody may hold slices of an older map of it that reach
     /// above `published`: the store maps a segment anew after recovery has dropped its own map.
     fn map(&self, path: &Path, bytes: u64, published: u64) -> io::Result<Arc<dyn Map>>;
+
+    /// Nothing that is not zero lies in the file at or above this. An upper bound, cheap to get.
+    fn data_end(&self, path: &Path) -> io::Result<u64>;
 
     /// Opens or creates a file for positioned reads and writes.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
@@ -114,16 +130,15 @@ pub trait Map: Send + Sync + 'static {
     /// `None` if the range reaches above it.
     fn slice(&self, range: Range<u64>) -> Option<Bytes>;
 
-    /// Returns when all that was filled before the call is durable. After an error nobody can know what is.
-    fn flush(&self) -> io::Result<()>;
+    /// Returns when all that was filled in this range before the call is durable, and the file's allocation with it. Writes
+    /// no more than the pages of the range: what is touched ahead of the end stays as it is. After an error nobody can
+    /// know what is durable.
+    fn flush(&self, range: Range<u64>) -> io::Result<()>;
 
     /// A hint: this range will be filled soon, take the page faults now. An error means that the range is not ready.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
 
-    /// Nothing that is not zero lies at or above this. An upper bound, cheap to get.
-    fn data_end(&self) -> io::Result<u64>;
-
-    /// No fill and no flush comes any more: descriptor and page tables may be given back. Slices stay good.
+    /// No fill and no flush comes any more: page tables may be given back. Slices stay good.
     fn seal(&self);
 }
 

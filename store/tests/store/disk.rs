@@ -54,8 +54,8 @@ fn maps_show_readers_only_what_is_published(disk: &dyn Disk, dir: &Path) {
     assert_eq!(map.slice(0..5).unwrap(), "hello");
     assert_eq!(map.slice(0..6), None);
     assert_eq!(map.slice(5..5).unwrap(), "");
-    map.flush().unwrap();
-    let data_end = map.data_end().unwrap();
+    map.flush(0..5).unwrap();
+    let data_end = disk.data_end(&path).unwrap();
     assert!((5..=8192).contains(&data_end));
     let caught =
         |work: &mut dyn FnMut()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
@@ -66,7 +66,7 @@ fn maps_show_readers_only_what_is_published(disk: &dyn Disk, dir: &Path) {
 
     let slice = map.slice(1..4).unwrap();
     map.seal();
-    map.flush().unwrap();
+    map.flush(0..8192).unwrap();
     drop(map);
     disk.remove(&path).unwrap();
     assert_eq!(slice, "ell", "a slice outlives map and name");
@@ -111,7 +111,7 @@ fn the_disk_in_memory_loses_what_was_not_synced() {
     disk.write(&dir.join("nameless"), b"durable content, no durable name").unwrap();
     let map = disk.map(&dir.join("segment"), 1024, 0).unwrap();
     map.fill(0..600, &mut |bytes| bytes.fill(1));
-    map.flush().unwrap();
+    map.flush(0..600).unwrap();
     map.fill(0..1024, &mut |bytes| bytes.fill(2));
 
     let read = |disk: &MemoryDisk| disk.read(&dir.join("segment")).unwrap();
@@ -135,8 +135,8 @@ fn a_failed_flush_of_the_disk_in_memory_drops_what_was_dirty() {
     let map = disk.map(path, 512, 0).unwrap();
     map.fill(0..512, &mut |bytes| bytes.fill(1));
     disk.fail_flush(0);
-    assert!(map.flush().is_err());
-    map.flush().unwrap();
+    assert!(map.flush(0..512).is_err());
+    map.flush(0..512).unwrap();
     assert_eq!(
         disk.crash(Crash::LoseUnsynced).read(path).unwrap(),
         [0; 512],

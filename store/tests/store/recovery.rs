@@ -186,7 +186,7 @@ fn a_crash_at_any_call_while_opening_loses_nothing() {
 }
 
 #[test]
-fn segments_of_another_size_and_gaps_are_refused_with_what_to_do() {
+fn a_log_keeps_its_segment_size_and_gaps_and_short_files_are_refused_with_what_to_do() {
     let mut house = House::new(Flush::Async);
     let (store, _) = house.open();
     fill(&store, "t", 100);
@@ -197,10 +197,25 @@ fn segments_of_another_size_and_gaps_are_refused_with_what_to_do() {
     assert!(matches!(&error, OpenError::Io { path, .. } if *path == left.segment(4096)), "{error}");
     assert!(error.to_string().contains("restore the missing file"), "{error}");
 
+    // A log keeps the size that it began with, whatever the configuration says now.
     house.config.segment_bytes = 8192;
+    let (store, _) = house.open();
+    assert_eq!(numbers(&store, "t"), same(0..100));
+    let end = store.state().appended.0;
+    fill(&store, "t", 50);
+    store.close().unwrap();
+    assert!(house.disk.paths().contains(&house.segment(end.next_multiple_of(4096))));
+
+    house.disk.edit(&house.segment(4096), |bytes| bytes.truncate(1000));
     let error = house.try_open().map(|_| ()).unwrap_err();
-    assert!(matches!(error, OpenError::SegmentSize { found: 4096, expected: 8192, .. }), "{error}");
-    assert!(error.to_string().contains("set the segment size to that of the existing files"), "{error}");
+    assert!(matches!(error, OpenError::SegmentSize { found: 1000, expected: 4096, .. }), "{error}");
+    let mended = "truncate -s 4096 /data/commitlog/00000000000000004096";
+    assert!(error.to_string().contains(mended), "{error}");
+    house.disk.edit(&house.segment(4096), |bytes| bytes.resize(4096, 0));
+    let (store, _) = house.open();
+    let entries = store.entries("t", QueueId(0), QueueOffset(0), 150).unwrap();
+    let readable = entries.iter().filter(|entry| store.record(entry).is_ok()).count();
+    assert!((100..150).contains(&readable), "what is missing is damaged, the rest is served: {readable}");
 }
 
 #[test]

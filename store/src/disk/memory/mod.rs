@@ -209,6 +209,13 @@ impl Disk for MemoryDisk {
         Ok(Arc::new(MemoryMap { disk: self.clone(), node, bytes, published: AtomicU64::new(published) }))
     }
 
+    fn data_end(&self, path: &Path) -> io::Result<u64> {
+        self.call()?;
+        let node = self.world.lock().node(path)?;
+        let content = node.lock();
+        Ok(content.now.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.call()?;
         let node = self.world.lock().node_or_new(path);
@@ -318,15 +325,18 @@ impl Map for MemoryMap {
         Some(Bytes::copy_from_slice(&self.node.lock().now[range.start as usize..range.end as usize]))
     }
 
-    fn flush(&self) -> io::Result<()> {
+    fn flush(&self, range: Range<u64>) -> io::Result<()> {
         let failed = self.disk.call().and_then(|()| count_down(&mut self.disk.world.lock().fail_flush));
         let mut content = self.node.lock();
-        if failed.is_err() {
-            content.dirty.clear();
-            return failed;
+        let first = range.start as usize / SECTOR;
+        let end = (range.end as usize).div_ceil(SECTOR).max(first);
+        let flushed: Vec<_> = content.dirty.range(first..end).copied().collect();
+        for sector in &flushed {
+            content.dirty.remove(sector);
         }
-        // What an earlier failure dropped stays dropped.
-        for sector in std::mem::take(&mut content.dirty) {
+        // What this or an earlier failure dropped stays dropped.
+        failed?;
+        for sector in flushed {
             let range = sector * SECTOR..((sector + 1) * SECTOR).min(content.now.len());
             let Content { now, durable, .. } = &mut *content;
             durable[range.clone()].copy_from_slice(&now[range]);
@@ -336,11 +346,6 @@ impl Map for MemoryMap {
 
     fn populate(&self, _range: Range<u64>) -> io::Result<()> {
         Ok(())
-    }
-
-    fn data_end(&self) -> io::Result<u64> {
-        self.disk.call()?;
-        Ok(self.node.lock().now.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
     }
 
     fn seal(&self) {}
