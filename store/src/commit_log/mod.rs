@@ -15,6 +15,7 @@ mod prepare;
 pub(crate) mod recover;
 mod retain;
 mod segment;
+pub(crate) mod walk;
 
 use std::collections::VecDeque;
 use std::io;

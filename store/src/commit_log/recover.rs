@@ -1,12 +1,7 @@
 //! Opening a log: find its end, cut what is torn, keep what is good.
 //!
-//! Records are walked from where the views were complete. A place without a valid record is one of three things, and
-//! [`verdict`] tells them apart:
-//! - *the end*: nothing valid follows, and nothing there was ever known to be durable;
-//! - *torn*: a crash lost pages behind the last durable offset; all from there on is cut and zeroed, so that nobody
-//!   can take it for records later;
-//! - *rot*: what lies there was durable, or more valid records follow than a crash may have torn. It is skipped and
-//!   counted, and everything behind it is served. Never cut.
+//! Records are walked from where the views were complete, by the rules of [`super::walk`]. What is torn is cut and zeroed,
+//! so that nobody can take it for records later; what rotted is skipped and counted, and everything behind it is served.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,9 +10,10 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::codec::{Announced, Flaw, Head, MAGIC_V1, MAGIC_V2, announced};
+use super::codec::Head;
 use super::mark::FlushedMark;
 use super::prepare::{Prepared, make_segment};
+use super::walk::{Step, Verdict, flaw, scan, step, verdict};
 use super::{CommitLog, Segment, Writer, segment};
 use crate::LogOffset;
 use crate::config::{Config, Flush};
@@ -236,37 +232,6 @@ struct Walk<'a> {
     walked: Walked,
 }
 
-/// What lies at a place.
-enum Step {
-    Record(Head, usize),
-    Blank,
-    Nothing,
-    Flawed(Flaw),
-}
-
-/// What to do where no valid record lies.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The log ends here; what follows is cut.
-    End,
-    /// Go on here; what is between is damaged.
-    SkipTo(u64),
-}
-
-/// Decides what a place without a valid record means. `next_valid` is where the next valid record starts, if any.
-fn verdict(at: u64, durable: u64, flush: Flush, next_valid: Option<u64>) -> Verdict {
-    match next_valid {
-        // It was on disk once: rot, whatever follows.
-        Some(next) if at < durable => Verdict::SkipTo(next),
-        None if at < durable => Verdict::SkipTo(durable),
-        // With sync flush the durable offset we remember is older than what was promised, so a valid record may
-        // have been acknowledged: keep it. At worst it was in flight, which may or may not have happened.
-        Some(next) if flush == Flush::Sync => Verdict::SkipTo(next),
-        // With async flush, a crash loses a suffix and nothing else.
-        _ => Verdict::End,
-    }
-}
-
 impl Walk<'_> {
     fn run(&mut self, visit: &mut dyn FnMut(&Head, &[u8], LogOffset)) -> Result<(), OpenError> {
         let files = self.files;
@@ -340,49 +305,4 @@ impl Walk<'_> {
         }
         Ok(None)
     }
-}
-
-/// What lies at the start of `rest`, which reaches to the segment's end.
-fn step(rest: &[u8], at: LogOffset) -> Step {
-    match announced(rest) {
-        Announced::Record(size) => {
-            let record = &rest[..size];
-            match Head::parse(record).and_then(|head| head.verify(record, at).map(|()| head)) {
-                Ok(head) => Step::Record(head, size),
-                Err(flaw) => Step::Flawed(flaw),
-            }
-        }
-        Announced::Blank => Step::Blank,
-        Announced::Nothing => Step::Nothing,
-        Announced::Bad(flaw) => Step::Flawed(flaw),
-    }
-}
-
-/// For the log line.
-fn flaw(rest: &[u8], at: LogOffset) -> Flaw {
-    match step(rest, at) {
-        Step::Flawed(flaw) => flaw,
-        Step::Record(..) | Step::Blank | Step::Nothing => Flaw::Magic(0),
-    }
-}
-
-fn scan(bytes: &[u8], base: u64, data_end: u64, from: u64) -> Option<u64> {
-    let magics = [MAGIC_V1.to_be_bytes(), MAGIC_V2.to_be_bytes()];
-    let data = &bytes[..data_end as usize];
-    let mut at = (from - base) as usize;
-    while at + 8 <= data.len() {
-        // The magic's first byte is rare; look for it with the library's fast search.
-        let ahead = data[at + 4..].iter().position(|&byte| byte == magics[0][0])?;
-        at += ahead;
-        if at + 8 > data.len() {
-            return None;
-        }
-        if magics.iter().any(|magic| &data[at + 4..at + 8] == magic)
-            && matches!(step(&bytes[at..], LogOffset(base + at as u64)), Step::Record(..))
-        {
-            return Some(base + at as u64);
-        }
-        at += 1;
-    }
-    None
 }
