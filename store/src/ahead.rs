@@ -11,14 +11,18 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::LogOffset;
 use crate::commit_log::CommitLog;
+use crate::flush::Flusher;
 
 const SMALLEST_WINDOW: u64 = 1 << 20;
-const LARGEST_WINDOW: u64 = 32 << 20;
+const LARGEST_WINDOW: u64 = 64 << 20;
 /// Called again sooner than this, the window doubles; later than ten times this, it halves.
 const BRISK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Ahead {
     log: Arc<CommitLog>,
+    flusher: Arc<Flusher>,
+    /// Blocks are written before they are needed; see [`CommitLog::populate`].
+    pre_write: bool,
     /// The thread wants to hear when the log ends here or later.
     call_at: AtomicU64,
     state: Mutex<State>,
@@ -32,9 +36,16 @@ struct State {
 }
 
 impl Ahead {
-    pub(crate) fn new(log: Arc<CommitLog>) -> Self {
-        // Nobody hears before the thread runs.
-        Self { log, call_at: AtomicU64::new(u64::MAX), state: Mutex::default(), bell: Condvar::new() }
+    pub(crate) fn new(log: Arc<CommitLog>, flusher: Arc<Flusher>, pre_write: bool) -> Self {
+        Self {
+            log,
+            flusher,
+            pre_write,
+            // Nobody hears before the thread runs.
+            call_at: AtomicU64::new(u64::MAX),
+            state: Mutex::default(),
+            bell: Condvar::new(),
+        }
     }
 
     /// The log now ends at `end`.
@@ -58,7 +69,13 @@ impl Ahead {
         let mut last = Instant::now();
         loop {
             self.log.prepare();
-            let ready_to = self.log.populate(window);
+            let ready_to = match self.log.populate(window, self.pre_write) {
+                Ok(ready_to) => ready_to,
+                Err(error) => {
+                    self.flusher.fail(&format!("writing ahead of the log's end failed: {error}"));
+                    return;
+                }
+            };
             self.call_at.store(ready_to.0.saturating_sub(window / 2), Ordering::Relaxed);
             {
                 let mut state = self.state.lock();

@@ -2,7 +2,8 @@
 //!
 //! One thread flushes. With sync flush it starts at once when something is appended, and everything that is appended
 //! while the disk works goes with the next one: no timers. With async flush it looks every half second, or as soon as
-//! much is waiting. A flush that fails closes the log for good: the kernel may have dropped the pages, so flushing
+//! much is waiting, and leaves the page that is being written to alone while the log is busy: a page on its way to the
+//! disk is write-protected, and the next append would wait for the file system. A flush that fails closes the log for good: the kernel may have dropped the pages, so flushing
 //! again and believing it would lose what was promised.
 
 use std::collections::VecDeque;
@@ -22,6 +23,9 @@ use crate::error::FlushFailed;
 const ASYNC_INTERVAL: Duration = Duration::from_millis(500);
 /// So much un-flushed does not wait for the interval: otherwise the kernel writes it all at once, much later.
 const ASYNC_BYTES: u64 = 32 << 20;
+
+/// What becomes write-protected on its way to the disk; a larger page of the machine only costs a little.
+const PAGE_BYTES: u64 = 4096;
 
 pub(crate) type Then = Box<dyn FnOnce(Result<(), FlushFailed>) + Send>;
 
@@ -109,12 +113,23 @@ impl Flusher {
     /// Flushes what is appended, confirms it and answers those who wait for it. Returns up to where; when it returns, the
     /// views know all before.
     pub(crate) fn flush(&self) -> Result<LogOffset, FlushFailed> {
+        let end = self.log.appended();
+        self.flush_to(end, end)
+    }
+
+    /// Flushes whole pages only. `boundary` is where the log ended a while ago.
+    fn flush_whole_pages(&self, boundary: LogOffset) -> Result<LogOffset, FlushFailed> {
+        let target = LogOffset(self.log.appended().0 / PAGE_BYTES * PAGE_BYTES);
+        self.flush_to(target, boundary.min(target))
+    }
+
+    fn flush_to(&self, target: LogOffset, boundary: LogOffset) -> Result<LogOffset, FlushFailed> {
         let flushed = {
             let _one = self.flushing.lock();
             if let Some(failed) = &self.state.lock().failed {
                 return Err(failed.clone());
             }
-            match self.log.flush() {
+            match self.log.flush(target, boundary) {
                 Ok(flushed) => {
                     self.dispatch.advance(flushed);
                     Ok(flushed)
@@ -178,10 +193,15 @@ impl Flusher {
 
     /// The thread: until it is stopped, or a flush fails.
     pub(crate) fn run(&self) {
+        let mut before = self.log.flushed();
         while self.sleep() {
-            if self.flush().is_err() {
+            let end = self.log.appended();
+            let busy = self.mode == Flush::Async && end != before;
+            let flushed = if busy { self.flush_whole_pages(before) } else { self.flush() };
+            if flushed.is_err() {
                 return;
             }
+            before = end;
         }
     }
 

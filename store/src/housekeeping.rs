@@ -126,7 +126,7 @@ impl Housekeeping {
     pub(crate) fn snapshot(&self) -> Result<(), SnapshotFailed> {
         let started = Instant::now();
         let to = self.flusher.flush()?;
-        let stored_at_ms = self.log.tail().stored_at_ms();
+        let stored_at_ms = self.log.stored_at_ms();
         self.views.write_snapshot(to, stored_at_ms, self.log.min())?;
         let took = started.elapsed();
         *self.pace.lock() = Pace { snapshot_at: Instant::now(), snapshot_took: took };

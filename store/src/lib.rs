@@ -16,7 +16,7 @@
 //! # Layers, from the top down
 //!
 //! ```text
-//!   Store::append ──► commit_log::append    one writer at a time; a record is encoded once, into the mapped file
+//!   Store::append ──► append, commit_log    one writer at a time, who takes along what waits; encoded into the mapped file
 //!                         │ appended             ▲
 //!                         │                      └── ahead: next segment made, pages touched, before they are needed
 //!                         ▼
@@ -84,6 +84,7 @@
 
 mod ahead;
 mod answers;
+mod append;
 mod clock;
 mod commit_log;
 mod config;

@@ -9,11 +9,12 @@ use parking_lot::{Condvar, Mutex};
 use crate::LogOffset;
 use crate::ahead::Ahead;
 use crate::answers::Recovered;
+use crate::append::Crowd;
 use crate::clock::Clock;
 use crate::commit_log::CommitLog;
 use crate::commit_log::codec::is_queued;
 use crate::commit_log::recover::{Files, Known};
-use crate::config::Config;
+use crate::config::{Config, Flush};
 use crate::disk::{Disk, Lock};
 use crate::dispatch::Dispatch;
 use crate::error::{FlushFailed, OpenError};
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) ahead: Ahead,
+    pub(crate) crowd: Crowd,
     pub(crate) housekeeping: Housekeeping,
     /// What lies before was written before this opening.
     pub(crate) written_before: LogOffset,
@@ -76,7 +78,7 @@ impl Opened {
             .recovered(log.min(), walked.end, counts)
             .and_then(|()| {
                 if complete.replace_snapshot {
-                    views.write_snapshot(walked.end, log.tail().stored_at_ms(), log.min())?;
+                    views.write_snapshot(walked.end, log.stored_at_ms(), log.min())?;
                 }
                 Ok(())
             })
@@ -108,7 +110,7 @@ impl Opened {
             bell: Condvar::new(),
             pace: Mutex::default(),
         };
-        let ahead = Ahead::new(Arc::clone(&log));
+        let ahead = Ahead::new(Arc::clone(&log), Arc::clone(&flusher), config.flush == Flush::Sync);
         let inner = Arc::new(Inner {
             config,
             disk,
@@ -118,6 +120,7 @@ impl Opened {
             dispatch,
             flusher,
             ahead,
+            crowd: Crowd::default(),
             housekeeping,
             written_before: walked.end,
         });
@@ -161,7 +164,7 @@ impl Opened {
         let inner = &self.inner;
         inner.log.close("the store was closed");
         // Whoever appends just now gets through, and is flushed below.
-        drop(inner.log.tail());
+        inner.with_tail(|_| ());
         inner.ahead.stop();
         inner.housekeeping.stop();
         inner.flusher.stop();

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use crate::answers::{Appended, Arrivals, Entry, Recovered, State};
 use crate::clock::{Clock, SystemClock};
 use crate::commit_log::NotThere;
-use crate::commit_log::codec::{Head, Plan};
+use crate::commit_log::codec::Head;
 use crate::config::Config;
 use crate::disk::{Disk, RealDisk};
-use crate::dispatch::Pending;
 use crate::error::{AppendError, FlushFailed, OpenError, ReadError};
 use crate::flush::Then;
 use crate::opened::{Inner, Opened};
-use crate::views::RawEntry;
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
 
 /// One CommitLog and its views. Cheap to clone; the last clone closes it as [`Store::close`] does.
@@ -76,40 +74,7 @@ impl Store {
 
     /// Appends the records one behind the other in one segment; all or nothing.
     pub fn append(&self, records: &[NewRecord<'_>]) -> Result<Appended, AppendError> {
-        let inner = self.inner();
-        let plans = records
-            .iter()
-            .map(|record| Plan::new(record, inner.config.max_body_bytes))
-            .collect::<Result<Vec<_>, _>>()?;
-        let bytes = plans.iter().map(|plan| plan.len as u64).sum();
-
-        let mut tail = inner.log.tail();
-        let start = tail.make_room(bytes)?;
-        let stored_at_ms = tail.stamp(inner.clock.now_ms());
-        let mut queue_offsets = Vec::with_capacity(plans.len());
-        let mut pending = Vec::with_capacity(plans.len());
-        let end = tail.write(&plans, |index, at| {
-            let plan = &plans[index];
-            let mut queue_offset = QueueOffset(0);
-            if plan.queued {
-                let (topic, id) = plan.queue();
-                let queue = inner.views.queue_or_new(topic, id);
-                queue_offset = queue.assign();
-                pending.push(Pending {
-                    record_end: at.plus(plan.len as u64),
-                    queue,
-                    entry: RawEntry::new(at, plan.len as u32, plan.tags_code),
-                    tags_code: plan.tags_code,
-                });
-            }
-            queue_offsets.push(queue_offset);
-            queue_offset
-        });
-        inner.dispatch.push(pending.into_iter());
-        tail.publish();
-        inner.flusher.appended(end);
-        inner.ahead.appended(end);
-        Ok(Appended { start, end, queue_offsets, stored_at_ms })
+        self.inner().append(records)
     }
 
     /// Calls `then` once the log is confirmed up to `end`: at once with async flush, else from
@@ -194,11 +159,10 @@ impl Store {
     /// retention.
     pub fn delete_topic(&self, topic: &str) {
         let inner = self.inner();
-        let deleted_at = {
-            let tail = inner.log.tail();
+        let deleted_at = inner.with_tail(|tail| {
             inner.views.delete(topic);
             tail.end()
-        };
+        });
         // The disk does not hold up those who append. A crash in between brings the topic back, as if not deleted yet.
         if let Err(error) = inner.views.mark_deleted(topic, deleted_at) {
             tracing::error!(topic, %error, "cannot remember that a topic was deleted, a crash may bring it back");

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use super::codec::{self, BLANK_BYTES, Plan};
+use super::codec::{self, BLANK_BYTES, Put};
 use super::{CommitLog, Segment};
 use crate::error::AppendError;
 use crate::{LogOffset, QueueOffset};
@@ -14,13 +14,11 @@ use crate::{LogOffset, QueueOffset};
 pub(crate) struct Writer {
     segment: Arc<Segment>,
     end: u64,
-    /// Store timestamps never decrease along the log, whatever the clock does.
-    stored_at_ms: i64,
 }
 
 impl Writer {
-    pub(super) fn new(segment: Arc<Segment>, end: u64, stored_at_ms: i64) -> Self {
-        Self { segment, end, stored_at_ms }
+    pub(super) fn new(segment: Arc<Segment>, end: u64) -> Self {
+        Self { segment, end }
     }
 }
 
@@ -31,9 +29,19 @@ pub(crate) struct Tail<'a> {
 }
 
 impl CommitLog {
-    /// Takes the log's lock.
+    /// Waits for the log's lock.
     pub(crate) fn tail(&self) -> Tail<'_> {
         Tail { log: self, writer: self.writer.lock() }
+    }
+
+    /// Takes the log's lock if nobody has it.
+    pub(crate) fn try_tail(&self) -> Option<Tail<'_>> {
+        Some(Tail { log: self, writer: self.writer.try_lock()? })
+    }
+
+    /// Store time of the last record.
+    pub(crate) fn stored_at_ms(&self) -> i64 {
+        self.stored_at_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -41,11 +49,6 @@ impl Tail<'_> {
     /// Where the next record goes if it fits.
     pub(crate) fn end(&self) -> LogOffset {
         LogOffset(self.writer.end)
-    }
-
-    /// Store time of the last record.
-    pub(crate) fn stored_at_ms(&self) -> i64 {
-        self.writer.stored_at_ms
     }
 
     /// Makes sure that `bytes` fit before the segment's end; rolls to the next segment if need be.
@@ -64,31 +67,34 @@ impl Tail<'_> {
         Ok(self.end())
     }
 
-    /// The clock's time, or the last record's if the clock went back.
+    /// The clock's time, or the last record's if the clock went back: store times never decrease along the log.
     pub(crate) fn stamp(&mut self, now_ms: i64) -> i64 {
-        self.writer.stored_at_ms = self.writer.stored_at_ms.max(now_ms);
-        self.writer.stored_at_ms
+        let stored_at_ms = self.log.stored_at_ms().max(now_ms);
+        self.log.stored_at_ms.store(stored_at_ms, Ordering::Relaxed);
+        stored_at_ms
     }
 
     /// Writes records one behind the other where [`Tail::make_room`] made room for all of them. `place` hears of each
     /// record's place and says its queue offset. Nobody else knows of them before [`Tail::publish`].
-    pub(crate) fn write(
+    pub(crate) fn write<R: Put>(
         &mut self,
-        plans: &[Plan<'_>],
+        records: &[R],
         mut place: impl FnMut(usize, LogOffset) -> QueueOffset,
     ) -> LogOffset {
-        let stored_at_ms = self.writer.stored_at_ms;
+        let stored_at_ms = self.log.stored_at_ms();
         let start = self.writer.end;
-        let end = start + plans.iter().map(|plan| plan.len as u64).sum::<u64>();
+        let end = start + records.iter().map(|record| record.len() as u64).sum::<u64>();
         let segment = &self.writer.segment;
         let (from, to) = (start - segment.base(), end - segment.base());
         segment.map().fill(from..to, &mut |out| {
             let mut at = 0;
-            for (index, plan) in plans.iter().enumerate() {
+            for (index, record) in records.iter().enumerate() {
                 let log_offset = LogOffset(start + at as u64);
                 let queue_offset = place(index, log_offset);
-                plan.encode(&mut out[at..at + plan.len], log_offset, queue_offset, stored_at_ms);
-                at += plan.len;
+                let out = &mut out[at..at + record.len()];
+                record.put(out);
+                codec::seal(out, log_offset, queue_offset, stored_at_ms);
+                at += record.len();
             }
         });
         segment.map().publish(to);
@@ -97,9 +103,10 @@ impl Tail<'_> {
     }
 
     /// The log ends where it was written to. What is to be dispatched must be queued before: a flush may confirm it at
-    /// once.
-    pub(crate) fn publish(self) {
+    /// once. Returns the end.
+    pub(crate) fn publish(self) -> LogOffset {
         self.log.appended.store(self.writer.end, Ordering::Release);
+        self.end()
     }
 
     /// Goes on in the next segment. The blank is written only when the next one is there: after an error the log

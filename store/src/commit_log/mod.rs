@@ -20,13 +20,13 @@ pub(crate) mod walk;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-pub(crate) use append::Writer;
+pub(crate) use append::{Tail, Writer};
 use mark::FlushedMark;
 use prepare::Prepared;
 pub(crate) use segment::Segment;
@@ -54,6 +54,8 @@ pub(crate) struct CommitLog {
     writer: Mutex<Writer>,
     prepared: Mutex<Prepared>,
     appended: AtomicU64,
+    /// Store time of the last record. Written by the holder of the log's lock.
+    stored_at_ms: AtomicI64,
     flushed: AtomicU64,
     mark: FlushedMark,
     closed: OnceLock<String>,
@@ -100,13 +102,14 @@ impl CommitLog {
         segments.get(index as usize).cloned().ok_or(NotThere::NeverWritten)
     }
 
-    /// Makes durable all that is written; returns up to where. One caller at a time. After an error nobody can know
-    /// what is on disk: the caller closes the log.
-    pub(crate) fn flush(&self) -> io::Result<LogOffset> {
-        let target = self.appended();
+    /// Makes durable what is written before `target`; returns up to where. One caller at a time. `boundary` is the end of
+    /// a record at or before `target`, the best that is known. After an error nobody can know what is on disk: the caller
+    /// closes the log.
+    pub(crate) fn flush(&self, target: LogOffset, boundary: LogOffset) -> io::Result<LogOffset> {
+        assert!(boundary <= target && target <= self.appended(), "only what is written can be flushed");
         let flushed = self.flushed();
-        if flushed == target {
-            return Ok(target);
+        if target <= flushed {
+            return Ok(flushed);
         }
         let dirty: Vec<_> = {
             let segments = self.segments.read();
@@ -119,7 +122,7 @@ impl CommitLog {
             }
         }
         self.flushed.store(target.0, Ordering::Release);
-        self.mark.note(target);
+        self.mark.note(boundary);
         Ok(target)
     }
 }

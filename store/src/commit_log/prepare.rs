@@ -97,7 +97,11 @@ impl CommitLog {
 
     /// Touches the pages of the next `window` bytes behind the end, in the prepared segment too; returns up to where they
     /// are touched. Only a hint: the blocks are reserved already.
-    pub(crate) fn populate(&self, window: u64) -> LogOffset {
+    ///
+    /// With `pre_write` the zeros there are written to the disk as well: a flush of blocks that were never written must
+    /// wait for the file system's journal to note that they are now. An error is that of a flush: the caller closes the
+    /// log.
+    pub(crate) fn populate(&self, window: u64, pre_write: bool) -> io::Result<LogOffset> {
         let appended = self.appended().0;
         let (mut segments, mut at) = {
             let prepared = self.prepared.lock();
@@ -113,15 +117,21 @@ impl CommitLog {
             at = at.max(segment.base());
             while at < segment.end().min(appended + window) {
                 let to = (at + POPULATE_STEP).min(segment.end());
-                if let Err(error) = segment.map().populate(at - segment.base()..to - segment.base()) {
+                let range = at - segment.base()..to - segment.base();
+                if let Err(error) = segment.map().populate(range.clone()) {
                     tracing::debug!(%error, "cannot touch pages ahead");
-                    return LogOffset(at);
+                    return Ok(LogOffset(at));
+                }
+                if pre_write {
+                    segment.map().flush(range.clone())?;
+                    // Written pages are write-protected; touched once more they are not.
+                    let _only_a_hint = segment.map().populate(range);
                 }
                 at = to;
             }
         }
         self.prepared.lock().populated = at;
-        LogOffset(at)
+        Ok(LogOffset(at))
     }
 
     /// The prepared segment was never used: remove it, Java does not expect it.

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -151,9 +151,10 @@ impl Files {
             temp: self.temp,
             segment_bytes: self.segment_bytes,
             segments: RwLock::new(segments.into()),
-            writer: Mutex::new(Writer::new(last, walked.end.0, stored_at_ms)),
+            writer: Mutex::new(Writer::new(last, walked.end.0)),
             prepared: Mutex::new(Prepared::default()),
             appended: AtomicU64::new(walked.end.0),
+            stored_at_ms: AtomicI64::new(stored_at_ms),
             flushed: AtomicU64::new(walked.end.0),
             mark: self.mark,
             closed: std::sync::OnceLock::new(),

@@ -75,7 +75,7 @@ impl CommitLog {
     /// Store time of the record that starts here. For the last segment, if it is empty: of the last record.
     fn first_stored_at(&self, base: u64) -> Option<i64> {
         if self.appended().0 <= base {
-            return Some(self.tail().stored_at_ms());
+            return Some(self.stored_at_ms());
         }
         let segment = self.segment(LogOffset(base)).ok()?;
         let rest = segment.slice(base..base + segment.map().published())?;

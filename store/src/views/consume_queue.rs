@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -39,6 +39,8 @@ pub(crate) struct ConsumeQueue {
     id: QueueId,
     /// The next offset to give out. Written by the holder of the log's lock only; `next` follows on dispatch.
     assigned: AtomicU64,
+    /// Its topic was deleted. Written by the holder of the log's lock only.
+    deleted: AtomicBool,
     pub(super) entries: Mutex<Entries>,
 }
 
@@ -149,7 +151,13 @@ impl Entries {
 
 impl ConsumeQueue {
     pub(super) fn new(topic: Arc<str>, id: QueueId, entries: Entries) -> Self {
-        Self { topic, id, assigned: AtomicU64::new(entries.next()), entries: Mutex::new(entries) }
+        Self {
+            topic,
+            id,
+            assigned: AtomicU64::new(entries.next()),
+            deleted: AtomicBool::new(false),
+            entries: Mutex::new(entries),
+        }
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -167,6 +175,7 @@ impl ConsumeQueue {
 
     /// Its topic was deleted. Gives back its blocks.
     pub(super) fn delete(&self) -> Vec<BlockId> {
+        self.deleted.store(true, Ordering::Release);
         let mut entries = self.entries.lock();
         entries.deleted = true;
         let next = entries.next();
@@ -174,7 +183,7 @@ impl ConsumeQueue {
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
-        self.entries.lock().deleted
+        self.deleted.load(Ordering::Acquire)
     }
 
     /// Adds the next entry. Returns the queue's new end, and whether housekeeping must hear of it.

@@ -3,11 +3,31 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    BORN_HOST_V6, CRC_BYTES, CRC_NAME, MAGIC_BLANK, MAGIC_V1, MAGIC_V2, MAX_PROPERTIES_BYTES,
+    BORN_HOST_V6, CRC_BYTES, CRC_DIGITS, CRC_NAME, MAGIC_BLANK, MAGIC_V1, MAGIC_V2, MAX_PROPERTIES_BYTES,
     MAX_TOPIC_BYTES, STORE_HOST_V6, crc_digits, crc31, is_queued, tags_code,
 };
 use crate::error::AppendError;
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset};
+
+/// What becomes a record in the log.
+pub(crate) trait Put {
+    /// Bytes of the record.
+    fn len(&self) -> usize;
+
+    /// Writes the record but for what its place decides; `out` has exactly [`Put::len`] bytes. Follow with [`seal`].
+    fn put(&self, out: &mut [u8]);
+}
+
+/// Put before.
+impl Put for Vec<u8> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&self, out: &mut [u8]) {
+        out.copy_from_slice(self);
+    }
+}
 
 /// A new record whose sizes are checked and whose body is summed: what can be done before taking the log's lock.
 pub(crate) struct Plan<'a> {
@@ -15,9 +35,9 @@ pub(crate) struct Plan<'a> {
     body_crc: u32,
     sys_flag: i32,
     properties_len: usize,
-    pub(crate) len: usize,
+    len: usize,
     pub(crate) tags_code: i64,
-    pub(crate) queued: bool,
+    queued: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -56,33 +76,33 @@ impl<'a> Plan<'a> {
         })
     }
 
-    pub(crate) fn queue(&self) -> (&'a str, QueueId) {
-        (self.new.topic, self.new.queue_id)
+    /// The queue that the record goes to; `None` for prepared and rollback records.
+    pub(crate) fn queue(&self) -> Option<(&'a str, QueueId)> {
+        self.queued.then_some((self.new.topic, self.new.queue_id))
+    }
+}
+
+impl Put for Plan<'_> {
+    fn len(&self) -> usize {
+        self.len
     }
 
-    /// Writes the record; `out` has exactly [`Plan::len`] bytes.
-    pub(crate) fn encode(
-        &self,
-        out: &mut [u8],
-        place: LogOffset,
-        queue_offset: QueueOffset,
-        stored_at_ms: i64,
-    ) {
+    fn put(&self, out: &mut [u8]) {
         assert_eq!(out.len(), self.len, "the room made for a record is its planned length");
         let new = self.new;
         let long_topic = new.topic.len() > 127;
-        let mut to = Put { out, at: 0 };
+        let mut to = Fields { out, at: 0 };
         to.u32(self.len as u32);
         to.u32(if long_topic { MAGIC_V2 } else { MAGIC_V1 });
         to.u32(self.body_crc);
         to.u32(new.queue_id.0);
         to.u32(new.flag as u32);
-        to.u64(queue_offset.0);
-        to.u64(place.0);
+        to.u64(0);
+        to.u64(0);
         to.u32(self.sys_flag as u32);
         to.u64(new.born_at_ms as u64);
         to.host(new.born_host);
-        to.u64(stored_at_ms as u64);
+        to.u64(0);
         to.host(new.store_host);
         to.u32(new.reconsume_times as u32);
         to.u64(new.prepared_offset.0);
@@ -99,28 +119,39 @@ impl<'a> Plan<'a> {
         if new.properties.last().is_some_and(|&last| last != 2) {
             to.bytes(&[2]);
         }
-        let covered = to.at;
-        let crc = crc31(&to.out[..covered]);
         to.bytes(CRC_NAME);
-        to.bytes(&crc_digits(crc));
+        to.bytes(&[b'0'; CRC_DIGITS]);
         to.bytes(&[2]);
         assert_eq!(to.at, self.len, "a record fills the room made for it");
     }
 }
 
+/// Writes into a record that [`Put::put`] made what only the writer of the log knows, and the checksum over it all.
+pub(crate) fn seal(record: &mut [u8], place: LogOffset, queue_offset: QueueOffset, stored_at_ms: i64) {
+    let sys_flag = record[36..40].first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes));
+    let stored_at = if sys_flag & BORN_HOST_V6 == 0 { 56 } else { 68 };
+    record[20..28].copy_from_slice(&queue_offset.0.to_be_bytes());
+    record[28..36].copy_from_slice(&place.0.to_be_bytes());
+    record[stored_at..stored_at + 8].copy_from_slice(&(stored_at_ms as u64).to_be_bytes());
+    let covered = record.len() - CRC_BYTES;
+    let crc = crc31(&record[..covered]);
+    let digits = covered + CRC_NAME.len();
+    record[digits..digits + CRC_DIGITS].copy_from_slice(&crc_digits(crc));
+}
+
 /// Writes the head of a blank.
 pub(crate) fn encode_blank(out: &mut [u8], rest: u64) {
-    let mut to = Put { out, at: 0 };
+    let mut to = Fields { out, at: 0 };
     to.u32(u32::try_from(rest).expect("a segment is smaller than 4 GiB"));
     to.u32(MAGIC_BLANK);
 }
 
-struct Put<'a> {
+struct Fields<'a> {
     out: &'a mut [u8],
     at: usize,
 }
 
-impl Put<'_> {
+impl Fields<'_> {
     #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);

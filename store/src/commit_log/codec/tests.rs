@@ -29,8 +29,9 @@ fn new_record<'a>(topic: &'a str, body: &'a [u8], properties: &'a [u8]) -> NewRe
 
 fn encoded(new: &NewRecord<'_>, at: u64, queue_offset: u64, stored_at_ms: i64) -> Vec<u8> {
     let plan = Plan::new(new, LIMIT).unwrap();
-    let mut out = vec![0xEE; plan.len];
-    plan.encode(&mut out, LogOffset(at), QueueOffset(queue_offset), stored_at_ms);
+    let mut out = vec![0xEE; plan.len()];
+    plan.put(&mut out);
+    seal(&mut out, LogOffset(at), QueueOffset(queue_offset), stored_at_ms);
     out
 }
 
@@ -109,7 +110,7 @@ fn tags_hash_as_java_strings_do() {
 
 #[test]
 fn what_does_not_fit_the_format_is_refused_and_the_limit_itself_fits() {
-    let fits = |new: &NewRecord<'_>| Plan::new(new, LIMIT).map(|plan| plan.len);
+    let fits = |new: &NewRecord<'_>| Plan::new(new, LIMIT).map(|plan| plan.len());
     let (long, body, properties) = ("t".repeat(256), vec![0; LIMIT + 1], vec![b'x'; 32_747]);
     assert!(fits(&new_record(&long[..255], b"", b"")).is_ok());
     assert!(matches!(
