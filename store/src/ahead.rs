@@ -13,9 +13,9 @@ use crate::LogOffset;
 use crate::commit_log::CommitLog;
 use crate::flush::Flusher;
 
-const SMALLEST_WINDOW: u64 = 1 << 20;
+const SMALLEST_WINDOW: u64 = 2 << 20;
 const LARGEST_WINDOW: u64 = 64 << 20;
-/// Called again sooner than this, the window doubles; later than ten times this, it halves.
+/// Called again sooner than this, the window grows fourfold; later than ten times this, it halves.
 const BRISK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Ahead {
@@ -90,7 +90,7 @@ impl Ahead {
             let pause = last.elapsed();
             last = Instant::now();
             if pause < BRISK {
-                window = (window * 2).min(LARGEST_WINDOW);
+                window = (window * 4).min(LARGEST_WINDOW);
             } else if pause > 10 * BRISK {
                 window = (window / 2).max(SMALLEST_WINDOW);
             }

@@ -11,8 +11,10 @@ use crate::error::AppendError;
 
 /// While no segment can be made, ask the disk again only this often: every refused append would otherwise try.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// Steps in which pages are touched.
-const POPULATE_STEP: u64 = 1 << 20;
+/// How far before a writer that was faster the work goes on.
+const LEAD: u64 = 1 << 20;
+/// Steps in which pages are made ready: an append that comes by waits for one at most, some 60 µs.
+const POPULATE_STEP: u64 = 256 << 10;
 
 /// The segment behind the last, if it is there already.
 #[derive(Default)]
@@ -106,10 +108,9 @@ impl CommitLog {
         let (mut segments, mut at) = {
             let prepared = self.prepared.lock();
             let last = self.segments.read().back().cloned();
-            (
-                last.into_iter().chain(prepared.next.clone()).collect::<Vec<_>>(),
-                prepared.populated.max(appended),
-            )
+            // Overtaken: side by side with the writer nothing is gained, so go on some way before it.
+            let at = if prepared.populated >= appended { prepared.populated } else { appended + LEAD };
+            (last.into_iter().chain(prepared.next.clone()).collect::<Vec<_>>(), at)
         };
         segments.retain(|segment| segment.end() > at);
         for segment in segments {

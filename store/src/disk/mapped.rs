@@ -23,9 +23,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 
+use super::frontier::Frontier;
 use super::{Disk, File, Listed, Lock, Map, Space};
+
+/// Written ahead of the log's end.
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,10 +98,16 @@ impl Disk for RealDisk {
         if published < bytes && file.metadata()?.blocks() * 512 < bytes {
             reserve(&file, bytes)?;
         }
-        // The mapping keeps the file; the descriptor goes.
         let memory = MmapOptions::new().len(len).map_raw(&file)?;
+        if published < bytes {
+            // A writer that comes to a page before it is ready must not wait for its neighbours to be read as well.
+            memory.advise(Advice::Random)?;
+        }
         Ok(Arc::new(MappedFile {
             memory: Arc::new(memory),
+            // A file that is full needs no descriptor: the mapping keeps it.
+            file: Mutex::new((published < bytes).then(|| Arc::new(file))),
+            frontier: Frontier::new(published),
             published: AtomicU64::new(published),
             writing: AtomicBool::new(false),
         }))
@@ -192,6 +203,9 @@ impl File for PlainFile {
 
 struct MappedFile {
     memory: Arc<MmapRaw>,
+    /// For zeros ahead of the writer; `None` once no more will come.
+    file: Mutex<Option<Arc<fs::File>>>,
+    frontier: Frontier,
     /// Readers below, the writer above. Only grows.
     published: AtomicU64,
     /// Somebody is in `fill` or `publish`.
@@ -228,6 +242,7 @@ impl Map for MappedFile {
                 self.published() <= range.start && range.start <= range.end && range.end <= self.bytes(),
                 "only what readers cannot see may be written"
             );
+            self.frontier.claim(range.end);
             let len = (range.end - range.start) as usize;
             // SAFETY: the range lies within the mapping (asserted), which `memory` keeps mapped. No other reference
             // covers it: slices reach up to `published` at most (`slice` checks, and `published` moves only through
@@ -243,6 +258,7 @@ impl Map for MappedFile {
     fn publish(&self, end: u64) {
         self.alone(|| {
             assert!(self.published() <= end && end <= self.bytes(), "the published end never goes back");
+            self.frontier.claim(end);
             self.published.store(end, Ordering::Release);
         });
     }
@@ -266,20 +282,25 @@ impl Map for MappedFile {
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        let page = rustix::param::page_size() as u64;
-        let start = range.start / page * page;
-        let end = range.end.min(self.bytes());
-        if start >= end {
-            return Ok(());
-        }
-        self.memory.advise_range(Advice::PopulateWrite, start as usize, (end - start) as usize)
+        let Some(file) = self.file.lock().clone() else { return Ok(()) };
+        self.frontier.ahead(range.start..range.end.min(self.bytes()), |range| {
+            // Writing zeros puts large folios into the page cache, at a third of what a fault for each page costs
+            // (docs/decisions/0005-zeros-ahead-of-the-writer.md); then the page tables.
+            for start in range.clone().step_by(ZEROS.len()) {
+                let len = (range.end - start).min(ZEROS.len() as u64) as usize;
+                file.write_all_at(&ZEROS[..len], start)?;
+            }
+            let len = (range.end - range.start) as usize;
+            self.memory.advise_range(Advice::PopulateWrite, range.start as usize, len)
+        })
     }
 
     fn seal(&self) {
+        *self.file.lock() = None;
         // SAFETY: for a shared mapping of a file this drops page table entries only; the next touch finds the same
         // bytes in the page cache or on disk.
         let dropped = unsafe { self.memory.unchecked_advise(UncheckedAdvice::DontNeed) };
-        if let Err(error) = dropped {
+        if let Err(error) = dropped.and_then(|()| self.memory.advise(Advice::Normal)) {
             tracing::debug!(%error, "cannot drop the page tables of a sealed segment");
         }
     }

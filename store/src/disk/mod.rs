@@ -9,6 +9,7 @@
 //!                    │  slices   │ (fill, then publish)│      fills above it only: never both on one byte
 //! ```
 
+mod frontier;
 mod mapped;
 mod memory;
 
@@ -135,7 +136,8 @@ pub trait Map: Send + Sync + 'static {
     /// know what is durable.
     fn flush(&self, range: Range<u64>) -> io::Result<()>;
 
-    /// A hint: this range will be filled soon, take the page faults now. An error means that the range is not ready.
+    /// A hint: this range will be filled soon, so make its pages ready. A writer that reaches the range meanwhile waits for
+    /// it. An error means that the range is not ready.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
 
     /// No fill and no flush comes any more: page tables may be given back. Slices stay good.
