@@ -94,6 +94,7 @@ mod error;
 mod flush;
 mod housekeeping;
 mod ids;
+pub mod offline;
 mod opened;
 mod record;
 mod store;

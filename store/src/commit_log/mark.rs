@@ -57,6 +57,15 @@ impl FlushedMark {
     }
 }
 
+/// What the mark of a stopped store says; `None` without one.
+pub(crate) fn read(disk: &dyn Disk, root: &Path) -> io::Result<Option<LogOffset>> {
+    match disk.read(&root.join("flushed")) {
+        Ok(content) => Ok(decode(&content).map(LogOffset)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn encode(flushed: LogOffset) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&flushed.0.to_be_bytes());

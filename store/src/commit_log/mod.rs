@@ -10,11 +10,11 @@
 
 mod append;
 pub(crate) mod codec;
-mod mark;
+pub(crate) mod mark;
 mod prepare;
 pub(crate) mod recover;
 mod retain;
-mod segment;
+pub(crate) mod segment;
 pub(crate) mod walk;
 
 use std::collections::VecDeque;

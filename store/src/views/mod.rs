@@ -238,7 +238,8 @@ impl Views {
         }
     }
 
-    fn all(&self) -> Vec<(Arc<str>, Queues)> {
+    /// Every topic and its queues, which are sorted by id.
+    pub(crate) fn all(&self) -> Vec<(Arc<str>, Queues)> {
         self.topics.read().iter().map(|(name, queues)| (Arc::clone(name), queues.clone())).collect()
     }
 
@@ -326,6 +327,49 @@ impl Views {
         self.disk.sync_dir(&self.dir)?;
         snapshot::store(self.disk.as_ref(), &self.dir, &content)?;
         Ok(content.len() as u64)
+    }
+}
+
+/// What is kept of the views of a stopped store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// A snapshot, complete up to here.
+    Snapshot(LogOffset),
+    /// There is a snapshot, but it is damaged.
+    Damaged,
+    Nothing,
+}
+
+impl Kept {
+    pub(crate) fn of(disk: &dyn Disk, root: &Path) -> io::Result<Self> {
+        let dir = root.join("views");
+        Ok(match snapshot::load(disk, &dir)? {
+            Loaded::Good(snapshot) => Self::Snapshot(snapshot.complete_to),
+            Loaded::Stale(_) => Self::Damaged,
+            Loaded::Nothing => match disk.read(&snapshot::path(&dir)) {
+                Ok(_) => Self::Damaged,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Nothing,
+                Err(error) => return Err(error),
+            },
+        })
+    }
+}
+
+/// The topics that were deleted while records of theirs are in the log, and the log's end at that time.
+pub(crate) struct Deleted(Marks);
+
+impl Deleted {
+    pub(crate) fn load(disk: &dyn Disk, root: &Path) -> io::Result<Self> {
+        Marks::load(disk, &root.join("views")).map(Self)
+    }
+
+    /// Does this record belong to no queue any more?
+    pub(crate) fn hides(&self, topic: &str, at: LogOffset) -> bool {
+        self.0.hide(topic, at)
+    }
+
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (&str, LogOffset)> {
+        self.0.0.iter().map(|(topic, at)| (topic.as_str(), *at))
     }
 }
 

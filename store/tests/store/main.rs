@@ -5,6 +5,7 @@
 mod disk;
 mod faults;
 mod model;
+mod offline;
 mod on_disk;
 mod process;
 mod queues;

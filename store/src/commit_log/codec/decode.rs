@@ -42,17 +42,21 @@ pub(crate) enum Announced {
 
 /// Reads the first eight bytes of `rest`, the bytes up to the segment's end.
 pub(crate) fn announced(rest: &[u8]) -> Announced {
-    let Some(head) = rest.first_chunk::<8>() else { return Announced::Bad(Flaw::Shape) };
+    rest.first_chunk().map_or(Announced::Bad(Flaw::Shape), |head| announced_by(head, rest.len()))
+}
+
+/// The same from the eight bytes alone, which are the first of `room` up to the segment's end.
+pub(crate) fn announced_by(head: &[u8; 8], room: usize) -> Announced {
     let size = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
     let magic = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
     match magic {
         MAGIC_V1 | MAGIC_V2 => {
             let fits = usize::try_from(size)
                 .ok()
-                .filter(|size| (MIN_RECORD_BYTES..=rest.len().min(MAX_RECORD_BYTES)).contains(size));
+                .filter(|size| (MIN_RECORD_BYTES..=room.min(MAX_RECORD_BYTES)).contains(size));
             fits.map_or(Announced::Bad(Flaw::Size(size)), Announced::Record)
         }
-        MAGIC_BLANK if usize::try_from(size) == Ok(rest.len()) => Announced::Blank,
+        MAGIC_BLANK if usize::try_from(size) == Ok(room) => Announced::Blank,
         MAGIC_BLANK => Announced::Bad(Flaw::Size(size)),
         0 if size == 0 => Announced::Nothing,
         other => Announced::Bad(Flaw::Magic(other)),
@@ -166,6 +170,12 @@ impl Head {
             return Err(Flaw::RecordCrc);
         }
         if crc31(&bytes[self.body.clone()]) == self.body_crc { Ok(()) } else { Err(Flaw::BodyCrc) }
+    }
+
+    /// Is the body as its own checksum says? [`Head::verify`] asks only where no checksum covers the whole record; Java
+    /// always asks.
+    pub(crate) fn body_matches(&self, bytes: &[u8]) -> bool {
+        self.record_crc.is_none() || crc31(&bytes[self.body.clone()]) == self.body_crc
     }
 
     /// The topic; [`Head::parse`] has checked it.
