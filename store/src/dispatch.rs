@@ -65,8 +65,8 @@ impl Dispatch {
         }
         for Pending { queue, entry, tags_code, record_end: _ } in batch.drain(..) {
             let next = self.views.push(&queue, entry);
-            if let Some(listener) = self.listener.get()
-                && !queue.is_deleted()
+            if let Some(next) = next
+                && let Some(listener) = self.listener.get()
             {
                 listener.arrived(queue.topic(), queue.id(), next, tags_code);
             }

@@ -58,7 +58,7 @@
 //!     commitlog/00000000000000000000   a segment, named by its first log offset; whole and zero-filled from its birth
 //!     commitlog/00000000001073741824     records end to end, then a blank: see commit_log/codec
 //!     next-segment.temp                a segment in the making, renamed when whole
-//!     views/blocks-00000               entries of all queues, 204 to a block of 4 KiB: see views/blocks.rs
+//!     views/blocks-00000               entries of all queues, 204 to a block of 4 KiB; small queues share blocks: see views/blocks.rs
 //!     views/snapshot, .previous        who has which blocks, and the entries in none: see views/snapshot.rs
 //!     views/deleted                    topics whose records in the log belong to no queue any more
 //!     flushed                          how far the log was flushed, lately: tells rot from a torn tail

@@ -159,10 +159,9 @@ impl Store {
     /// retention.
     pub fn delete_topic(&self, topic: &str) {
         let inner = self.inner();
-        let deleted_at = inner.with_tail(|tail| {
-            inner.views.delete(topic);
-            tail.end()
-        });
+        let deleted_at = inner.with_tail(|tail| inner.views.delete(topic).then(|| tail.end()));
+        // None of its records is in the log.
+        let Some(deleted_at) = deleted_at else { return };
         // The disk does not hold up those who append. A crash in between brings the topic back, as if not deleted yet.
         if let Err(error) = inner.views.mark_deleted(topic, deleted_at) {
             tracing::error!(topic, %error, "cannot remember that a topic was deleted, a crash may bring it back");

@@ -1,13 +1,18 @@
 //! Where entries lie that are no longer in memory: blocks of 4 KiB in files that all queues share.
 //!
 //! ```text
-//!   views/blocks-00000 (64 MiB):  │ block 0 │ block 1 │ block 2 │ …      a block is one queue's: 204 entries, 16 bytes free
+//!   views/blocks-00000 (64 MiB):  │ block 0 │ block 1 │ block 2 │ …      204 entries to a block, 16 bytes free
 //! ```
+//!
+//! A block is one queue's. Only what idle queues have beyond their last full block is put together, a stretch for each
+//! queue, so that a million queues of a few messages take megabytes and not gigabytes. A shared block is filled from its
+//! start, and free when no stretch of it is in use.
 //!
 //! Which block is whose, and how much of it counts, only the snapshot says. So a block that nobody needs any more may be
 //! used again only after a snapshot without it is durable; and a block that is partly filled may be filled further in
 //! place, because what a snapshot counts of it is never written again.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +44,21 @@ impl BlockId {
     }
 }
 
+/// A queue's part of a block that it shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stretch {
+    pub(crate) block: BlockId,
+    pub(crate) index: u8,
+    pub(crate) count: u8,
+}
+
+impl Stretch {
+    /// Index behind the last entry.
+    pub(crate) fn end(self) -> u64 {
+        u64::from(self.index) + u64::from(self.count)
+    }
+}
+
 /// Entries to write to a block, from its `index`-th place on.
 pub(crate) struct BlockWrite {
     pub(crate) block: BlockId,
@@ -59,40 +79,77 @@ struct Room {
     free: Vec<BlockId>,
     /// In no queue, but maybe in the snapshot.
     released: Vec<BlockId>,
+    /// How many stretches of each shared block are in use.
+    shared: HashMap<BlockId, u32>,
+    /// The shared block that is being filled, and up to which index.
+    filling: Option<(BlockId, u64)>,
     /// No block from here on was ever used.
     end: u32,
     /// Files written since the last sync.
     dirty: Vec<bool>,
 }
 
+impl Room {
+    fn take(&mut self) -> BlockId {
+        self.free.pop().unwrap_or_else(|| {
+            self.end += 1;
+            BlockId(self.end - 1)
+        })
+    }
+
+    /// The shared block is filled, or one of its stretches is not in use any more.
+    fn release_if_unused(&mut self, block: BlockId) {
+        if self.shared.get(&block) == Some(&0) && self.filling.is_none_or(|(filling, _)| filling != block) {
+            self.shared.remove(&block);
+            self.released.push(block);
+        }
+    }
+}
+
 impl Blocks {
-    /// `used` are the blocks of the snapshot; all others are free.
-    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, mut used: Vec<BlockId>) -> Self {
-        used.sort_unstable();
-        let end = used.last().map_or(0, |last| last.0 + 1);
-        let mut free: Vec<_> =
-            (0..end).map(BlockId).filter(|block| used.binary_search(block).is_err()).collect();
-        free.reverse();
-        let room = Room { free, end, ..Room::default() };
+    /// `own` and `shared` are the snapshot's; all other blocks are free.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, mut own: Vec<BlockId>, shared: &[Stretch]) -> Self {
+        let mut room = Room::default();
+        for stretch in shared {
+            *room.shared.entry(stretch.block).or_default() += 1;
+        }
+        own.extend(room.shared.keys());
+        own.sort_unstable();
+        room.end = own.last().map_or(0, |last| last.0 + 1);
+        room.free =
+            (0..room.end).rev().map(BlockId).filter(|block| own.binary_search(block).is_err()).collect();
         Self { disk, dir: dir.to_path_buf(), files: RwLock::default(), room: Mutex::new(room) }
     }
 
-    /// Takes free blocks, low ones first.
-    pub(crate) fn allocate(&self, count: usize) -> Vec<BlockId> {
+    /// Takes a free block, low ones first.
+    pub(crate) fn allocate(&self) -> BlockId {
+        self.room.lock().take()
+    }
+
+    /// Takes room for `count` entries in a shared block.
+    pub(crate) fn share(&self, count: u8) -> Stretch {
         let mut room = self.room.lock();
-        (0..count)
-            .map(|_| {
-                room.free.pop().unwrap_or_else(|| {
-                    room.end += 1;
-                    BlockId(room.end - 1)
-                })
-            })
-            .collect()
+        let filling = room.filling.filter(|(_, end)| end + u64::from(count) <= BLOCK_ENTRIES);
+        let (block, index) = filling.unwrap_or_else(|| {
+            let filled = room.filling.take();
+            filled.into_iter().for_each(|(block, _)| room.release_if_unused(block));
+            (room.take(), 0)
+        });
+        room.filling = Some((block, index + u64::from(count)));
+        *room.shared.entry(block).or_default() += 1;
+        Stretch { block, index: index as u8, count }
     }
 
     /// These are in no queue any more.
     pub(crate) fn release(&self, blocks: impl IntoIterator<Item = BlockId>) {
         self.room.lock().released.extend(blocks);
+    }
+
+    /// This is no queue's any more.
+    pub(crate) fn release_stretch(&self, stretch: Stretch) {
+        let mut room = self.room.lock();
+        *room.shared.get_mut(&stretch.block).expect("a stretch in use is counted") -= 1;
+        room.release_if_unused(stretch.block);
     }
 
     /// What was released until now; give it back by [`Blocks::reuse`] once a snapshot made after this is durable, or by

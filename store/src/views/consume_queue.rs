@@ -8,19 +8,26 @@
 //!
 //! The end of a queue that is in use stays in memory, so that whoever follows it touches no file. Appending touches none
 //! either: the store's housekeeping writes full blocks behind its back. A queue that falls idle is written wholly and
-//! keeps no entry in memory.
+//! keeps no entry in memory. What it has beyond its last full block then lies in a block of its own, or, where that would
+//! be mostly empty, in a stretch of a block that it shares with other queues:
+//!
+//! ```text
+//!   blocks_start                                 written
+//!    │ own block │ own block │ … │ shared stretch │            or      │ own block │ … │ own block, partly filled │
+//! ```
 //!
 //! Two threads matter: the one that confirms pushes, and the housekeeping one moves entries to blocks and `min` forward.
 //! Anybody reads and deletes.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::blocks::{BLOCK_ENTRIES, BlockId, BlockWrite, Blocks};
+use super::blocks::{BLOCK_ENTRIES, BlockId, BlockWrite, Blocks, Stretch};
 use super::entry::RawEntry;
 use crate::answers::Entry;
 use crate::error::ReadError;
@@ -28,8 +35,10 @@ use crate::{LogOffset, QueueId, QueueOffset};
 
 /// So many entries that are written already stay in memory while a queue is in use.
 const KEEP_RECENT: u64 = BLOCK_ENTRIES;
-/// After so many rounds of housekeeping without a push a queue is idle.
-const IDLE_ROUNDS: u8 = 60;
+/// The same while too much is in memory.
+const KEEP_PRESSED: u64 = 16;
+/// What an idle queue has beyond its last full block shares a block with others up to so many entries.
+const MOST_SHARED: u64 = BLOCK_ENTRIES / 4;
 /// A queue does not lose more messages than this to one damaged stretch; a longer jump is another queue's life.
 const MAX_HOLES: u64 = 1 << 24;
 
@@ -56,31 +65,69 @@ pub(super) struct Entries {
     /// First of the first block.
     pub(super) blocks_start: u64,
     pub(super) blocks: Vec<BlockId>,
+    /// Where the last entries before `written` lie, from the end of the last own block on. All own blocks are full then.
+    pub(super) shared: Option<Stretch>,
     /// All before are in blocks.
     pub(super) written: u64,
     pub(super) recent_start: u64,
     pub(super) recent: VecDeque<RawEntry>,
-    /// Rounds of housekeeping since the last push.
-    pub(super) idle_rounds: u8,
-    /// Housekeeping knows that there may be something to write.
+    /// The round of housekeeping before the last push.
+    pub(super) pushed_in: u32,
+    /// Housekeeping will look at it once it is idle.
     pub(super) listed: bool,
+    /// Housekeeping was told that a block is full.
+    pub(super) told_full: bool,
     pub(super) deleted: bool,
+}
+
+/// What housekeeping must hear of a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// It is in use, and was not.
+    pub(super) in_use: bool,
+    /// It has a full block to write.
+    pub(super) full: bool,
+}
+
+/// What a queue does not need any more.
+#[derive(Debug, Default)]
+pub(super) struct Freed {
+    pub(super) blocks: Vec<BlockId>,
+    pub(super) shared: Option<Stretch>,
+    /// So many entries are no longer in memory.
+    pub(super) held: u64,
+}
+
+/// What housekeeping wants of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Write all, or full blocks only.
+    all: bool,
+    /// Of what is written, keep so many entries in memory.
+    keep: u64,
+}
+
+impl Wish {
+    /// For a queue with a full block.
+    pub(super) const FULL: Self = Self { all: false, keep: KEEP_RECENT };
+    /// For an idle queue.
+    pub(super) const IDLE: Self = Self { all: true, keep: 0 };
+    /// For a queue in use while too much is in memory.
+    pub(super) const PRESSED: Self = Self { all: true, keep: KEEP_PRESSED };
 }
 
 /// What is to be written of a queue.
 pub(super) struct Unwritten {
     pub(super) writes: Vec<BlockWrite>,
     new_blocks: Vec<BlockId>,
+    shared: Option<Stretch>,
     written: u64,
-    idle: bool,
+    wish: Wish,
 }
 
 /// What housekeeping finds when it looks at a queue.
 pub(super) enum Due {
-    /// Nothing to write and nothing in memory: need not be looked at until the next push.
-    Clean,
-    /// Nothing to write yet.
-    Later,
+    Nothing(Freed),
     Write(Unwritten),
 }
 
@@ -97,41 +144,76 @@ impl Entries {
         self.recent.push_back(entry);
     }
 
-    /// Empty, and to go on at `next`. Gives back the blocks.
-    fn restart(&mut self, next: u64) -> Vec<BlockId> {
-        let blocks = std::mem::take(&mut self.blocks);
-        let (listed, deleted) = (self.listed, self.deleted);
+    /// After pushes: what housekeeping has not heard yet.
+    fn news(&mut self) -> News {
+        let in_use = !std::mem::replace(&mut self.listed, true);
+        let full = !self.told_full && self.full_end() > self.written;
+        self.told_full |= full;
+        News { in_use, full }
+    }
+
+    /// The end of the last full block.
+    fn full_end(&self) -> u64 {
+        let next = self.next();
+        next - (next - self.blocks_start) % BLOCK_ENTRIES
+    }
+
+    /// The end of the own blocks, were they full.
+    fn own_end(&self) -> u64 {
+        self.blocks_start + self.blocks.len() as u64 * BLOCK_ENTRIES
+    }
+
+    /// Empty, and to go on at `next`.
+    fn restart(&mut self, next: u64) -> Freed {
+        let freed = Freed {
+            blocks: std::mem::take(&mut self.blocks),
+            shared: self.shared,
+            held: self.recent.len() as u64,
+        };
+        let (pushed_in, listed, told_full, deleted) =
+            (self.pushed_in, self.listed, self.told_full, self.deleted);
         *self = Self {
             min: next,
             blocks_start: next,
             written: next,
             recent_start: next,
+            pushed_in,
             listed,
+            told_full,
             deleted,
             ..Self::default()
         };
-        blocks
+        freed
     }
 
-    /// Moves `min`. Gives back the blocks that are not needed any more.
-    fn set_min(&mut self, min: u64, first_at: LogOffset) -> Vec<BlockId> {
+    /// Moves `min`.
+    fn set_min(&mut self, min: u64, first_at: LogOffset) -> Freed {
         if min >= self.next() {
             return self.restart(self.next());
         }
         self.min = min;
         self.first_at = first_at.0;
-        if self.recent_start < min {
-            self.recent.drain(..(min - self.recent_start) as usize);
-            self.recent_start = min;
-        }
+        let held = self.forget_before(min);
         if self.written <= min {
             self.written = min;
             self.blocks_start = min;
-            return std::mem::take(&mut self.blocks);
+            return Freed { blocks: std::mem::take(&mut self.blocks), shared: self.shared.take(), held };
         }
         let gone = (min - self.blocks_start) / BLOCK_ENTRIES;
         self.blocks_start += gone * BLOCK_ENTRIES;
-        self.blocks.drain(..gone as usize).collect()
+        Freed { blocks: self.blocks.drain(..gone as usize).collect(), shared: None, held }
+    }
+
+    /// Takes entries before `to` out of memory. Returns how many.
+    fn forget_before(&mut self, to: u64) -> u64 {
+        let count = to.saturating_sub(self.recent_start);
+        self.recent.drain(..count as usize);
+        self.recent_start += count;
+        let (len, capacity) = (self.recent.len(), self.recent.capacity());
+        if len == 0 || (capacity > 4 * len && capacity > 16) {
+            self.recent.shrink_to(len);
+        }
+        count
     }
 
     /// The blocks that hold `range`, which lies below `written`: block, first index, count.
@@ -140,10 +222,19 @@ impl Entries {
         let mut at = range.start;
         while at < range.end {
             let place = at - self.blocks_start;
-            let index = place % BLOCK_ENTRIES;
-            let count = (BLOCK_ENTRIES - index).min(range.end - at);
-            parts.push((self.blocks[(place / BLOCK_ENTRIES) as usize], index, count));
-            at += count;
+            let part = match self.blocks.get((place / BLOCK_ENTRIES) as usize) {
+                Some(block) => {
+                    let index = place % BLOCK_ENTRIES;
+                    (*block, index, (BLOCK_ENTRIES - index).min(range.end - at))
+                }
+                None => {
+                    let stretch = self.shared.expect("what is in no own block is in a shared one");
+                    let index = u64::from(stretch.index) + at - self.own_end();
+                    (stretch.block, index, range.end - at)
+                }
+            };
+            parts.push(part);
+            at += part.2;
         }
         parts
     }
@@ -173,8 +264,8 @@ impl ConsumeQueue {
         QueueOffset(self.assigned.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Its topic was deleted. Gives back its blocks.
-    pub(super) fn delete(&self) -> Vec<BlockId> {
+    /// Its topic was deleted.
+    pub(super) fn delete(&self) -> Freed {
         self.deleted.store(true, Ordering::Release);
         let mut entries = self.entries.lock();
         entries.deleted = true;
@@ -186,52 +277,60 @@ impl ConsumeQueue {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// Adds the next entry. Returns the queue's new end, and whether housekeeping must hear of it.
-    pub(super) fn push(&self, entry: RawEntry) -> (QueueOffset, bool) {
+    /// Adds the next entry, in this round of housekeeping. Returns the queue's new end; `None`: it was deleted.
+    pub(super) fn push(&self, entry: RawEntry, round: u32) -> Option<(QueueOffset, News)> {
         let mut entries = self.entries.lock();
+        if entries.deleted {
+            return None;
+        }
         entries.push(entry);
-        entries.idle_rounds = 0;
-        let tell = !std::mem::replace(&mut entries.listed, true);
-        (QueueOffset(entries.next()), tell)
+        entries.pushed_in = round;
+        Some((QueueOffset(entries.next()), entries.news()))
     }
 
-    /// Adds an entry that recovery found, unless it is known. Returns whether housekeeping must hear of it, and blocks
-    /// that are not needed any more.
-    pub(super) fn replay(&self, at: QueueOffset, entry: RawEntry) -> (bool, Vec<BlockId>) {
+    /// Adds an entry that recovery found, unless it is known. Returns how many entries were added, holes included.
+    pub(super) fn replay(&self, at: QueueOffset, entry: RawEntry) -> (u64, News, Freed) {
         let mut entries = self.entries.lock();
         let next = entries.next();
         let known = entries.min < next && entry.log_offset().0 <= entries.last_at;
         if known {
-            return (false, Vec::new());
+            return (0, News::default(), Freed::default());
         }
-        let mut released = Vec::new();
+        let mut freed = Freed::default();
         if next != at.0 && (entries.min == next || at.0 < next || at.0 - next > MAX_HOLES) {
             // Older messages are gone from the log, or this is another life of the topic, made after a deletion whose
             // mark was lost.
             if entries.min < next {
                 tracing::error!(topic = &*self.topic, queue_id = %self.id, %at, next, "queue offsets jump, the queue starts anew here");
             }
-            released = entries.restart(at.0);
+            freed = entries.restart(at.0);
         }
-        for _ in entries.next()..at.0 {
+        let first = entries.next();
+        for _ in first..at.0 {
             entries.push(RawEntry::hole(entry.log_offset()));
         }
         entries.push(entry);
         self.assigned.store(entries.next(), Ordering::Relaxed);
-        (!std::mem::replace(&mut entries.listed, true), released)
+        (entries.next() - first, entries.news(), freed)
     }
 
-    /// It is known to have counted up to `next` before: never give an offset out twice. `end` is the log's.
-    pub(super) fn count_on(&self, next: u64, end: LogOffset) {
+    /// It is known to have counted up to `next` before: never give an offset out twice. `end` is the log's. Returns how
+    /// many entries were added.
+    pub(super) fn count_on(&self, next: u64, end: LogOffset) -> (u64, News) {
         let mut entries = self.entries.lock();
-        if entries.min == entries.next() && entries.next() < next {
-            entries.restart(next);
-        } else {
-            for _ in entries.next()..next.min(entries.next() + MAX_HOLES) {
-                entries.push(RawEntry::hole(end));
+        let first = entries.next();
+        if entries.min == first {
+            if first < next {
+                entries.restart(next);
+                self.assigned.store(next, Ordering::Relaxed);
             }
+            return (0, News::default());
+        }
+        for _ in first..next.min(first + MAX_HOLES) {
+            entries.push(RawEntry::hole(end));
         }
         self.assigned.store(entries.next(), Ordering::Relaxed);
+        (entries.next() - first, entries.news())
     }
 
     pub(crate) fn bounds(&self) -> Range<QueueOffset> {
@@ -262,39 +361,59 @@ impl ConsumeQueue {
     }
 
     fn read_raw(&self, from: u64, max: usize, blocks: &Blocks) -> Result<Vec<RawEntry>, ReadError> {
+        loop {
+            if let Some(found) = self.try_read_raw(from, max, blocks)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// `None`: they were moved meanwhile.
+    fn try_read_raw(
+        &self,
+        from: u64,
+        max: usize,
+        blocks: &Blocks,
+    ) -> Result<Option<Vec<RawEntry>>, ReadError> {
         let deleted = |entries: &Entries| ReadError::Deleted { min: QueueOffset(entries.min) };
-        let (parts, mut found) = {
+        let (parts, mut found, written, reads_shared) = {
             let entries = self.entries.lock();
             if from < entries.min {
                 return Err(deleted(&entries));
             }
             let end = entries.next().min(from.saturating_add(max as u64));
             if from >= end {
-                return Ok(Vec::new());
+                return Ok(Some(Vec::new()));
             }
             if from >= entries.recent_start {
                 let range = (from - entries.recent_start) as usize..(end - entries.recent_start) as usize;
-                return Ok(entries.recent.range(range).copied().collect());
+                return Ok(Some(entries.recent.range(range).copied().collect()));
             }
             // What follows in memory comes with the next call.
             let end = end.min(entries.recent_start);
-            (entries.located(from..end), Vec::with_capacity((end - from) as usize))
+            let found = Vec::with_capacity((end - from) as usize);
+            (entries.located(from..end), found, entries.written, end > entries.own_end())
         };
         // Without the lock: a slow disk must not hold up those who append.
         for (block, index, count) in parts {
             blocks.read(block, index, count, &mut found).map_err(|error| ReadError::Io(error.to_string()))?;
         }
-        // Only what is below `min` and what is deleted gives its blocks to other queues.
+        // What is below `min` and what is deleted gives its blocks to other queues; so does a stretch that was written
+        // anew elsewhere, together with more.
         let entries = self.entries.lock();
-        if from < entries.min { Err(deleted(&entries)) } else { Ok(found) }
+        match from < entries.min {
+            true => Err(deleted(&entries)),
+            false if reads_shared && entries.written != written => Ok(None),
+            false => Ok(Some(found)),
+        }
     }
 
-    /// The log now starts here. Only for housekeeping. Gives back the blocks that are not needed any more.
-    pub(super) fn advance_min(&self, log_min: LogOffset, blocks: &Blocks) -> Result<Vec<BlockId>, ReadError> {
+    /// The log now starts here. Only for housekeeping.
+    pub(super) fn advance_min(&self, log_min: LogOffset, blocks: &Blocks) -> Result<Freed, ReadError> {
         let (mut low, mut high) = {
             let mut entries = self.entries.lock();
             if entries.min == entries.next() || entries.first_at >= log_min.0 {
-                return Ok(Vec::new());
+                return Ok(Freed::default());
             }
             if entries.last_at < log_min.0 {
                 let next = entries.next();
@@ -304,85 +423,142 @@ impl ConsumeQueue {
         };
         // Whatever is pushed meanwhile lies behind `high`, and is left.
         let mut first_at = LogOffset(u64::MAX);
+        // Most often few have gone: those of one block are looked at together.
+        let mut look = BLOCK_ENTRIES as usize;
         while low < high {
-            let middle = low + (high - low) / 2;
-            let raw = self.read_raw(middle, 1, blocks)?;
-            let Some(entry) = raw.first() else { return Ok(Vec::new()) };
-            if entry.log_offset() < log_min {
-                low = middle + 1;
-            } else {
-                first_at = entry.log_offset();
-                high = middle;
+            let middle = if look > 1 { low } else { low + (high - low) / 2 };
+            let raw = self.read_raw(middle, look, blocks)?;
+            if raw.is_empty() {
+                return Ok(Freed::default());
             }
+            let gone = raw.partition_point(|entry| entry.log_offset() < log_min);
+            if let Some(entry) = raw.get(gone) {
+                first_at = entry.log_offset();
+                high = middle + gone as u64;
+            }
+            if gone > 0 {
+                low = middle + gone as u64;
+            }
+            look = 1;
         }
         let mut entries = self.entries.lock();
         // Deleted meanwhile, or all looked at is gone but more was pushed: it may be too low, never too high.
         if entries.min > low {
-            return Ok(Vec::new());
+            return Ok(Freed::default());
         }
         Ok(entries.set_min(low, if first_at.0 == u64::MAX { log_min } else { first_at }))
     }
 
-    /// What is to be written now, in blocks taken for it. Only for housekeeping, once a round.
-    pub(super) fn due(&self, blocks: &Blocks) -> Due {
-        let mut entries = self.entries.lock();
-        if entries.deleted {
-            return Due::Clean;
-        }
-        entries.idle_rounds = entries.idle_rounds.saturating_add(1);
-        let idle = entries.idle_rounds > IDLE_ROUNDS;
-        let next = entries.next();
-        let end = if idle { next } else { next - (next - entries.blocks_start) % BLOCK_ENTRIES };
-        if end <= entries.written {
-            if idle {
-                let next = entries.next();
-                entries.recent = VecDeque::new();
-                entries.recent_start = next;
-                entries.listed = false;
-                return Due::Clean;
+    /// Entries in memory.
+    pub(super) fn held(&self) -> u64 {
+        self.entries.lock().recent.len() as u64
+    }
+
+    /// The round of housekeeping before the last push.
+    pub(super) fn pushed_in(&self) -> u32 {
+        self.entries.lock().pushed_in
+    }
+
+    /// What is to be written now, in blocks taken for it. Only for housekeeping.
+    pub(super) fn due(&self, wish: Wish, blocks: &Blocks) -> io::Result<Due> {
+        let mut fetched = None;
+        loop {
+            let before =
+                fetched.as_ref().map(|(stretch, entries): &(_, Vec<_>)| (*stretch, entries.as_slice()));
+            match self.try_due(wish, before, blocks) {
+                Ok(due) => return Ok(due),
+                Err(stretch) => {
+                    let mut entries = Vec::with_capacity(usize::from(stretch.count));
+                    blocks.read(stretch.block, stretch.index.into(), stretch.count.into(), &mut entries)?;
+                    fetched = Some((stretch, entries));
+                }
             }
-            return Due::Later;
         }
-        let needed = (end - entries.blocks_start).div_ceil(BLOCK_ENTRIES) as usize;
-        let new_blocks = blocks.allocate(needed - entries.blocks.len());
-        let mut writes = Vec::new();
-        let mut at = entries.written;
+    }
+
+    /// `Err`: the entries of this stretch are needed, to be written together with what follows.
+    fn try_due(
+        &self,
+        wish: Wish,
+        fetched: Option<(Stretch, &[RawEntry])>,
+        blocks: &Blocks,
+    ) -> Result<Due, Stretch> {
+        let mut entries = self.entries.lock();
+        entries.told_full = false;
+        if entries.deleted {
+            return Ok(Due::Nothing(Freed::default()));
+        }
+        if wish.all && wish.keep > 0 && entries.recent.len() as u64 <= wish.keep {
+            return Ok(Due::Nothing(Freed::default()));
+        }
+        let end = if wish.all { entries.next() } else { entries.full_end() };
+        if end <= entries.written {
+            let held = entries.forget_before(end.saturating_sub(wish.keep));
+            entries.listed &= !(wish.all && entries.recent.is_empty());
+            return Ok(Due::Nothing(Freed { held, ..Freed::default() }));
+        }
+        let before: &[RawEntry] = match (entries.shared, fetched) {
+            (None, _) => &[],
+            (Some(shared), Some((stretch, before))) if shared == stretch => before,
+            (Some(shared), _) => return Err(shared),
+        };
+        let mut unwritten =
+            Unwritten { writes: Vec::new(), new_blocks: Vec::new(), shared: None, written: end, wish };
+        let mut at = entries.written - before.len() as u64;
         while at < end {
             let place = at - entries.blocks_start;
             let (number, index) = ((place / BLOCK_ENTRIES) as usize, place % BLOCK_ENTRIES);
             let count = (BLOCK_ENTRIES - index).min(end - at);
-            let block = entries
-                .blocks
-                .get(number)
-                .copied()
-                .unwrap_or_else(|| new_blocks[number - entries.blocks.len()]);
-            let from = (at - entries.recent_start) as usize;
-            let part = entries.recent.range(from..from + count as usize).copied().collect();
-            writes.push(BlockWrite { block, index, entries: part });
+            let (block, index) = match entries.blocks.get(number) {
+                Some(block) => (*block, index),
+                None if count <= MOST_SHARED => {
+                    let stretch = blocks.share(count as u8);
+                    unwritten.shared = Some(stretch);
+                    (stretch.block, u64::from(stretch.index))
+                }
+                None => {
+                    let block = blocks.allocate();
+                    unwritten.new_blocks.push(block);
+                    (block, 0)
+                }
+            };
+            let part = (at..at + count)
+                .map(|offset| match offset.checked_sub(entries.written) {
+                    Some(_) => entries.recent[(offset - entries.recent_start) as usize],
+                    None => before[before.len() - (entries.written - offset) as usize],
+                })
+                .collect();
+            unwritten.writes.push(BlockWrite { block, index, entries: part });
             at += count;
         }
-        Due::Write(Unwritten { writes, new_blocks, written: end, idle })
+        Ok(Due::Write(unwritten))
     }
 
-    /// What [`ConsumeQueue::due`] gave is written, or could not be. Gives back blocks that are not needed.
-    pub(super) fn settle(&self, unwritten: Unwritten, written: bool) -> Vec<BlockId> {
-        let Unwritten { writes: _, new_blocks, written: end, idle } = unwritten;
+    /// What [`ConsumeQueue::due`] gave is written, or could not be.
+    pub(super) fn settle(&self, unwritten: Unwritten, written: bool) -> Freed {
+        let Unwritten { writes: _, new_blocks, shared, written: end, wish } = unwritten;
         let mut entries = self.entries.lock();
         if entries.deleted || !written {
-            return new_blocks;
+            return Freed { blocks: new_blocks, shared, held: 0 };
         }
         entries.blocks.extend(new_blocks);
+        let shared = std::mem::replace(&mut entries.shared, shared);
         entries.written = end;
-        let keep = if idle && entries.next() == end { 0 } else { KEEP_RECENT };
-        let drop_to = end.saturating_sub(keep).max(entries.recent_start);
-        let dropped = (drop_to - entries.recent_start) as usize;
-        entries.recent.drain(..dropped);
-        entries.recent_start = drop_to;
-        if entries.recent.capacity() > 4 * entries.recent.len().max(BLOCK_ENTRIES as usize)
-            || entries.recent.is_empty()
-        {
-            entries.recent.shrink_to_fit();
-        }
-        Vec::new()
+        let keep = if entries.next() == end { wish.keep } else { wish.keep.max(KEEP_PRESSED) };
+        let held = entries.forget_before(end.saturating_sub(keep));
+        entries.listed &= !(wish.all && entries.recent.is_empty());
+        Freed { blocks: Vec::new(), shared, held }
+    }
+
+    /// The round of its last push, if housekeeping must look again then; `None`: at the next push.
+    pub(super) fn looked_at(&self) -> Option<u32> {
+        let entries = self.entries.lock();
+        (entries.listed && !entries.deleted).then_some(entries.pushed_in)
+    }
+
+    /// The full block could not be written. Returns whether it is to be tried again.
+    pub(super) fn still_full(&self) -> bool {
+        let mut entries = self.entries.lock();
+        !entries.deleted && !std::mem::replace(&mut entries.told_full, true)
     }
 }

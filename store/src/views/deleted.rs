@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+
 use crate::LogOffset;
 use crate::disk::{Disk, replace};
 
@@ -24,6 +26,11 @@ impl Marks {
     /// Does this record belong to a deleted life of its topic?
     pub(super) fn hide(&self, topic: &str, at: LogOffset) -> bool {
         !self.0.is_empty() && self.0.get(topic).is_some_and(|deleted_at| at < *deleted_at)
+    }
+
+    /// Was the topic deleted after everything that is in a snapshot of this reach?
+    pub(super) fn is_gone(&self, topic: &str, complete_to: LogOffset) -> bool {
+        self.0.get(topic).is_some_and(|deleted_at| *deleted_at >= complete_to)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -68,10 +75,44 @@ impl Marks {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Durable when it returns.
+/// The marks in use, and their file. Where several topics are deleted at once, the file is written once for all who wait.
+pub(super) struct KeptMarks {
+    marks: Mutex<(Marks, u64)>,
+    /// The change that the file has; locked while it is written.
+    stored: Mutex<u64>,
+}
+
+impl KeptMarks {
+    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
+        Ok(Self { marks: Mutex::new((Marks::load(disk, dir)?, 0)), stored: Mutex::new(0) })
+    }
+
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Marks) -> T) -> T {
+        look(&self.marks.lock().0)
+    }
+
+    /// Follow with [`KeptMarks::store`].
+    pub(super) fn change(&self, change: impl FnOnce(&mut HashMap<String, LogOffset>)) {
+        let mut marks = self.marks.lock();
+        change(&mut marks.0.0);
+        marks.1 += 1;
+    }
+
+    /// All changes made before are durable when it returns.
     pub(super) fn store(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        replace(disk, &path(dir), &self.encode())
+        let mut stored = self.stored.lock();
+        let (content, change) = {
+            let marks = self.marks.lock();
+            if marks.1 == *stored {
+                return Ok(());
+            }
+            (marks.0.encode(), marks.1)
+        };
+        replace(disk, &path(dir), &content)?;
+        *stored = change;
+        Ok(())
     }
 }
 

@@ -6,48 +6,66 @@
 //! ```
 //!
 //! A snapshot says up to which log offset it is complete; opening loads it and replays the log from there.
+//!
+//! What a queue costs: nothing before its first message; some 340 bytes of memory and 60 of the snapshot once it is idle,
+//! however many messages it has; and while it is in use its newest entries, of 20 bytes each, at most four hundred. All
+//! queues together hold about two million entries before those that wait longest are written out early.
 
 pub(crate) mod blocks;
 pub(crate) mod consume_queue;
 mod deleted;
 pub(crate) mod entry;
+mod in_use;
 mod snapshot;
+mod topics;
 
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use foldhash::fast::RandomState;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use blocks::Blocks;
 pub(crate) use consume_queue::ConsumeQueue;
-use consume_queue::{Due, Entries};
-use deleted::Marks;
+use consume_queue::{Due, Freed, News, Wish};
+use deleted::{KeptMarks, Marks};
 pub(crate) use entry::RawEntry;
-use snapshot::{Encoder, Loaded, Snapshot};
+use in_use::{InUse, Queues};
+use snapshot::{Loaded, Snapshot};
+use topics::Topics;
 
 use crate::answers::Entry;
 use crate::disk::Disk;
 use crate::error::{OpenError, ReadError};
 use crate::{LogOffset, QueueId, QueueOffset};
 
-type Queues = Vec<Arc<ConsumeQueue>>;
+/// With more entries in memory than this, queues are written out before they are idle: about 50 MB.
+const MOST_HELD: u64 = 2 << 20;
+/// While too much is in memory, a queue that was not pushed to for so many rounds keeps nothing there.
+const PRESSED_IDLE_ROUNDS: u32 = 5;
+/// Blocks that are written together.
+const PORTION: usize = 4096;
 
 /// All queues.
 pub(crate) struct Views {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    /// The queues of a topic are sorted by id.
-    topics: RwLock<HashMap<Arc<str>, Queues, RandomState>>,
+    topics: Topics,
     blocks: Blocks,
-    /// Queues that may have entries to write.
-    listed: Mutex<Queues>,
-    marks: Mutex<Marks>,
+    in_use: Mutex<InUse>,
+    /// The round of housekeeping.
+    round: AtomicU32,
+    /// Entries in memory, of all queues, and how many are too many.
+    held: AtomicU64,
+    most_held: u64,
+    deleted: KeptMarks,
     /// Bytes of the last snapshot, and up to where it is complete.
     last_snapshot: Mutex<(u64, LogOffset)>,
+    /// Locked while a snapshot is written.
+    writing_snapshot: Mutex<()>,
 }
 
 /// From where recovery must replay the log.
@@ -70,7 +88,7 @@ impl Views {
         let dir = root.join("views");
         let failed = || OpenError::at(&dir);
         disk.create_dir(&dir).map_err(failed())?;
-        let marks = Marks::load(disk.as_ref(), &dir).map_err(failed())?;
+        let deleted = KeptMarks::load(disk.as_ref(), &dir).map_err(failed())?;
         let mut counts = Counts::default();
         let mut good = None;
         let mut replace_snapshot = true;
@@ -84,13 +102,13 @@ impl Views {
                     complete_to = %snapshot.complete_to, log_end = %log.end,
                     "the log ends before its views; files of it are missing"
                 );
-                counts.note(&snapshot, &marks);
+                deleted.look(|marks| counts.note(&snapshot, marks));
             }
-            Loaded::Stale(snapshot) => counts.note(&snapshot, &marks),
+            Loaded::Stale(snapshot) => deleted.look(|marks| counts.note(&snapshot, marks)),
             Loaded::Nothing => replace_snapshot = false,
         }
-        let blocks =
-            Blocks::open(Arc::clone(&disk), &dir, good.as_ref().map(Snapshot::blocks).unwrap_or_default());
+        let (own, shared) = good.as_ref().map(Snapshot::blocks).unwrap_or_default();
+        let blocks = Blocks::open(Arc::clone(&disk), &dir, own, shared);
         let complete = Complete {
             to: good.as_ref().map_or(log.start, |snapshot| snapshot.complete_to),
             stored_at_ms: good.as_ref().map_or(0, |snapshot| snapshot.stored_at_ms),
@@ -99,96 +117,83 @@ impl Views {
         let views = Self {
             disk,
             dir,
-            topics: RwLock::default(),
+            topics: Topics::default(),
             blocks,
-            listed: Mutex::default(),
-            marks: Mutex::new(marks),
+            in_use: Mutex::default(),
+            round: AtomicU32::new(0),
+            held: AtomicU64::new(0),
+            most_held: MOST_HELD,
+            deleted,
             last_snapshot: Mutex::new((0, complete.to)),
+            writing_snapshot: Mutex::default(),
         };
         if let Some(snapshot) = good {
-            views.restore(snapshot);
+            views.restore(&snapshot);
             // Before the replay: between the snapshot and the log's start is nothing that could fill a gap.
             views.advance_min(log.start);
         }
         Ok((views, complete, counts))
     }
 
-    fn restore(&self, snapshot: Snapshot) {
-        let marks = self.marks.lock();
-        let mut topics = self.topics.write();
-        for (topic, queues) in snapshot.topics {
+    fn restore(&self, snapshot: &Snapshot) {
+        let mut held = 0;
+        let mut in_use = self.in_use.lock();
+        snapshot.topics(|topic, queues| {
             // A snapshot may have been taken while the topic was being deleted; if it was made again since, all its
             // records lie behind.
-            if marks.0.get(&topic).is_some_and(|deleted_at| *deleted_at >= snapshot.complete_to) {
-                self.blocks.release(queues.into_iter().flat_map(|(_, entries)| entries.blocks));
-                continue;
+            if self.deleted.look(|marks| marks.is_gone(topic, snapshot.complete_to)) {
+                self.blocks.release(queues.iter().flat_map(snapshot::StoredQueue::blocks));
+                queues
+                    .iter()
+                    .filter_map(|queue| queue.shared)
+                    .for_each(|shared| self.blocks.release_stretch(shared));
+                return;
             }
-            let name: Arc<str> = topic.into();
-            let mut restored: Queues = queues
-                .into_iter()
-                .map(|(id, mut entries)| {
-                    entries.listed = true;
-                    Arc::new(ConsumeQueue::new(Arc::clone(&name), id, entries))
-                })
-                .collect();
-            restored.sort_by_key(|queue| queue.id());
-            self.listed.lock().extend(restored.iter().cloned());
-            topics.insert(name, restored);
-        }
+            let restored = self.topics.restore(topic, queues.iter().map(|queue| (queue.id, queue.entries())));
+            for queue in restored.into_iter().filter(|queue| queue.held() > 0) {
+                held += queue.held();
+                in_use.add(queue, 0);
+            }
+        });
+        self.held.fetch_add(held, Ordering::Relaxed);
     }
 
     /// Shows the views a record that recovery found.
     pub(crate) fn replay(&self, topic: &str, id: QueueId, at: QueueOffset, entry: RawEntry) {
-        if self.marks.lock().hide(topic, entry.log_offset()) {
+        if self.deleted.look(|marks| marks.hide(topic, entry.log_offset())) {
             return;
         }
         let queue = self.queue_or_new(topic, id);
-        let (tell, released) = queue.replay(at, entry);
-        self.blocks.release(released);
-        if tell {
-            self.listed.lock().push(queue);
-        }
+        let (added, news, freed) = queue.replay(at, entry);
+        self.held.fetch_add(added, Ordering::Relaxed);
+        self.free(freed);
+        self.tell(&queue, news);
     }
 
     /// The replay is over; the log reaches from `min` to `end`.
     pub(crate) fn recovered(&self, min: LogOffset, end: LogOffset, counts: Counts) -> io::Result<()> {
         for ((topic, id), next) in counts.0 {
-            self.queue_or_new(&topic, id).count_on(next, end);
+            let queue = self.queue_or_new(&topic, id);
+            let (added, news) = queue.count_on(next, end);
+            self.held.fetch_add(added, Ordering::Relaxed);
+            self.tell(&queue, news);
         }
         self.advance_min(min);
         // A power cut may have taken the end of the log at which a topic was deleted; new records go there now.
-        let mut marks = self.marks.lock();
-        if marks.0.values().any(|at| *at > end) {
-            marks.0.values_mut().for_each(|at| *at = (*at).min(end));
-            marks.store(self.disk.as_ref(), &self.dir)?;
+        if self.deleted.look(|marks| marks.0.values().any(|at| *at > end)) {
+            self.deleted.change(|marks| marks.values_mut().for_each(|at| *at = (*at).min(end)));
         }
-        Ok(())
+        self.deleted.store(self.disk.as_ref(), &self.dir)
     }
 
     /// A queue that had a message.
     pub(crate) fn queue(&self, topic: &str, id: QueueId) -> Option<Arc<ConsumeQueue>> {
-        let topics = self.topics.read();
-        let queues = topics.get(topic)?;
-        let index = queues.binary_search_by_key(&id, |queue| queue.id()).ok()?;
-        Some(Arc::clone(&queues[index]))
+        self.topics.queue(topic, id)
     }
 
     /// A queue, made if it is new.
     pub(crate) fn queue_or_new(&self, topic: &str, id: QueueId) -> Arc<ConsumeQueue> {
-        if let Some(queue) = self.queue(topic, id) {
-            return queue;
-        }
-        let mut topics = self.topics.write();
-        let name = topics.get_key_value(topic).map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name));
-        let queues = topics.entry(Arc::clone(&name)).or_default();
-        match queues.binary_search_by_key(&id, |queue| queue.id()) {
-            Ok(index) => Arc::clone(&queues[index]),
-            Err(index) => {
-                let queue = Arc::new(ConsumeQueue::new(name, id, Entries::default()));
-                queues.insert(index, Arc::clone(&queue));
-                queue
-            }
-        }
+        self.topics.queue_or_new(topic, id)
     }
 
     /// At most `max` entries of a queue.
@@ -202,35 +207,61 @@ impl Views {
         self.queue(topic, id).map_or(Ok(Vec::new()), |queue| queue.read(from, max, &self.blocks))
     }
 
-    /// Adds the next entry of a queue; returns the queue's new end.
-    pub(crate) fn push(&self, queue: &Arc<ConsumeQueue>, entry: RawEntry) -> QueueOffset {
-        let (next, tell) = queue.push(entry);
-        if tell {
-            self.listed.lock().push(Arc::clone(queue));
-        }
-        next
+    /// Adds the next entry of a queue; returns the queue's new end. `None`: its topic was deleted.
+    pub(crate) fn push(&self, queue: &Arc<ConsumeQueue>, entry: RawEntry) -> Option<QueueOffset> {
+        // Before it can be written out and counted down.
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let Some((next, news)) = queue.push(entry, self.round.load(Ordering::Relaxed)) else {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        self.tell(queue, news);
+        Some(next)
     }
 
-    /// Forgets the queues of a topic. Only for the holder of the log's lock; follow with [`Views::mark_deleted`].
-    pub(crate) fn delete(&self, topic: &str) {
-        let Some(queues) = self.topics.write().remove(topic) else { return };
-        for queue in queues {
-            self.blocks.release(queue.delete());
+    fn tell(&self, queue: &Arc<ConsumeQueue>, News { in_use, full }: News) {
+        if in_use || full {
+            let mut list = self.in_use.lock();
+            if in_use {
+                list.add(Arc::clone(queue), self.round.load(Ordering::Relaxed));
+            }
+            if full {
+                list.add_full(Arc::clone(queue));
+            }
         }
+    }
+
+    fn free(&self, Freed { blocks, shared, held }: Freed) {
+        if !blocks.is_empty() {
+            self.blocks.release(blocks);
+        }
+        if let Some(shared) = shared {
+            self.blocks.release_stretch(shared);
+        }
+        self.held.fetch_sub(held, Ordering::Relaxed);
+    }
+
+    /// Forgets the queues of a topic. Only for the holder of the log's lock; follow with [`Views::mark_deleted`] if it
+    /// returns that there were any.
+    pub(crate) fn delete(&self, topic: &str) -> bool {
+        let queues = self.topics.remove(topic);
+        queues.iter().for_each(|queue| self.free(queue.delete()));
+        !queues.is_empty()
     }
 
     /// Remembers that records of the topic before `end` belong to no queue. Durable when it returns `Ok`.
     pub(crate) fn mark_deleted(&self, topic: &str, end: LogOffset) -> io::Result<()> {
-        let mut marks = self.marks.lock();
-        marks.0.insert(topic.to_owned(), end);
-        marks.store(self.disk.as_ref(), &self.dir)
+        self.deleted.change(|marks| {
+            marks.insert(topic.to_owned(), end);
+        });
+        self.deleted.store(self.disk.as_ref(), &self.dir)
     }
 
     /// The log now starts here: entries of what is before are gone. Only for housekeeping and recovery.
     pub(crate) fn advance_min(&self, min: LogOffset) {
-        for queue in self.all().iter().flat_map(|(_, queues)| queues) {
+        for queue in self.all().flat_map(|(_, queues)| queues) {
             match queue.advance_min(min, &self.blocks) {
-                Ok(released) => self.blocks.release(released),
+                Ok(freed) => self.free(freed),
                 Err(error) => {
                     tracing::warn!(topic = queue.topic(), queue_id = %queue.id(), %error, "cannot find where a queue starts now");
                 }
@@ -239,47 +270,112 @@ impl Views {
     }
 
     /// Every topic and its queues, which are sorted by id.
-    pub(crate) fn all(&self) -> Vec<(Arc<str>, Queues)> {
-        self.topics.read().iter().map(|(name, queues)| (Arc::clone(name), queues.clone())).collect()
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Arc<str>, Queues)> {
+        self.topics.portions().flatten()
     }
 
     /// Is there anything that [`Views::write_out`] may have to write?
     pub(crate) fn is_busy(&self) -> bool {
-        !self.listed.lock().is_empty()
+        !self.in_use.lock().is_empty()
     }
 
-    /// Writes full blocks, and all of queues that fell idle. Only for housekeeping. If the disk fails, the entries stay
-    /// in memory until the next round.
+    /// A round: writes full blocks, and all of queues that fell idle. Only for housekeeping. If the disk fails, the
+    /// entries stay in memory until the next round.
     pub(crate) fn write_out(&self) -> io::Result<()> {
-        let mut listed = std::mem::take(&mut *self.listed.lock());
+        let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
+        let (full, maybe_idle) = self.in_use.lock().begin(round);
+        let full_written = self.write_full(full);
+        let idle_written = self.write_in_use(maybe_idle, |queue| {
+            (round > queue.pushed_in() + in_use::IDLE_ROUNDS).then_some(Wish::IDLE)
+        });
+        full_written.and(idle_written)?;
+        self.relieve(round)
+    }
+
+    /// Takes entries out of memory until there are not too many, those of the queues first that wait longest.
+    fn relieve(&self, round: u32) -> io::Result<()> {
+        if self.held.load(Ordering::Relaxed) <= self.most_held {
+            return Ok(());
+        }
+        for slot in 0..=in_use::IDLE_ROUNDS as usize {
+            let queues = self.in_use.lock().take(slot);
+            self.write_in_use(queues, |queue| {
+                let pushed_in = queue.pushed_in();
+                match round > pushed_in + PRESSED_IDLE_ROUNDS {
+                    // It was pushed to since it was put there: others first.
+                    _ if in_use::slot_of(pushed_in, round) > slot => None,
+                    true => Some(Wish::IDLE),
+                    false => Some(Wish::PRESSED),
+                }
+            })?;
+            if self.held.load(Ordering::Relaxed) <= self.most_held / 4 * 3 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_full(&self, queues: Queues) -> io::Result<()> {
+        let (queues, result) = self.write_queues(queues, |_| Some(Wish::FULL));
+        if result.is_err() {
+            let mut in_use = self.in_use.lock();
+            queues.into_iter().filter(|queue| queue.still_full()).for_each(|queue| in_use.add_full(queue));
+        }
+        result
+    }
+
+    /// For queues that were taken from the wheel: puts those back that are still in use.
+    fn write_in_use(&self, queues: Queues, wish: impl Fn(&ConsumeQueue) -> Option<Wish>) -> io::Result<()> {
+        let (queues, result) = self.write_queues(queues, wish);
+        let mut in_use = self.in_use.lock();
+        for queue in queues {
+            if let Some(pushed_in) = queue.looked_at() {
+                in_use.add(queue, pushed_in);
+            }
+        }
+        result
+    }
+
+    /// Does to each queue what is wished until the disk fails. Gives all back.
+    fn write_queues(
+        &self,
+        mut queues: Queues,
+        wish: impl Fn(&ConsumeQueue) -> Option<Wish>,
+    ) -> (Queues, io::Result<()>) {
+        let mut done = Vec::with_capacity(queues.len());
         let mut result = Ok(());
-        let mut kept = Vec::with_capacity(listed.len());
         // In portions, so that not every entry is in memory twice.
-        while !listed.is_empty() && result.is_ok() {
-            let mut writes = Vec::new();
-            let mut writing = Vec::new();
-            while writes.len() < 4096
-                && let Some(queue) = listed.pop()
+        while result.is_ok() && !queues.is_empty() {
+            let (mut writes, mut writing) = (Vec::new(), Vec::new());
+            while writes.len() < PORTION
+                && let Some(queue) = queues.pop()
             {
-                match queue.due(&self.blocks) {
-                    Due::Clean => {}
-                    Due::Later => kept.push(queue),
-                    Due::Write(mut unwritten) => {
+                match wish(&queue).map(|wish| queue.due(wish, &self.blocks)) {
+                    None => done.push(queue),
+                    Some(Ok(Due::Nothing(freed))) => {
+                        self.free(freed);
+                        done.push(queue);
+                    }
+                    Some(Ok(Due::Write(mut unwritten))) => {
                         writes.append(&mut unwritten.writes);
                         writing.push((queue, unwritten));
                     }
+                    Some(Err(error)) => {
+                        result = Err(error);
+                        done.push(queue);
+                        break;
+                    }
                 }
             }
-            result = self.blocks.write(writes);
+            let written = self.blocks.write(writes);
             for (queue, unwritten) in writing {
-                self.blocks.release(queue.settle(unwritten, result.is_ok()));
-                kept.push(queue);
+                self.free(queue.settle(unwritten, written.is_ok()));
+                done.push(queue);
             }
+            result = result.and(written);
         }
-        let mut now = self.listed.lock();
-        now.append(&mut listed);
-        now.append(&mut kept);
-        result
+        done.append(&mut queues);
+        (done, result)
     }
 
     /// Up to where the last snapshot is complete, and its size.
@@ -295,6 +391,7 @@ impl Views {
         stored_at_ms: i64,
         log_min: LogOffset,
     ) -> io::Result<()> {
+        let _one_at_a_time = self.writing_snapshot.lock();
         let released = self.blocks.take_released();
         let written = self.try_write_snapshot(to, stored_at_ms);
         let bytes = match written {
@@ -306,27 +403,22 @@ impl Views {
         };
         self.blocks.reuse(released);
         *self.last_snapshot.lock() = (bytes, to);
-        let mut marks = self.marks.lock();
-        let before = marks.0.len();
-        marks.0.retain(|_, at| *at >= to || *at > log_min);
-        if marks.0.len() < before {
-            marks.store(self.disk.as_ref(), &self.dir)?;
+        let needed = |at: &LogOffset| *at >= to || *at > log_min;
+        if self.deleted.look(|marks| !marks.0.values().all(needed)) {
+            self.deleted.change(|marks| marks.retain(|_, at| needed(at)));
         }
-        Ok(())
+        self.deleted.store(self.disk.as_ref(), &self.dir)
     }
 
     fn try_write_snapshot(&self, to: LogOffset, stored_at_ms: i64) -> io::Result<u64> {
-        let all = self.all();
-        let mut encoder = Encoder::new(to, stored_at_ms, all.len());
-        for (name, queues) in &all {
-            encoder.topic(name, queues);
+        let mut writer = snapshot::Writer::new(self.disk.as_ref(), &self.dir, to, stored_at_ms)?;
+        for (name, queues) in self.all() {
+            writer.topic(&name, &queues)?;
         }
-        let content = encoder.finish();
         // The blocks first: the snapshot counts on them.
         self.blocks.sync()?;
         self.disk.sync_dir(&self.dir)?;
-        snapshot::store(self.disk.as_ref(), &self.dir, &content)?;
-        Ok(content.len() as u64)
+        writer.finish()
     }
 }
 
@@ -379,10 +471,13 @@ pub(crate) struct Counts(HashMap<(String, QueueId), u64>);
 
 impl Counts {
     fn note(&mut self, snapshot: &Snapshot, marks: &Marks) {
-        for (topic, queues) in &snapshot.topics {
-            if marks.0.get(topic).is_none_or(|deleted_at| *deleted_at < snapshot.complete_to) {
-                self.0.extend(queues.iter().map(|(id, entries)| ((topic.clone(), *id), entries.next())));
+        snapshot.topics(|topic, queues| {
+            if !marks.is_gone(topic, snapshot.complete_to) {
+                self.0.extend(queues.iter().map(|queue| ((topic.to_owned(), queue.id), queue.next)));
             }
-        }
+        });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,141 +3,281 @@
 //! ```text
 //!   field             width   big-endian
 //!   magic             8       "GANTRYVS"
-//!   version           4       1
+//!   version           4       2
 //!   complete to       8       log offset; every entry of a record before it is in here, and none behind it. Durable.
 //!   stored at         8       store time of the last record before it
-//!   topics            4
 //!   per topic:        2+n     name
 //!     queues          4
 //!     per queue:      4       queue id
 //!                     8 × 6   min, next, first_at, last_at, blocks_start, written (see consume_queue.rs)
 //!                     4+4n    blocks
+//!                     1       entries in a shared block, the last before `written`; 0: none
+//!       if not 0:     4+1     that block, and the index in it
 //!                     20 × (next − written)  entries that are in no block
+//!   end               2       65535: no topic has a name of this length
 //!   CRC-32            4       of all before
 //! ```
 //!
+//! Version 1 had the count of topics before them instead of the end, and knew no shared blocks.
+//!
 //! Everything in it can be rebuilt from the log, but for one thing: how far a queue has counted whose messages are all
 //! deleted. So the snapshot before the last one is kept, and asked for that if the last one is damaged.
+//!
+//! It is written and read a topic at a time: with a million queues it has a hundred megabytes.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::blocks::{BLOCK_ENTRIES, BlockId};
+use super::blocks::{BLOCK_ENTRIES, BlockId, Stretch};
 use super::consume_queue::{ConsumeQueue, Entries};
 use super::entry::{ENTRY_BYTES, RawEntry};
-use crate::disk::Disk;
+use crate::disk::{Disk, File};
 use crate::{LogOffset, QueueId};
 
 const MAGIC: &[u8; 8] = b"GANTRYVS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const WITHOUT_SHARED_BLOCKS: u32 = 1;
+const END: u16 = u16::MAX;
+/// So much is written with one call.
+const WRITE_BYTES: usize = 1 << 20;
 
-/// A snapshot that was read.
-pub(super) struct Snapshot {
-    pub(super) complete_to: LogOffset,
-    pub(super) stored_at_ms: i64,
-    pub(super) topics: HashMap<String, Vec<(QueueId, Entries)>>,
-}
-
-impl Snapshot {
-    /// Every block that it names.
-    pub(super) fn blocks(&self) -> Vec<BlockId> {
-        self.topics.values().flatten().flat_map(|(_, entries)| entries.blocks.iter().copied()).collect()
-    }
-}
-
-/// Writes a snapshot's bytes.
-pub(super) struct Encoder {
+/// Writes a snapshot to a file of its own, which [`Writer::finish`] puts in place.
+pub(super) struct Writer<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    file: Arc<dyn File>,
+    /// What is not in the file yet, and the bytes that are.
     out: Vec<u8>,
+    at: u64,
+    crc: crc32fast::Hasher,
     complete_to: LogOffset,
 }
 
-impl Encoder {
-    pub(super) fn new(complete_to: LogOffset, stored_at_ms: i64, topics: usize) -> Self {
-        let mut encoder = Self { out: Vec::new(), complete_to };
-        encoder.out.extend_from_slice(MAGIC);
-        encoder.u32(VERSION);
-        encoder.u64(complete_to.0);
-        encoder.u64(stored_at_ms as u64);
-        encoder.u32(topics as u32);
-        encoder
+impl<'a> Writer<'a> {
+    pub(super) fn new(
+        disk: &'a dyn Disk,
+        dir: &'a Path,
+        complete_to: LogOffset,
+        stored_at_ms: i64,
+    ) -> io::Result<Self> {
+        match disk.remove(&temp_path(dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.open(&temp_path(dir))?;
+        let mut out = MAGIC.to_vec();
+        put_u32(&mut out, VERSION);
+        put_u64(&mut out, complete_to.0);
+        put_u64(&mut out, stored_at_ms as u64);
+        Ok(Self { disk, dir, file, out, at: 0, crc: crc32fast::Hasher::new(), complete_to })
     }
 
-    pub(super) fn topic(&mut self, name: &str, queues: &[Arc<ConsumeQueue>]) {
+    pub(super) fn topic(&mut self, name: &str, queues: &[Arc<ConsumeQueue>]) -> io::Result<()> {
         self.out.extend_from_slice(&(name.len() as u16).to_be_bytes());
         self.out.extend_from_slice(name.as_bytes());
-        self.u32(queues.len() as u32);
+        put_u32(&mut self.out, queues.len() as u32);
         for queue in queues {
-            self.u32(queue.id().0);
-            self.entries(&queue.entries.lock());
+            put_u32(&mut self.out, queue.id().0);
+            encode(&mut self.out, &queue.entries.lock(), self.complete_to);
         }
+        if self.out.len() < WRITE_BYTES { Ok(()) } else { self.write() }
     }
 
-    fn entries(&mut self, entries: &Entries) {
-        let before = entries.recent.partition_point(|entry| entry.log_offset() < self.complete_to);
-        let next = entries.recent_start + before as u64;
-        assert!(entries.written <= next, "only entries of confirmed records are in blocks");
-        let last_at = match before.checked_sub(1) {
-            Some(last) => entries.recent[last].log_offset().0,
-            // It is in a block. The last record starts before the end in any case.
-            None => entries.last_at.min(self.complete_to.0.saturating_sub(1)),
-        };
-        for number in
-            [entries.min.min(next), next, entries.first_at, last_at, entries.blocks_start, entries.written]
-        {
-            self.u64(number);
-        }
-        self.u32(entries.blocks.len() as u32);
-        for block in &entries.blocks {
-            self.u32(block.0);
-        }
-        let unwritten = (entries.written - entries.recent_start) as usize..before;
-        for entry in entries.recent.range(unwritten) {
-            self.out.extend_from_slice(entry.as_bytes());
-        }
+    fn write(&mut self) -> io::Result<()> {
+        self.crc.update(&self.out);
+        self.file.write_at(self.at, &self.out)?;
+        self.at += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        let crc = crc32fast::hash(&self.out);
-        self.u32(crc);
-        self.out
-    }
-
-    fn u32(&mut self, value: u32) {
-        self.out.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.out.extend_from_slice(&value.to_be_bytes());
+    /// Puts the snapshot in place of the last one, which becomes the previous one. Durable when it returns; its size.
+    pub(super) fn finish(mut self) -> io::Result<u64> {
+        self.out.extend_from_slice(&END.to_be_bytes());
+        self.write()?;
+        let crc = self.crc.clone().finalize();
+        put_u32(&mut self.out, crc);
+        self.write()?;
+        self.file.sync()?;
+        match self.disk.rename(&path(self.dir), &previous_path(self.dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.disk.rename(&temp_path(self.dir), &path(self.dir))?;
+        self.disk.sync_dir(self.dir)?;
+        Ok(self.at)
     }
 }
 
-/// Reads a snapshot's bytes. `None`: not one, or a damaged one.
-pub(super) fn decode(bytes: &[u8]) -> Option<Snapshot> {
-    let (content, crc) = bytes.split_last_chunk::<4>()?;
-    let mut from = Decoder(content);
-    if from.array()? != *MAGIC
-        || from.u32()? != VERSION
-        || crc32fast::hash(content) != u32::from_be_bytes(*crc)
-    {
-        return None;
+fn encode(out: &mut Vec<u8>, entries: &Entries, complete_to: LogOffset) {
+    let before = entries.recent.partition_point(|entry| entry.log_offset() < complete_to);
+    let next = entries.recent_start + before as u64;
+    assert!(entries.written <= next, "only entries of confirmed records are in blocks");
+    let last_at = match before.checked_sub(1) {
+        Some(last) => entries.recent[last].log_offset().0,
+        // It is in a block. The last record starts before the end in any case.
+        None => entries.last_at.min(complete_to.0.saturating_sub(1)),
+    };
+    let numbers =
+        [entries.min.min(next), next, entries.first_at, last_at, entries.blocks_start, entries.written];
+    numbers.into_iter().for_each(|number| put_u64(out, number));
+    put_u32(out, entries.blocks.len() as u32);
+    entries.blocks.iter().for_each(|block| put_u32(out, block.0));
+    match entries.shared {
+        None => out.push(0),
+        Some(Stretch { block, index, count }) => {
+            out.push(count);
+            put_u32(out, block.0);
+            out.push(index);
+        }
     }
-    let complete_to = LogOffset(from.u64()?);
-    let stored_at_ms = from.u64()? as i64;
-    let count = from.u32()?;
-    let mut topics = HashMap::new();
-    for _ in 0..count {
-        let name = String::from_utf8(from.topic_name()?.to_vec()).ok()?;
-        let queues = (0..from.u32()?).map(|_| from.queue()).collect::<Option<Vec<_>>>()?;
-        topics.insert(name, queues);
+    let unwritten = (entries.written - entries.recent_start) as usize..before;
+    entries.recent.range(unwritten).for_each(|entry| out.extend_from_slice(entry.as_bytes()));
+}
+
+fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+/// A snapshot that was read and is whole.
+pub(super) struct Snapshot {
+    pub(super) complete_to: LogOffset,
+    pub(super) stored_at_ms: i64,
+    version: u32,
+    bytes: Vec<u8>,
+    /// Blocks that are one queue's, and stretches of others.
+    own: Vec<BlockId>,
+    shared: Vec<Stretch>,
+}
+
+impl Snapshot {
+    /// Reads a snapshot's bytes. `None`: not one, or a damaged one.
+    pub(super) fn decode(mut bytes: Vec<u8>) -> Option<Self> {
+        let (content, crc) = bytes.split_last_chunk::<4>()?;
+        let mut from = Decoder(content);
+        let (magic, version) = (from.array()?, from.u32()?);
+        if magic != *MAGIC
+            || !matches!(version, WITHOUT_SHARED_BLOCKS | VERSION)
+            || crc32fast::hash(content) != u32::from_be_bytes(*crc)
+        {
+            return None;
+        }
+        let complete_to = LogOffset(from.u64()?);
+        let stored_at_ms = from.u64()? as i64;
+        let topics = content.len() - from.0.len()..content.len();
+        bytes.truncate(topics.end);
+        bytes.drain(..topics.start);
+        let mut snapshot =
+            Self { complete_to, stored_at_ms, version, bytes, own: Vec::new(), shared: Vec::new() };
+        let (mut own, mut shared) = (Vec::new(), Vec::new());
+        snapshot.walk(&mut |_, queues| {
+            for queue in queues {
+                own.extend(queue.blocks());
+                shared.extend(queue.shared);
+            }
+        })?;
+        own.sort_unstable();
+        shared.sort_unstable();
+        let apart = own.windows(2).all(|two| two[0] < two[1])
+            && shared
+                .windows(2)
+                .all(|two| two[0].block < two[1].block || two[0].end() <= u64::from(two[1].index))
+            && shared.iter().all(|stretch| own.binary_search(&stretch.block).is_err());
+        (snapshot.own, snapshot.shared) = (own, shared);
+        apart.then_some(snapshot)
     }
-    let snapshot = Snapshot { complete_to, stored_at_ms, topics };
-    let mut blocks = snapshot.blocks();
-    let named = blocks.len();
-    blocks.sort_unstable();
-    blocks.dedup();
-    (from.0.is_empty() && blocks.len() == named).then_some(snapshot)
+
+    /// Every block that it names: those that are one queue's, and the stretches of others.
+    pub(super) fn blocks(&self) -> (Vec<BlockId>, &[Stretch]) {
+        (self.own.clone(), &self.shared)
+    }
+
+    /// Shows each topic and its queues.
+    pub(super) fn topics(&self, mut show: impl FnMut(&str, &[StoredQueue<'_>])) {
+        self.walk(&mut show).expect("a snapshot was walked once when it was read");
+    }
+
+    fn walk(&self, show: &mut dyn FnMut(&str, &[StoredQueue<'_>])) -> Option<()> {
+        let mut from = Decoder(&self.bytes);
+        let mut left = if self.version == WITHOUT_SHARED_BLOCKS { Some(from.u32()?) } else { None };
+        let mut queues = Vec::new();
+        loop {
+            match &mut left {
+                Some(0) => break,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            let len = from.u16()?;
+            if left.is_none() && len == END {
+                break;
+            }
+            let name = std::str::from_utf8(from.bytes(usize::from(len))?).ok()?;
+            queues.clear();
+            for _ in 0..from.u32()? {
+                queues.push(from.queue(self.version)?);
+            }
+            show(name, &queues);
+        }
+        from.0.is_empty().then_some(())
+    }
+}
+
+/// A queue as it lies in a snapshot; its numbers fit each other.
+pub(super) struct StoredQueue<'a> {
+    pub(super) id: QueueId,
+    pub(super) next: u64,
+    min: u64,
+    first_at: u64,
+    last_at: u64,
+    blocks_start: u64,
+    written: u64,
+    blocks: &'a [[u8; 4]],
+    pub(super) shared: Option<Stretch>,
+    recent: &'a [[u8; ENTRY_BYTES]],
+}
+
+impl StoredQueue<'_> {
+    /// The blocks that are its own.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = BlockId> {
+        self.blocks.iter().map(|id| BlockId(u32::from_be_bytes(*id)))
+    }
+
+    pub(super) fn entries(&self) -> Entries {
+        Entries {
+            min: self.min,
+            first_at: self.first_at,
+            last_at: self.last_at,
+            blocks_start: self.blocks_start,
+            blocks: self.blocks().collect(),
+            shared: self.shared,
+            written: self.written,
+            recent_start: self.written,
+            recent: self.recent.iter().map(RawEntry::from_bytes).collect(),
+            listed: !self.recent.is_empty(),
+            ..Entries::default()
+        }
+    }
+
+    fn fits(&self) -> Option<bool> {
+        let in_order = self.blocks_start <= self.written
+            && self.min <= self.next
+            && (self.blocks_start <= self.min || self.min == self.next);
+        let own_end =
+            self.blocks_start.checked_add((self.blocks.len() as u64).checked_mul(BLOCK_ENTRIES)?)?;
+        let covered = match self.shared {
+            None => self.written <= own_end,
+            Some(stretch) => {
+                stretch.end() <= BLOCK_ENTRIES
+                    && own_end.checked_add(u64::from(stretch.count)) == Some(self.written)
+            }
+        };
+        Some(in_order && covered)
+    }
 }
 
 struct Decoder<'a>(&'a [u8]);
@@ -153,6 +293,20 @@ impl<'a> Decoder<'a> {
         self.bytes(N)?.first_chunk().copied()
     }
 
+    /// `count` things of `N` bytes.
+    fn chunks<const N: usize>(&mut self, count: u64) -> Option<&'a [[u8; N]]> {
+        let len = usize::try_from(count).ok()?.checked_mul(N)?;
+        Some(self.bytes(len)?.as_chunks().0)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
@@ -161,38 +315,29 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn topic_name(&mut self) -> Option<&'a [u8]> {
-        let len = u16::from_be_bytes(self.array()?);
-        self.bytes(usize::from(len))
-    }
-
-    fn queue(&mut self) -> Option<(QueueId, Entries)> {
+    fn queue(&mut self, version: u32) -> Option<StoredQueue<'a>> {
         let id = QueueId(self.u32()?);
         let (min, next) = (self.u64()?, self.u64()?);
         let (first_at, last_at) = (self.u64()?, self.u64()?);
         let (blocks_start, written) = (self.u64()?, self.u64()?);
-        let block_count = self.u32()? as usize;
-        let blocks = self.bytes(block_count.checked_mul(4)?)?;
-        let blocks: Vec<_> =
-            blocks.as_chunks::<4>().0.iter().map(|id| BlockId(u32::from_be_bytes(*id))).collect();
-        let recent =
-            self.bytes(usize::try_from(next.checked_sub(written)?).ok()?.checked_mul(ENTRY_BYTES)?)?;
-        let recent = recent.as_chunks::<ENTRY_BYTES>().0.iter().map(RawEntry::from_bytes).collect();
-        let in_order = blocks_start <= written && min <= next && (blocks_start <= min || min == next);
-        let covered = written.checked_sub(blocks_start)?.div_ceil(BLOCK_ENTRIES) <= block_count as u64;
-        let entries = Entries {
-            min,
-            first_at,
-            last_at,
-            blocks_start,
-            blocks,
-            written,
-            recent_start: written,
-            recent,
-            ..Entries::default()
+        let count = u64::from(self.u32()?);
+        let blocks = self.chunks(count)?;
+        let shared = match version {
+            WITHOUT_SHARED_BLOCKS => None,
+            _ => match self.u8()? {
+                0 => None,
+                count => Some(Stretch { block: BlockId(self.u32()?), index: self.u8()?, count }),
+            },
         };
-        (in_order && covered).then_some((id, entries))
+        let recent = self.chunks(next.checked_sub(written)?)?;
+        let queue =
+            StoredQueue { id, next, min, first_at, last_at, blocks_start, written, blocks, shared, recent };
+        queue.fits()?.then_some(queue)
     }
+}
+
+fn temp_path(dir: &Path) -> PathBuf {
+    dir.join("snapshot.temp")
 }
 
 /// The newest snapshot.
@@ -203,18 +348,6 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 /// The one before.
 fn previous_path(dir: &Path) -> PathBuf {
     dir.join("snapshot.previous")
-}
-
-/// Puts a new snapshot in place of the last one, which becomes the previous one. Durable when it returns.
-pub(super) fn store(disk: &dyn Disk, dir: &Path, content: &[u8]) -> io::Result<()> {
-    let temp = dir.join("snapshot.temp");
-    disk.write(&temp, content)?;
-    match disk.rename(&path(dir), &previous_path(dir)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    disk.rename(&temp, &path(dir))?;
-    disk.sync_dir(dir)
 }
 
 /// What can be had at opening.
@@ -229,7 +362,7 @@ pub(super) enum Loaded {
 pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Loaded> {
     let read = |path: PathBuf| match disk.read(&path) {
         Ok(bytes) => {
-            let snapshot = decode(&bytes);
+            let snapshot = Snapshot::decode(bytes);
             if snapshot.is_none() {
                 tracing::error!(path = %path.display(), "the snapshot of the views is damaged, they are rebuilt from the log");
             }

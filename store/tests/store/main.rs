@@ -4,6 +4,7 @@
 
 mod disk;
 mod faults;
+mod many_queues;
 mod model;
 mod offline;
 mod on_disk;
