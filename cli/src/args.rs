@@ -1,5 +1,7 @@
 //! What can be typed: the commands, their arguments and their help.
 
+mod store;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::output::Format;
 use crate::place::PlaceArgs;
 use crate::units::parse_duration;
+
+pub use store::{InspectArgs, StoreCommand, VerifyArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -80,6 +84,13 @@ pub enum Command {
     Consume(ConsumeArgs),
     /// Send one message and receive it again: does this place work?
     Check(CheckArgs),
+    /// Look into a store's directory, or carry messages out of it and into it, with no broker running
+    #[command(arg_required_else_help = true, after_help = store::HELP)]
+    Store {
+        /// What to do with the directory.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Print the version
     Version,
     /// Print the completion script of a shell
@@ -464,5 +475,8 @@ mod tests {
         assert!(!parses("gantry group update g"));
         assert!(parses("gantry group update g --ordered true"));
         assert!(!parses("gantry produce t --body x --file y"));
+        assert!(parses("gantry store inspect d --topic t --queue 0 --offset 1"));
+        assert!(!parses("gantry store inspect d --topic t --queue 0"));
+        assert!(!parses("gantry store inspect d --queues --segments"));
     }
 }

@@ -5,15 +5,16 @@
 //!              │
 //!              ├─ control     the control plane of a running cluster (Registry, then each broker's Admin)
 //!              ├─ kubernetes  the custom resources, by kubeconfig
-//!              └─ client      a small client of the v2 protocol, for messages
+//!              ├─ client      a small client of the v2 protocol, for messages
+//!              └─ (store)     `gantry store`: a directory with no broker running, by the library store
 //! ```
 //!
 //! What a command found goes to stdout, and nothing else does: what it has to say about it goes
 //! to stderr. So every command can stand in a pipe. A command gathers first and prints
 //! after: what is printed is a plain value (a [`output::View`]) with golden files.
 //!
-//! This crate knows no storage and no delivery: `gantry dev` starts the same libraries that the
-//! pods run.
+//! This crate knows no storage format and no delivery: `gantry dev` starts the same libraries that the
+//! pods run, and `gantry store` asks the store's own tools.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +34,7 @@ use std::time::Instant;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, GroupCommand, TopicCommand};
+use args::{Cli, Command, GroupCommand, StoreCommand, TopicCommand};
 use failure::Failure;
 use place::Caller;
 
@@ -81,6 +82,10 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
         Command::Produce(args) => commands::produce::run(&global.place, caller, args, out).await,
         Command::Consume(args) => commands::consume::run(&global.place, caller, args, out).await,
         Command::Check(args) => commands::check::run(&global.place, caller, args, out).await,
+        Command::Store { command } => match command {
+            StoreCommand::Inspect(args) => commands::store::inspect::run(&args, out),
+            StoreCommand::Verify(args) => commands::store::verify::run(&args, out),
+        },
         Command::Version => commands::version::run(out),
         Command::Completions(args) => commands::completions::run(&args),
     }

@@ -34,6 +34,11 @@ pub fn duration(length: Duration) -> String {
     }
 }
 
+/// A moment in UTC to the millisecond: `2026-11-25T17:42:10.123Z`; what is beyond all calendars stays a number.
+pub fn instant(at_ms: i64) -> String {
+    Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |at| format!("{at:.3}"))
+}
+
 /// How long ago a moment was; nothing for 0, which the control plane uses for "never".
 pub fn since(then_ms: i64, now: Timestamp) -> Option<String> {
     if then_ms == 0 {
@@ -99,6 +104,12 @@ mod tests {
         check(3_600_000, "1h");
         check(15_000_000, "4h10m");
         check(9 * 86_400_000, "9d");
+    }
+
+    #[test]
+    fn instants_are_utc_to_the_millisecond() {
+        assert_eq!(instant(1_795_628_530_007), "2026-11-25T17:42:10.007Z");
+        assert_eq!(instant(i64::MAX), "9223372036854775807");
     }
 
     #[test]

@@ -7,5 +7,6 @@ pub mod dev;
 pub mod group;
 pub mod produce;
 pub mod status;
+pub mod store;
 pub mod topic;
 pub mod version;

@@ -101,6 +101,21 @@ impl Look {
         found.map(|at| self.record(at)).transpose()
     }
 
+    /// Where the log ends, by a walk from where the views are complete or over the last file: what opening would find.
+    pub fn end(&self) -> Result<LogOffset, Error> {
+        let (_, complete) = self.views()?;
+        let last_used = (0..self.segments.files.len()).rev().find(|&index| self.stored_at(index).is_some());
+        let last = last_used.map_or(self.segments.min().0, |index| self.segments.range(index).start);
+        walk(&self.segments, complete.max(LogOffset(last)), self.durable, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// When the record was stored with which this file of the log begins, Unix milliseconds; `None` without a valid one.
+    #[must_use]
+    pub fn stored_at(&self, index: usize) -> Option<i64> {
+        let file = self.segments.files.get(index)?;
+        self.record(file.base).ok().map(|record| record.stored_at_ms)
+    }
+
     pub(super) fn deleted(&self) -> Result<Deleted, Error> {
         Deleted::load(self.disk.as_ref(), &self.root).map_err(Error::at(&self.root.join("views")))
     }
