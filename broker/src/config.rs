@@ -91,10 +91,18 @@ pub struct Config {
 pub struct Retention {
     /// Older ones may go. Default 72h, RocketMQ's.
     pub time: Duration,
-    /// Above this share of the disk the oldest go at once. Default 75 %.
+    /// `diskPercent`: above this share of the disk old ones go at any hour. Default 75 %, RocketMQ's.
     pub disk_percent: u8,
-    /// The hour, UTC, at which they go. Default 4, when few are awake; `None`: as soon as they are old.
+    /// `deleteAt`: the hour, UTC, at which they go. Default 4, when few are awake; `None`: as soon as they are old.
     pub delete_at_hour: Option<u8>,
+    /// `deleteEarlyPercent`: above this share of the disk the oldest go however young. Default: never, what was
+    /// acknowledged stays.
+    pub delete_early_percent: Option<u8>,
+    /// `refusePercent`: above this share of the disk sends are refused. Default 90 %, RocketMQ's: the rest is for the
+    /// progress of consumers and the views of the log.
+    pub refuse_percent: u8,
+    /// `size`: bytes of log at most; then the oldest go, however young. Default: as much as the disk holds.
+    pub max_log_bytes: Option<u64>,
 }
 
 /// The section `config`: what bounds the broker.
@@ -165,6 +173,9 @@ impl Config {
                 time: Duration::from_secs(72 * 3600),
                 disk_percent: 75,
                 delete_at_hour: Some(4),
+                delete_early_percent: None,
+                refuse_percent: 90,
+                max_log_bytes: None,
             },
             logging: Logging::default(),
             limits: Limits::default(),
@@ -195,6 +206,9 @@ impl Config {
             retention: self.retention.time,
             delete_at_hour: self.retention.delete_at_hour,
             disk_percent: self.retention.disk_percent,
+            delete_early_percent: self.retention.delete_early_percent,
+            refuse_percent: self.retention.refuse_percent,
+            max_log_bytes: self.retention.max_log_bytes,
             max_body_bytes: self.limits.max_body_bytes,
             ..store::Config::new(&self.data_dir)
         }
@@ -243,7 +257,7 @@ advertised: { host: 10.0.0.7, port: 8081 }
 nameServers: ["names.ns.svc:9878"]
 flush: Sync
 segmentSize: 256Mi
-messageRetention: { time: 48h, diskPercent: 80, deleteAt: "03:00" }
+messageRetention: { time: 48h, diskPercent: 80, deleteAt: "03:00", deleteEarlyPercent: 85, refusePercent: 95, size: 500Gi }
 logging: { format: json, levels: { broker: debug } }
 config:
   maxBodyBytes: "1048576"
@@ -266,7 +280,14 @@ config:
         assert_eq!(config.segment_bytes, 256 << 20);
         assert_eq!(
             config.retention,
-            Retention { time: Duration::from_secs(48 * 3600), disk_percent: 80, delete_at_hour: Some(3) }
+            Retention {
+                time: Duration::from_secs(48 * 3600),
+                disk_percent: 80,
+                delete_at_hour: Some(3),
+                delete_early_percent: Some(85),
+                refuse_percent: 95,
+                max_log_bytes: Some(500 << 30),
+            }
         );
         assert_eq!(config.limits.max_body_bytes, 1 << 20);
         assert_eq!(config.limits.max_attempts, 5);

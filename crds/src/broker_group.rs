@@ -209,6 +209,12 @@ impl VolumePolicy {
 /// How long messages are kept, consumed or not.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.deleteEarlyPercent) ? self.deleteEarlyPercent : 0) < (has(self.refusePercent) ? self.refusePercent : 90)",
+    )
+    .message("messageRetention.deleteEarlyPercent is below refusePercent (90 unless set): messages must go before sends are refused")
+)]
 pub struct MessageRetention {
     /// Age after which a message may go, for example `72h` or `3d`. Unset: 72h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,7 +224,7 @@ pub struct MessageRetention {
             .message("messageRetention.time is a whole number with one of d, h, m, s behind it, such as 72h")
     )]
     pub time: Option<String>,
-    /// How full the volume may be, in percent, before messages go earlier. Unset: 75.
+    /// How full the volume may be, in percent, before messages that are old enough go at any hour. Unset: 75.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 95))]
     pub disk_percent: Option<i32>,
@@ -230,6 +236,27 @@ pub struct MessageRetention {
             .message("messageRetention.deleteAt is a full hour in UTC from 00:00 to 23:00")
     )]
     pub delete_at: Option<String>,
+    /// How full the volume may be, in percent, before the oldest messages go however young they are, consumed or not.
+    /// Unset: they never do, and sends are refused instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 99))]
+    pub delete_early_percent: Option<i32>,
+    /// How full the volume may be, in percent, before sends are refused; the rest is kept for what else must be written.
+    /// 100: only when it is full. Unset: 90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 100))]
+    pub refuse_percent: Option<i32>,
+    /// How much log is kept at most, for example `50Gi`; then the oldest messages go, however young. Unset: as much as
+    /// the volume holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(
+        validation = Rule::new("isQuantity(self)")
+            .message("messageRetention.size is a quantity such as 50Gi"),
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('16Mi')) >= 0")
+            .message("messageRetention.size is at least 16Mi: less cannot hold two files of the log")
+    )]
+    pub size: Option<String>,
 }
 
 /// When a message counts as stored.
@@ -315,8 +342,17 @@ pub struct BrokerGroupEffective {
     pub segment_size: String,
     /// Age after which a message may go.
     pub retention_time: String,
-    /// How full the volume may be, in percent, before messages go earlier.
+    /// How full the volume may be, in percent, before old messages go at any hour.
     pub retention_disk_percent: i32,
     /// Hour of the day (UTC) at which old messages go.
     pub retention_delete_at: String,
+    /// How full the volume may be, in percent, before young messages go; absent: they never do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_delete_early_percent: Option<i32>,
+    /// How full the volume may be, in percent, before sends are refused.
+    #[serde(default)]
+    pub retention_refuse_percent: i32,
+    /// How much log is kept at most; absent: as much as the volume holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_size: Option<String>,
 }

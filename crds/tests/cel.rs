@@ -133,6 +133,13 @@ mod broker_group {
         for hour in ["24:00", "4:00", "04:30"] {
             made(&format!("messageRetention: {{deleteAt: '{hour}'}}"), Some("a full hour in UTC"));
         }
+        made("messageRetention: {deleteEarlyPercent: 85}", None);
+        made("messageRetention: {deleteEarlyPercent: 95, refusePercent: 98}", None);
+        made("messageRetention: {deleteEarlyPercent: 90}", Some("is below refusePercent"));
+        made("messageRetention: {deleteEarlyPercent: 85, refusePercent: 80}", Some("is below refusePercent"));
+        made("messageRetention: {size: 50Gi}", None);
+        made("messageRetention: {size: many}", Some("a quantity such as 50Gi"));
+        made("messageRetention: {size: 1Mi}", Some("at least 16Mi"));
     }
 
     #[test]

@@ -26,9 +26,16 @@ pub struct Config {
     pub retention: Duration,
     /// Hour of the day, UTC, at which old segments go; `None`: as soon as they are old.
     pub delete_at_hour: Option<u8>,
-    /// Above this share of the disk, old segments go whatever the hour; percent. Young ones never go: when the disk is
-    /// full, appends are refused.
+    /// Above this share of the disk it counts as nearly full, and old segments go whatever the hour; percent.
     pub disk_percent: u8,
+    /// Above this share of the disk the oldest segments go however young they are, to make room for new records. `None`:
+    /// never; then what was acknowledged stays, and appends are refused. (RocketMQ's `diskSpaceCleanForciblyRatio`, 85 %.)
+    pub delete_early_percent: Option<u8>,
+    /// Above this share of the disk appends are refused, so that room is left for what else must be written: the views,
+    /// how far consumers are. (RocketMQ's `diskSpaceWarningLevelRatio`.) 100: only when the disk is full.
+    pub refuse_percent: u8,
+    /// Above so many bytes of log the oldest segments go, however young; `None`: no bound but the disk.
+    pub max_log_bytes: Option<u64>,
     /// Largest body in bytes.
     pub max_body_bytes: usize,
 }
@@ -44,6 +51,9 @@ impl Config {
             retention: Duration::from_secs(72 * 3600),
             delete_at_hour: Some(4),
             disk_percent: 75,
+            delete_early_percent: None,
+            refuse_percent: 90,
+            max_log_bytes: None,
             max_body_bytes: 4 << 20,
         }
     }

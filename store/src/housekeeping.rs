@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Clock;
 use crate::commit_log::CommitLog;
+use crate::commit_log::retain::{Choice, refusal};
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::FlushFailed;
@@ -82,7 +83,9 @@ impl Housekeeping {
     /// One round.
     pub(crate) fn round(&self) {
         self.remove_old();
-        if self.log.out_of_room().is_some() {
+        let space = self.disk.space(&self.config.root).unwrap_or_default();
+        self.log.refuse(refusal(&self.config, space));
+        if self.log.cannot_grow().is_some() {
             self.log.prepare();
         }
         if let Err(error) = self.views.write_out() {
@@ -98,7 +101,18 @@ impl Housekeeping {
     /// Removes segments that are old, or for which the disk has no room.
     pub(crate) fn remove_old(&self) {
         let space = self.disk.space(&self.config.root).unwrap_or_default();
-        let Some((count, min)) = self.log.removable(&self.config, self.clock.now_ms(), space) else { return };
+        let Some((Choice { count, young }, min)) =
+            self.log.removable(&self.config, self.clock.now_ms(), space)
+        else {
+            return;
+        };
+        if young > 0 {
+            tracing::warn!(
+                segments = young,
+                disk_used_percent = space.used_percent(),
+                "messages go before their time, to make room for new ones"
+            );
+        }
         // How far a queue has counted is nowhere else once its messages are gone.
         if self.views.last_snapshot().1 < min
             && let Err(error) = self.snapshot()

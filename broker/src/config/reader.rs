@@ -24,6 +24,9 @@ const KEYS: [&str; 15] = [
     "config",
 ];
 
+const RETENTION_KEYS: [&str; 6] =
+    ["time", "diskPercent", "deleteAt", "deleteEarlyPercent", "refusePercent", "size"];
+
 pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
     let mut config = Config::new("");
     yaml::read(text, &KEYS, |root| {
@@ -42,7 +45,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
         root.choice("flush", &[("Async", store::Flush::Async), ("Sync", store::Flush::Sync)], |flush| {
             config.flush = flush;
         });
-        root.parsed("segmentSize", parse_bytes, |bytes| config.segment_bytes = bytes);
+        root.parsed("segmentSize", parse_segment_bytes, |bytes| config.segment_bytes = bytes);
         root.texts("nameServers", |servers| config.name_servers = servers);
         root.logging(|logging| config.logging = logging);
 
@@ -50,12 +53,19 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
         root.section("advertisedControl", &["host", "port"], |section| {
             config.advertised_control = advertised(section);
         });
-        root.section("messageRetention", &["time", "diskPercent", "deleteAt"], |section| {
+        root.section("messageRetention", &RETENTION_KEYS, |section| {
             section.parsed("time", yaml::parse_duration, |time| config.retention.time = time);
             section.number("diskPercent", 1, 99, |percent| {
                 config.retention.disk_percent = u8::try_from(percent).expect("at most 99");
             });
             section.parsed("deleteAt", parse_hour, |hour| config.retention.delete_at_hour = hour);
+            section.number("deleteEarlyPercent", 1, 99, |percent| {
+                config.retention.delete_early_percent = u8::try_from(percent).ok();
+            });
+            section.number("refusePercent", 1, 100, |percent| {
+                config.retention.refuse_percent = u8::try_from(percent).expect("at most 100");
+            });
+            section.parsed("size", parse_log_bytes, |bytes| config.retention.max_log_bytes = Some(bytes));
         });
         let limits = &mut config.limits;
         root.section("config", &KNOBS, |knobs| {
@@ -84,23 +94,34 @@ fn advertised(section: &mut Section<'_>) -> Option<Advertised> {
     Some(Advertised { host: host?, port: port? })
 }
 
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 6] = [
+fn parse_segment_bytes(text: &str) -> Result<u64, String> {
+    bytes(text)
+        .filter(|bytes| (64 << 10..=64 << 30).contains(bytes) && bytes % 4096 == 0)
+        .ok_or_else(|| "write bytes from 64Ki to 64Gi, a multiple of 4096, such as 256Mi".to_owned())
+}
+
+fn parse_log_bytes(text: &str) -> Result<u64, String> {
+    bytes(text)
+        .filter(|bytes| *bytes >= 128 << 10)
+        .ok_or_else(|| "write bytes from 128Ki on, such as 50Gi".to_owned())
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 8] = [
         ("Ki", 1 << 10),
         ("Mi", 1 << 20),
         ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
         ("k", 1000),
         ("M", 1_000_000),
         ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
     ];
     let (digits, unit) = UNITS
         .iter()
         .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|digits| (digits, *unit)))
         .unwrap_or((text, 1));
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes
-        .filter(|bytes| (64 << 10..=64 << 30).contains(bytes) && bytes % 4096 == 0)
-        .ok_or_else(|| "write bytes from 64Ki to 64Gi, a multiple of 4096, such as 256Mi".to_owned())
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit))
 }
 
 /// The store keeps hours, so the minutes must be 00.

@@ -221,7 +221,12 @@ impl Plan {
     }
 
     fn broker(&self, data: &DataDir, name_server: SocketAddr) -> Result<broker::Config, Failure> {
-        let yaml = serde_json::json!({ "dataDir": data.path(), "segmentSize": self.segment_size });
+        let yaml = serde_json::json!({
+            "dataDir": data.path(),
+            "segmentSize": self.segment_size,
+            // A developer's disk is often nearly full of other things.
+            "messageRetention": { "refusePercent": 100 },
+        });
         let config = broker::Config::parse("gantry dev", &yaml.to_string());
         let config = config.map_err(|error| Failure::usage(format!("--segment-size: {error}")))?;
         let advertised = |port| Some(broker::config::Advertised { host: self.host.clone(), port });

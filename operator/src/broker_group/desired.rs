@@ -126,6 +126,11 @@ struct RetentionFile<'a> {
     time: &'a str,
     disk_percent: i32,
     delete_at: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delete_early_percent: Option<i32>,
+    refuse_percent: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<String>,
 }
 
 fn file(group: &Validated, host: &str, logging: &LoggingFile) -> String {
@@ -148,6 +153,9 @@ fn file(group: &Validated, host: &str, logging: &LoggingFile) -> String {
             time: &group.retention.time,
             disk_percent: group.retention.disk_percent,
             delete_at: &group.retention.delete_at,
+            delete_early_percent: group.retention.delete_early_percent,
+            refuse_percent: group.retention.refuse_percent,
+            size: group.retention.size.map(|size| size.to_string()),
         },
         logging,
         config: &group.knobs.accepted,

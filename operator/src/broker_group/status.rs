@@ -188,5 +188,8 @@ fn effective(group: &Validated) -> BrokerGroupEffective {
         retention_time: group.retention.time.clone(),
         retention_disk_percent: group.retention.disk_percent,
         retention_delete_at: group.retention.delete_at.clone(),
+        retention_delete_early_percent: group.retention.delete_early_percent,
+        retention_refuse_percent: group.retention.refuse_percent,
+        retention_size: group.retention.size.map(|size| size.to_string()),
     }
 }

@@ -37,10 +37,12 @@ pub(super) fn finding(
     if let Some(claim) = observed.claims.iter().find(|claim| grows(claim, &group.volume)) {
         return no(Reason::ResizePending, format!("the volume of claim {} is growing", claim.name_any()));
     }
-    let fullest = brokers.values().filter_map(|state| state.as_ref().ok()).filter_map(used_percent).max()?;
+    let states = || brokers.values().filter_map(|state| state.as_ref().ok());
+    let fullest = states().filter_map(used_percent).max()?;
+    let refuses = states().any(|state| !state.accepts_writes && is_full(state));
     let was_near_full = old.is_some_and(|old| old.status == "False");
-    let advice = "raise storage.commitLog.size, or lower messageRetention";
-    if fullest >= FULL_PERCENT {
+    let advice = "raise storage.commitLog.size, or lower messageRetention.time or messageRetention.size";
+    if refuses || fullest >= FULL_PERCENT {
         no(Reason::Full, format!("the volume has no room: {advice}"))
     } else if fullest >= NEAR_FULL_PERCENT || (was_near_full && fullest >= ROOM_AGAIN_PERCENT) {
         no(Reason::NearFull, format!("the volume is more than {ROOM_AGAIN_PERCENT} percent full: {advice}"))

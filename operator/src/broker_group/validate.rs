@@ -77,10 +77,16 @@ pub enum Volume {
 pub struct Retention {
     /// After this age.
     pub time: String,
-    /// Or when the volume is so full.
+    /// At any hour when the volume is so full.
     pub disk_percent: i32,
-    /// At this time of day.
+    /// Else at this time of day.
     pub delete_at: String,
+    /// However young when the volume is so full.
+    pub delete_early_percent: Option<i32>,
+    /// Sends are refused when the volume is so full.
+    pub refuse_percent: i32,
+    /// So much at most.
+    pub size: Option<ByteCount>,
 }
 
 /// Why a BrokerGroup cannot be.
@@ -154,6 +160,15 @@ pub fn validate(group: &BrokerGroup, observed: &Observed, images: &Images) -> Re
             time: retention.time.unwrap_or_else(|| "72h".to_owned()),
             disk_percent: retention.disk_percent.unwrap_or(75),
             delete_at: retention.delete_at.unwrap_or_else(|| "04:00".to_owned()),
+            delete_early_percent: retention.delete_early_percent,
+            refuse_percent: retention.refuse_percent.unwrap_or(90),
+            size: retention
+                .size
+                .map(|value| {
+                    let field = "messageRetention.size";
+                    ByteCount::parse(&value).ok_or(Invalid::NoQuantity { field, value })
+                })
+                .transpose()?,
         },
         flush: spec.flush.unwrap_or_default(),
         resources: spec.resources.clone(),

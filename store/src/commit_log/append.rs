@@ -56,6 +56,11 @@ impl Tail<'_> {
         if let Some(reason) = self.log.closed() {
             return Err(AppendError::Closed(reason.to_owned()));
         }
+        if self.log.refuses.load(Ordering::Relaxed)
+            && let Some(reason) = self.log.out_of_room()
+        {
+            return Err(AppendError::DiskFull(reason));
+        }
         let limit = self.log.segment_bytes - BLANK_BYTES;
         if bytes > limit {
             let (found, limit) = (bytes as usize, limit as usize);

@@ -13,14 +13,14 @@ pub(crate) mod codec;
 pub(crate) mod mark;
 mod prepare;
 pub(crate) mod recover;
-mod retain;
+pub(crate) mod retain;
 pub(crate) mod segment;
 pub(crate) mod walk;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -53,6 +53,10 @@ pub(crate) struct CommitLog {
     segments: RwLock<VecDeque<Arc<Segment>>>,
     writer: Mutex<Writer>,
     prepared: Mutex<Prepared>,
+    /// Why appends are refused although there may be room.
+    refusal: Mutex<Option<String>>,
+    /// There is one; read without the lock.
+    refuses: AtomicBool,
     appended: AtomicU64,
     /// Store time of the last record. Written by the holder of the log's lock.
     stored_at_ms: AtomicI64,

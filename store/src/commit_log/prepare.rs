@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{CommitLog, Segment, segment};
@@ -66,9 +67,26 @@ impl CommitLog {
         }
     }
 
-    /// Why the log cannot grow just now.
+    /// Why the log takes no more just now.
     pub(crate) fn out_of_room(&self) -> Option<String> {
+        self.refusal.lock().clone().or_else(|| self.cannot_grow())
+    }
+
+    /// Why the log cannot grow just now.
+    pub(crate) fn cannot_grow(&self) -> Option<String> {
         self.prepared.lock().failed.as_ref().map(|(_, reason)| reason.clone())
+    }
+
+    /// Refuses appends for this reason from now on, or takes them again.
+    pub(crate) fn refuse(&self, reason: Option<String>) {
+        let mut refusal = self.refusal.lock();
+        match (&*refusal, &reason) {
+            (None, Some(reason)) => tracing::error!(reason, "appends are refused"),
+            (Some(_), None) => tracing::info!("the disk has room again, appends go on"),
+            _ => {}
+        }
+        self.refuses.store(reason.is_some(), Ordering::Relaxed);
+        *refusal = reason;
     }
 
     /// Makes the next segment once half of the current one is used, so that a roll need not wait. Idle stores

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -153,6 +153,8 @@ impl Files {
             segments: RwLock::new(segments.into()),
             writer: Mutex::new(Writer::new(last, walked.end.0)),
             prepared: Mutex::new(Prepared::default()),
+            refusal: Mutex::default(),
+            refuses: AtomicBool::new(false),
             appended: AtomicU64::new(walked.end.0),
             stored_at_ms: AtomicI64::new(stored_at_ms),
             flushed: AtomicU64::new(walked.end.0),

@@ -151,3 +151,41 @@ fn a_batch_is_appended_whole_or_not_at_all() {
     assert_eq!(store.state().appended, end);
     assert_eq!(store.append(&records[..1]).unwrap().queue_offsets[0].0, 3, "no offset was used up");
 }
+
+#[test]
+fn a_nearly_full_disk_refuses_before_it_is_full_and_takes_appends_again_once_there_is_room() {
+    let house = House::new(Flush::Async);
+    let (store, _) = house.open();
+    fill(&store, "t", 100);
+    let used = house.disk.capacity() - store.state().disk_free_bytes;
+    house.disk.set_capacity(used * 100 / 95);
+    store.housekeep();
+    let refused = store.append(&[record(&message("t", 0, "x"), &Properties::default())]).unwrap_err();
+    assert!(matches!(&refused, AppendError::DiskFull(why) if why.contains("% full")), "{refused}");
+    assert!(store.state().refusing.unwrap().contains("make room"));
+    assert_eq!(numbers(&store, "t"), same(0..100), "reading goes on");
+
+    house.disk.set_capacity(used * 2);
+    store.housekeep();
+    append(&store, &message("t", 0, "100"));
+    assert_eq!(numbers(&store, "t"), same(0..101));
+    assert_eq!(store.state().refusing, None);
+}
+
+#[test]
+fn young_messages_make_room_only_where_that_is_wanted() {
+    for (early, max, kept) in [(None, None, true), (Some(60), None, false), (None, Some(4096 * 3), false)] {
+        let mut house = House::new(Flush::Async);
+        house.config.delete_early_percent = early;
+        house.config.max_log_bytes = max;
+        let (store, _) = house.open();
+        fill(&store, "t", 200);
+        store.flush().unwrap();
+        let used = house.disk.capacity() - store.state().disk_free_bytes;
+        house.disk.set_capacity(used * 100 / 80);
+        store.housekeep();
+        let bounds = store.queue_bounds("t", store::QueueId(0));
+        assert_eq!(bounds.start.0 == 0, kept, "{early:?} {max:?}: {bounds:?}");
+        assert_eq!(numbers(&store, "t"), same(bounds.start.0..200), "what is left is whole");
+    }
+}

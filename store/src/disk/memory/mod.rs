@@ -54,6 +54,12 @@ impl MemoryDisk {
         self.world.lock().capacity = bytes;
     }
 
+    /// Its size.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.world.lock().capacity
+    }
+
     /// Calls so far that could have failed.
     #[must_use]
     pub fn calls(&self) -> u64 {
