@@ -302,6 +302,7 @@ final class BrokerScene {
     if (Main.flag("--kill")) {
       // What a live broker writes every few seconds.
       broker.getConsumerOffsetManager().persist();
+      broker.getScheduleMessageService().persist();
       return;
     }
     broker.shutdown();

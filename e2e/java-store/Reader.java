@@ -2,7 +2,6 @@ import java.io.File;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.nio.ByteBuffer;
-import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
@@ -70,7 +69,7 @@ final class Reader {
     Lines.line("lookup").with("topic", topic).with("key", key).with("found", found).print();
   }
 
-  private static MessageExt message(ByteBuffer bytes) throws Exception {
+  private static MessageExt message(ByteBuffer bytes) {
     int magic = bytes.getInt(4);
     MessageExt message = MessageDecoder.decode(bytes.slice(), true, false);
     if (message == null) {
@@ -88,9 +87,7 @@ final class Reader {
         .with("offset", message.getQueueOffset())
         .with("logOffset", message.getCommitLogOffset())
         .with("version", magic == MessageDecoder.MESSAGE_MAGIC_CODE ? 1 : 2)
-        .with("bodyBytes", body.length)
-        .with("bodySha256", HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(body)))
-        .with("bodyCrc", message.getBodyCRC())
+        .with("body", HexFormat.of().formatHex(body))
         .with("flag", message.getFlag())
         .with("sysFlag", message.getSysFlag())
         .with("bornAt", message.getBornTimestamp())

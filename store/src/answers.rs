@@ -13,6 +13,8 @@ pub struct Recovered {
     pub replayed_records: u64,
     /// The store was closed properly the last time.
     pub clean: bool,
+    /// RocketMQ had it open since we did, or it was never ours: all views were built anew.
+    pub by_another: bool,
     /// Damaged stretches that were skipped: where, and how many bytes. What follows them is served.
     pub damaged: Vec<(LogOffset, u64)>,
 }

@@ -62,7 +62,7 @@
 //!     views/snapshot, .previous        who has which blocks, and the entries in none: see views/snapshot.rs
 //!     views/deleted                    topics whose records in the log belong to no queue any more
 //!     flushed                          how far the log was flushed, lately: tells rot from a torn tail
-//!     abort                            there while a store is open (as RocketMQ's)
+//!     abort                            who has the store open, or closed it: see last_writer.rs
 //!     lock                             locked while a store is open (as RocketMQ's)
 //! ```
 //!
@@ -94,6 +94,7 @@ mod error;
 mod flush;
 mod housekeeping;
 mod ids;
+mod last_writer;
 pub mod offline;
 mod opened;
 mod record;

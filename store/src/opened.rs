@@ -1,6 +1,5 @@
 //! A store's life: opened and recovered, its threads, closed.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -20,6 +19,7 @@ use crate::dispatch::Dispatch;
 use crate::error::{FlushFailed, OpenError};
 use crate::flush::Flusher;
 use crate::housekeeping::Housekeeping;
+use crate::last_writer::{self, LastWriter};
 use crate::views::{RawEntry, Views};
 
 /// What a thread does until it is stopped.
@@ -63,12 +63,23 @@ impl Opened {
             .lock(&lock_path)
             .map_err(OpenError::at(&lock_path))?
             .ok_or_else(|| OpenError::InUse(root.clone()))?;
-        let clean = note_running(disk.as_ref(), root)?;
+        let last_writer = LastWriter::look(disk.as_ref(), root).map_err(OpenError::at(root))?;
+        let clean = last_writer.was_clean();
+        // After another wrote here, nothing that we noted counts, and whatever is whole may have been acknowledged.
+        // Until all is noted anew, `abort` stays theirs.
+        let (by_another, believe) =
+            if last_writer.is_other() { (true, Flush::Sync) } else { (false, config.flush) };
+        if by_another {
+            last_writer::forget(disk.as_ref(), root)
+        } else {
+            last_writer::note_open(disk.as_ref(), root)
+        }
+        .map_err(OpenError::at(root))?;
 
         let files = Files::load(Arc::clone(&disk), &config)?;
         let (views, complete, counts) = Views::load(Arc::clone(&disk), root, files.min()..files.end())?;
         let known = Known { from: complete.to, stored_at_ms: complete.stored_at_ms };
-        let (log, walked) = files.recover(&known, config.flush, &mut |head, bytes, at| {
+        let (log, walked) = files.recover(&known, believe, &mut |head, bytes, at| {
             if is_queued(head.sys_flag) {
                 let entry = RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes));
                 views.replay(head.topic(bytes), head.queue_id, head.queue_offset, entry);
@@ -77,14 +88,14 @@ impl Opened {
         views
             .recovered(log.min(), walked.end, counts)
             .and_then(|()| {
-                if complete.replace_snapshot {
+                if complete.replace_snapshot || by_another {
                     views.write_snapshot(walked.end, log.stored_at_ms(), log.min())?;
                 }
-                Ok(())
+                if by_another { last_writer::note_open(disk.as_ref(), root) } else { Ok(()) }
             })
             .map_err(OpenError::at(root))?;
         tracing::info!(
-            path = %root.display(), clean, min = %log.min(), end = %walked.end, replayed_records = walked.records,
+            path = %root.display(), clean, by_another, min = %log.min(), end = %walked.end, replayed_records = walked.records,
             cut_bytes = walked.cut_bytes, damaged = walked.damaged.len(), "store opened"
         );
         let recovered = Recovered {
@@ -92,6 +103,7 @@ impl Opened {
             cut_bytes: walked.cut_bytes,
             replayed_records: walked.records,
             clean,
+            by_another,
             damaged: walked.damaged,
         };
 
@@ -195,8 +207,8 @@ impl Opened {
             return;
         }
         let root = &inner.config.root;
-        if let Err(error) = inner.disk.remove(&root.join("abort")).and_then(|()| inner.disk.sync_dir(root)) {
-            tracing::warn!(%error, "cannot remove the abort file");
+        if let Err(error) = last_writer::note_closed(inner.disk.as_ref(), root) {
+            tracing::warn!(%error, "cannot note that the store is closed, the next opening takes longer");
         }
     }
 }
@@ -207,20 +219,6 @@ impl Drop for Opened {
             tracing::error!(%error, "the store could not be closed properly");
         }
     }
-}
-
-/// RocketMQ's `abort` file: there while a store is open, gone after a proper close. Returns whether that was so.
-fn note_running(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
-    let path = root.join("abort");
-    let clean = match disk.read(&path) {
-        Ok(_) => false,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(OpenError::at(&path)(error)),
-    };
-    disk.write(&path, std::process::id().to_string().as_bytes())
-        .and_then(|()| disk.sync_dir(root))
-        .map_err(OpenError::at(&path))?;
-    Ok(clean)
 }
 
 /// Closes the log if a thread panics.

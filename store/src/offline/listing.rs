@@ -6,6 +6,7 @@ use super::{Error, Look, Odd, SegmentFile};
 use crate::LogOffset;
 use crate::commit_log::mark;
 use crate::disk::Listed;
+use crate::last_writer::LastWriter;
 use crate::views::{Deleted, Kept};
 
 /// RocketMQ's `checkpoint`, as far as it is used: store times, Unix milliseconds.
@@ -59,7 +60,7 @@ pub struct Listing {
     pub segments: Vec<SegmentFile>,
     /// Files beside them, which Java would take for segments.
     pub strangers: Vec<String>,
-    /// No `abort` file: closed properly, or never opened.
+    /// Closed properly, by whoever had it, or never opened.
     pub clean: bool,
     /// How far the log was flushed, by Gantry's own note.
     pub flushed: Option<LogOffset>,
@@ -112,7 +113,6 @@ impl Look {
                 Err(error) => Err(Error::at(&dir)(error)),
             }
         };
-        let in_root = files_in("")?;
         let views = self.root.join("views");
         let kept = match Kept::of(disk, &self.root).map_err(Error::at(&views))? {
             Kept::Snapshot(to) if to > self.segments.end() => ViewsKept::BeyondTheLog(to),
@@ -133,7 +133,7 @@ impl Look {
         Ok(Listing {
             segments: self.segments.files.clone(),
             strangers: self.segments.others.clone(),
-            clean: !in_root.iter().any(|file| file.name == "abort"),
+            clean: LastWriter::look(disk, &self.root).map_err(Error::at(&self.root))?.was_clean(),
             flushed: mark::read(disk, &self.root).map_err(Error::at(&self.root.join("flushed")))?,
             views: kept,
             views_bytes: files_in("views")?.iter().map(|file| file.bytes).sum(),

@@ -4,6 +4,7 @@
 
 mod disk;
 mod faults;
+mod java;
 mod many_queues;
 mod model;
 mod offline;

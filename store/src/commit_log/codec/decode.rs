@@ -163,10 +163,11 @@ impl Head {
     }
 
     /// Java's records need not have the property. One of ours whose end was torn off has not either, but zeros where it
-    /// was, and properties are text.
+    /// was, and properties are text. (A zero before that is a user's: Java lets them through.)
     fn verify_without(&self, bytes: &[u8]) -> Result<(), Flaw> {
         let properties = &bytes[self.properties.clone()];
-        if properties.contains(&0) || std::str::from_utf8(properties).is_err() {
+        let end = &properties[properties.len().saturating_sub(CRC_BYTES)..];
+        if end.contains(&0) || std::str::from_utf8(properties).is_err() {
             return Err(Flaw::RecordCrc);
         }
         if crc31(&bytes[self.body.clone()]) == self.body_crc { Ok(()) } else { Err(Flaw::BodyCrc) }
