@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,8 +29,8 @@ pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 /// What the pages show.
 #[derive(Clone)]
 pub struct Pages {
-    /// The metrics.
-    pub registry: Arc<Registry>,
+    /// The metrics; set once there is something to show, for a process can take a while to start.
+    pub registry: Arc<OnceLock<Registry>>,
     /// Asked at each `/readyz`; must answer at once.
     pub readiness: Readiness,
 }
@@ -113,7 +113,9 @@ async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &pages.registry) {
+    let nothing_yet = Registry::default();
+    let registry = pages.registry.get().unwrap_or(&nothing_yet);
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
         Ok(()) => (
             StatusCode::OK,
             [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
@@ -155,8 +157,9 @@ mod tests {
         let routes = Counter::<u64>::default();
         routes.inc();
         registry.register("gantry_routes", "Routes", routes);
+        let shown = Arc::new(OnceLock::new());
         let pages = Pages {
-            registry: Arc::new(registry),
+            registry: Arc::clone(&shown),
             readiness: Arc::new(move || match seen.load(Ordering::SeqCst) {
                 true => vec![],
                 false => vec!["waiting for group a".to_owned(), "waiting for group b".to_owned()],
@@ -172,6 +175,8 @@ mod tests {
         assert!(not_ready.ends_with("waiting for group a\nwaiting for group b\n"), "{not_ready}");
         is_ready.store(true, Ordering::SeqCst);
         assert!(ask(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(ask(addr, "/metrics").await.ends_with("# EOF\n"), "nothing is shown yet");
+        assert!(shown.set(registry).is_ok());
         assert!(ask(addr, "/metrics").await.contains("gantry_routes_total 1"));
         assert!(ask(addr, "/nothing").await.starts_with("HTTP/1.1 404"));
 

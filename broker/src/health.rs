@@ -1,12 +1,32 @@
 //! How the broker stands: whether it is ready, and why not.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use access::listener;
+use store::Progress;
 
 use crate::front::connections::Clients;
 use crate::log::Log;
 use crate::registration::Registration;
+
+/// Asked by the health pages from the first moment on.
+#[derive(Default)]
+pub(crate) struct Standing {
+    /// How far opening the log is.
+    pub(crate) opening: Progress,
+    /// Set once everything is open.
+    pub(crate) health: OnceLock<Arc<Health>>,
+}
+
+impl Standing {
+    /// Why the broker is not ready; nothing when it is.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        match self.health.get() {
+            Some(health) => health.not_ready(),
+            None => vec![format!("the log is being opened: {}", self.opening)],
+        }
+    }
+}
 
 /// Asked by the health pages and the control plane.
 pub(crate) struct Health {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use access::http::{self, Pages};
@@ -23,7 +23,7 @@ use crate::front::Front;
 use crate::front::connections::{Clients, Gone};
 use crate::front::route::Routes;
 use crate::front::telemetry::Telemetry;
-use crate::health::Health;
+use crate::health::{Health, Standing};
 use crate::log::Log;
 use crate::meta::Meta;
 use crate::metrics::{Metrics, register_state};
@@ -93,6 +93,8 @@ async fn start_with(
     let stop = tasks.stop_token();
     let metrics = Metrics::default();
 
+    let standing = Arc::new(Standing::default());
+    let shown_metrics = Arc::new(OnceLock::new());
     let options = Options { max_connections: config.limits.max_connections, ..Options::default() };
     let clients = Listener::bind(config.client_listen, options).context("clientListen")?;
     let options =
@@ -105,6 +107,18 @@ async fn start_with(
     let (client_addr, control_addr) = (clients.local_addr(), control_plane.local_addr());
     let http_addr = pages.as_ref().map(http::Server::local_addr);
 
+    // Before the store is opened, which can take a while: a broker that recovers is alive, and says how far it is.
+    if let Some(pages) = pages {
+        let asked = Arc::clone(&standing);
+        let shown =
+            Pages { registry: Arc::clone(&shown_metrics), readiness: Arc::new(move || asked.not_ready()) };
+        let stop = stop.clone();
+        tasks.spawn("the server for health and metrics", async move {
+            pages.serve(shown, stop).await;
+            Ok::<(), Infallible>(())
+        });
+    }
+
     // Consumers and producers share connections, but a connection rarely holds more than a few clients.
     let known = Clients::new(config.limits.max_connections.saturating_mul(CLIENTS_PER_CONNECTION));
     let needs = Needs {
@@ -113,9 +127,16 @@ async fn start_with(
         store_host: store_host(&config, client_addr),
         tasks: tasks.clone(),
         clients: known.clone(),
+        standing: Arc::clone(&standing),
     };
-    let opened =
-        tokio::task::spawn_blocking(move || open(needs)).await.context("opening the data directory")??;
+    let opened = tokio::task::spawn_blocking(move || open(needs)).await.context("opening the data directory");
+    let opened = match opened.and_then(|opened| opened) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tasks.stop(Duration::ZERO).await;
+            return Err(error);
+        }
+    };
     let Opened { topics, delivery, log } = opened;
     let identity = registration::Identity {
         cluster_name: config.cluster_name.clone(),
@@ -165,6 +186,9 @@ async fn start_with(
         started_at_ms,
     };
 
+    assert!(shown_metrics.set(shown).is_ok(), "metrics are shown once");
+    assert!(standing.health.set(Arc::clone(&health)).is_ok(), "a broker is opened once");
+
     let incoming = clients.accept(tasks.tracker(), stop.clone());
     let service = MessagingServiceServer::new(front)
         .max_decoding_message_size(config.limits.max_body_bytes + REQUEST_HEADROOM_BYTES);
@@ -193,14 +217,6 @@ async fn start_with(
         asked_to_stop.run_until_cancelled(watch_for_silence(known, releasing)).await;
         Ok::<(), Infallible>(())
     });
-    if let Some(pages) = pages {
-        let asked = Arc::clone(&health);
-        let shown = Pages { registry: Arc::new(shown), readiness: Arc::new(move || asked.not_ready()) };
-        tasks.spawn("the server for health and metrics", async move {
-            pages.serve(shown, stop).await;
-            Ok::<(), Infallible>(())
-        });
-    }
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(broker = config.broker_name, %client_addr, %control_addr, version, "broker started");
     let stop_grace = config.limits.stop_grace;
@@ -259,6 +275,7 @@ struct Needs {
     store_host: SocketAddr,
     tasks: vital::Tasks,
     clients: Clients,
+    standing: Arc<Standing>,
 }
 
 struct Opened {
@@ -269,13 +286,14 @@ struct Opened {
 
 /// Everything on the disk. Blocks.
 fn open(needs: Needs) -> anyhow::Result<Opened> {
-    let Needs { config, disk, store_host, tasks, clients } = needs;
+    let Needs { config, disk, store_host, tasks, clients, standing } = needs;
     let folder = config.data_dir.join("config");
     std::fs::create_dir_all(&folder).with_context(|| {
         format!("cannot write to dataDir {}: make it writable for this user", config.data_dir.display())
     })?;
     // The store holds the lock of the directory: it comes first.
-    let (store, recovered) = store::Store::open_on(disk, Arc::new(store::SystemClock), config.store())?;
+    let (store, recovered) =
+        store::Store::open_telling(disk, Arc::new(store::SystemClock), config.store(), &standing.opening)?;
     tracing::info!(
         end = recovered.end.0,
         cut_bytes = recovered.cut_bytes,

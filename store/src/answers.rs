@@ -1,5 +1,8 @@
 //! What the store answers, and whom it tells.
 
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::{LogOffset, QueueId, QueueOffset};
 
 /// What recovery found.
@@ -17,6 +20,41 @@ pub struct Recovered {
     pub by_another: bool,
     /// Damaged stretches that were skipped: where, and how many bytes. What follows them is served.
     pub damaged: Vec<(LogOffset, u64)>,
+}
+
+/// How far opening a store is; asked from other threads while it is opened.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of log to walk; 0 while nobody knows.
+    total: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Progress {
+    /// So many bytes of log must be walked.
+    pub(crate) fn begin(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// So many of them are.
+    pub(crate) fn done(&self, done: u64) {
+        self.done.store(done, Ordering::Relaxed);
+    }
+
+    /// Bytes of log that are walked, and that must be.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bytes() {
+            (_, 0) => f.write_str("its files are being looked at"),
+            (done, total) => write!(f, "{} of {} MiB are walked", done >> 20, total >> 20),
+        }
+    }
 }
 
 /// Where a batch went. Its records lie one behind the other.

@@ -101,7 +101,7 @@ mod record;
 mod store;
 mod views;
 
-pub use answers::{Appended, Arrivals, Entry, Recovered, State};
+pub use answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Flush};
 pub use error::{AppendError, FlushFailed, OpenError, ReadError};

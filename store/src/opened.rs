@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::LogOffset;
 use crate::ahead::Ahead;
-use crate::answers::Recovered;
+use crate::answers::{Progress, Recovered};
 use crate::append::Crowd;
 use crate::clock::Clock;
 use crate::commit_log::CommitLog;
@@ -55,6 +55,7 @@ impl Opened {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         config: Config,
+        progress: &Progress,
     ) -> Result<(Self, Recovered), OpenError> {
         let root = &config.root;
         disk.create_dir(root).map_err(OpenError::at(root))?;
@@ -79,7 +80,7 @@ impl Opened {
         let files = Files::load(Arc::clone(&disk), &config)?;
         let (views, complete, counts) = Views::load(Arc::clone(&disk), root, files.min()..files.end())?;
         let known = Known { from: complete.to, stored_at_ms: complete.stored_at_ms };
-        let (log, walked) = files.recover(&known, believe, &mut |head, bytes, at| {
+        let (log, walked) = files.recover(&known, believe, progress, &mut |head, bytes, at| {
             if is_queued(head.sys_flag) {
                 let entry = RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes));
                 views.replay(head.topic(bytes), head.queue_id, head.queue_offset, entry);

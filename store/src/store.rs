@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::answers::{Appended, Arrivals, Entry, Recovered, State};
+use crate::answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
 use crate::clock::{Clock, SystemClock};
 use crate::commit_log::NotThere;
 use crate::commit_log::codec::Head;
@@ -32,7 +32,19 @@ impl Store {
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (store, recovered) = Self::open_without_threads(disk, clock, config)?;
+        Self::open_telling(disk, clock, config, &Progress::default())
+    }
+
+    /// Like [`Store::open_on`], and `progress` says meanwhile how far it is: a log without its views is walked from its
+    /// start.
+    pub fn open_telling(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+        progress: &Progress,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (opened, recovered) = Opened::open(disk, clock, config, progress)?;
+        let store = Self { opened: Arc::new(opened) };
         store.opened.start_threads()?;
         Ok((store, recovered))
     }
@@ -44,7 +56,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (opened, recovered) = Opened::open(disk, clock, config)?;
+        let (opened, recovered) = Opened::open(disk, clock, config, &Progress::default())?;
         Ok((Self { opened: Arc::new(opened) }, recovered))
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -16,9 +17,13 @@ use super::prepare::{Prepared, make_segment};
 use super::walk::{Step, Verdict, flaw, scan, step, verdict};
 use super::{CommitLog, Segment, Writer, segment};
 use crate::LogOffset;
+use crate::answers::Progress;
 use crate::config::{Config, Flush};
 use crate::disk::Disk;
 use crate::error::OpenError;
+
+/// How often a long recovery is told in the log.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The segment files that lie in the directory, checked for size and gaps.
 pub(crate) struct Files {
@@ -111,6 +116,18 @@ impl Files {
         LogOffset(self.bases.last().map_or(0, |base| base + self.segment_bytes))
     }
 
+    /// No record lies behind this.
+    fn data_end(&self) -> Result<LogOffset, OpenError> {
+        for &base in self.bases.iter().rev() {
+            let path = segment::path(&self.dir, base);
+            let end = self.disk.data_end(&path).map_err(OpenError::at(&path))?;
+            if end > 0 {
+                return Ok(LogOffset(base + end));
+            }
+        }
+        Ok(self.min())
+    }
+
     fn base_at(&self, at: u64) -> Option<u64> {
         self.bases.iter().copied().rfind(|&base| base <= at && at < base + self.segment_bytes)
     }
@@ -120,6 +137,7 @@ impl Files {
         mut self,
         known: &Known,
         flush: Flush,
+        progress: &Progress,
         visit: &mut dyn FnMut(&Head, &[u8], LogOffset),
     ) -> Result<(CommitLog, Walked), OpenError> {
         if self.bases.is_empty() {
@@ -128,8 +146,10 @@ impl Files {
         let mut stored_at_ms = known.stored_at_ms;
         let durable = known.from.max(self.mark.flushed()).min(self.end()).0;
         let mut walk = Walk { files: &self, from: known.from, durable, flush, walked: Walked::default() };
+        let mut told = Told::new(progress, known.from, self.data_end()?);
         walk.run(&mut |head, bytes, at| {
             stored_at_ms = stored_at_ms.max(head.stored_at_ms);
+            told.reached(at);
             visit(head, bytes, at);
         })?;
         let mut walked = walk.walked;
@@ -223,6 +243,37 @@ impl Files {
     fn open_segments(&self, end: LogOffset) -> Result<Vec<Arc<Segment>>, OpenError> {
         let published = |base: u64| (end.0 - base).min(self.segment_bytes);
         self.bases.iter().map(|&base| self.map(base, published(base)).map(Arc::new)).collect()
+    }
+}
+
+/// Tells how far the walk is: to whoever asks at any time, to the log every few seconds.
+struct Told<'a> {
+    progress: &'a Progress,
+    from: LogOffset,
+    total: u64,
+    records: u64,
+    last: Instant,
+}
+
+impl<'a> Told<'a> {
+    fn new(progress: &'a Progress, from: LogOffset, end: LogOffset) -> Self {
+        let total = end.0.saturating_sub(from.0);
+        progress.begin(total);
+        Self { progress, from, total, records: 0, last: Instant::now() }
+    }
+
+    fn reached(&mut self, at: LogOffset) {
+        self.records += 1;
+        // Often enough for a person, and nothing beside checking the records.
+        if self.records.is_multiple_of(1024) {
+            let walked_bytes = at.0.saturating_sub(self.from.0);
+            self.progress.done(walked_bytes);
+            if self.last.elapsed() >= TELL_EVERY {
+                self.last = Instant::now();
+                let (records, total_bytes) = (self.records, self.total);
+                tracing::info!(walked_bytes, total_bytes, records, "recovering the log");
+            }
+        }
     }
 }
 

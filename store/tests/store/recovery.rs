@@ -1,7 +1,7 @@
 //! What opening makes of a log that a crash or a bad disk left.
 
 use store::disk::{Crash, Disk, MemoryDisk};
-use store::{Flush, OpenError, QueueId, QueueOffset, ReadError};
+use store::{Flush, OpenError, QueueId, QueueOffset, ReadError, Store};
 
 use crate::support::{House, append, fill, message, numbers, same};
 
@@ -228,4 +228,21 @@ fn an_empty_last_file_is_removed_as_java_does() {
     let (store, _) = house.open();
     assert_eq!(numbers(&store, "t"), same(0..3));
     assert!(!house.disk.paths().contains(&house.segment(4096)));
+}
+
+#[test]
+fn a_long_recovery_says_how_far_it_is() {
+    let house = House::new(Flush::Async);
+    let (store, _) = house.open();
+    fill(&store, "t", 3000);
+    let end = store.state().appended.0;
+    let left = house.crash(Crash::Kill);
+    let progress = store::Progress::default();
+    assert_eq!(progress.to_string(), "its files are being looked at");
+    let (disk, clock) = (std::sync::Arc::new(left.disk), std::sync::Arc::new(left.clock));
+    let (store, _) = Store::open_telling(disk, clock, left.config, &progress).unwrap();
+    let (done, total) = progress.bytes();
+    assert_eq!(total, end, "all of the log is walked, there being no snapshot");
+    assert!(total / 2 < done && done <= total, "{done} of {total}");
+    assert_eq!(numbers(&store, "t").len(), 3000);
 }
