@@ -12,7 +12,7 @@ use crate::output::Format;
 use crate::place::PlaceArgs;
 use crate::units::parse_duration;
 
-pub use store::{InspectArgs, StoreCommand, VerifyArgs};
+pub use store::{ExportArgs, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:

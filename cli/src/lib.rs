@@ -84,6 +84,8 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
         Command::Check(args) => commands::check::run(&global.place, caller, args, out).await,
         Command::Store { command } => match command {
             StoreCommand::Inspect(args) => commands::store::inspect::run(&args, out),
+            StoreCommand::Export(args) => commands::store::export::run(&args, out),
+            StoreCommand::Import(args) => commands::store::import::run(&args, out),
             StoreCommand::Verify(args) => commands::store::verify::run(&args, out),
         },
         Command::Version => commands::version::run(out),

@@ -39,6 +39,16 @@ pub fn instant(at_ms: i64) -> String {
     Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |at| format!("{at:.3}"))
 }
 
+/// Reads `2026-11-25T17:42:10Z`, with another offset than Z too, or Unix milliseconds.
+pub fn parse_instant(text: &str) -> Result<i64, String> {
+    if let Ok(at_ms) = text.parse() {
+        return Ok(at_ms);
+    }
+    text.parse::<Timestamp>().map(Timestamp::as_millisecond).map_err(|_| {
+        format!("`{text}` is not a time; write for example 2026-11-25T17:42:10Z, or Unix milliseconds")
+    })
+}
+
 /// How long ago a moment was; nothing for 0, which the control plane uses for "never".
 pub fn since(then_ms: i64, now: Timestamp) -> Option<String> {
     if then_ms == 0 {
@@ -110,6 +120,10 @@ mod tests {
     fn instants_are_utc_to_the_millisecond() {
         assert_eq!(instant(1_795_628_530_007), "2026-11-25T17:42:10.007Z");
         assert_eq!(instant(i64::MAX), "9223372036854775807");
+        assert_eq!(parse_instant("2026-11-25T17:42:10.007Z"), Ok(1_795_628_530_007));
+        assert_eq!(parse_instant("2026-11-25T18:42:10.007+01:00"), Ok(1_795_628_530_007));
+        assert_eq!(parse_instant("1795628530007"), Ok(1_795_628_530_007));
+        assert!(parse_instant("yesterday").is_err());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::commit_log::codec::{Plan, Put as _};
+use crate::error::AppendError;
 use crate::{LogOffset, QueueId, QueueOffset};
 
 /// What a caller appends. The store adds offsets, checksum, store time and host bits.
@@ -34,6 +36,13 @@ pub struct NewRecord<'a> {
     pub reconsume_times: i32,
     /// Log offset of the half message that this one commits, or 0.
     pub prepared_offset: LogOffset,
+}
+
+impl NewRecord<'_> {
+    /// Would an append take it? Returns the bytes that it takes in the log.
+    pub fn check(&self, max_body_bytes: usize) -> Result<u64, AppendError> {
+        Plan::new(self, max_body_bytes).map(|plan| plan.len() as u64)
+    }
 }
 
 /// Encoded properties: repeated `name 0x01 value 0x02`.

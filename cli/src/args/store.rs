@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::units::parse_instant;
+
 pub(super) const HELP: &str = "\
 DIR is a broker's data directory (`gantry dev --data`, dataDir of a broker, storePathRootDir of Apache RocketMQ).
 Stop its broker first; while a command runs, no broker can start on it.
@@ -30,6 +32,27 @@ Every record is read and its checksums are compared; the queues are compared wit
 would give. Ends with exit code 1 when anything is damaged, and lists the places. What a crash left behind the
 log's end is no damage: opening the store cuts it.")]
     Verify(VerifyArgs),
+    /// Write the messages to a file, one JSON line each
+    #[command(after_help = "\
+Examples:
+  gantry store export ./gantry-data --to messages.jsonl
+  gantry store export ./gantry-data --to - --topic orders --since 2026-11-25T00:00:00Z | gzip > orders.jsonl.gz
+
+A line has all fields of a message as it is stored: half messages and messages for later too, the body in base64.
+Works on data of Apache RocketMQ as well. Messages of deleted topics are left out. Where the log is damaged, what
+is valid is written, and the exit code is 1.")]
+    Export(ExportArgs),
+    /// Append the messages of an export to a store, which may be a new one
+    #[command(after_help = "\
+Examples:
+  gantry store import ./gantry-data --from messages.jsonl              says what it would do
+  gantry store import ./gantry-data --from messages.jsonl --write      does it
+  gantry store export ./java-store --to - | gantry store import ./gantry-data --from - --write
+
+All lines are read and checked first; with one bad line nothing is written. Messages keep topic, queue, body,
+properties, flags, hosts and producer's time; their offsets and their store time are new. Topics are not made:
+create those that the broker does not have before consumers come.")]
+    Import(ImportArgs),
 }
 
 /// `gantry store inspect`.
@@ -65,4 +88,51 @@ pub struct VerifyArgs {
     /// The store's directory
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+}
+
+/// `gantry store export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The store's directory
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The file to make; `-` is stdout
+    #[arg(long, value_name = "OUT")]
+    pub to: PathBuf,
+    /// Only messages of this topic; may be given several times
+    #[arg(long = "topic", value_name = "TOPIC")]
+    pub topics: Vec<String>,
+    /// Only messages stored at this time or later: 2026-11-25T17:00:00Z, or Unix milliseconds
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    pub since: Option<i64>,
+    /// Only messages stored before this time
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    pub until: Option<i64>,
+    /// Only messages at this log offset or behind it
+    #[arg(long, value_name = "LOG OFFSET", default_value_t = 0)]
+    pub from_offset: u64,
+    /// Only messages before this log offset
+    #[arg(long, value_name = "LOG OFFSET")]
+    pub to_offset: Option<u64>,
+}
+
+/// `gantry store import`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["from", "from_rocketmq"]))]
+pub struct ImportArgs {
+    /// The store's directory; made if missing
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The lines to import; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Says how to take over the data of an Apache RocketMQ broker, which needs no import
+    #[arg(long, value_name = "OTHER DIR")]
+    pub from_rocketmq: Option<PathBuf>,
+    /// Write; without it the command only says what it would do
+    #[arg(long)]
+    pub write: bool,
+    /// Size of a file of the log if the store is new, for example 64Mi or 1Gi
+    #[arg(long, value_name = "SIZE", default_value = "256Mi")]
+    pub segment_size: String,
 }

@@ -183,8 +183,8 @@ impl Look {
         head.map(|head| head.into_record(&bytes)).map_err(|flaw| missing(flaw.to_string()))
     }
 
-    /// Every valid record that starts in this range of the log, and every damage on the way, in order. Returns the log's
-    /// end, or where `visit` broke off.
+    /// Every valid record that starts in this range of the log, and every damage on the way, in order. Records of deleted
+    /// topics are left out. Returns the log's end, or where `visit` broke off.
     pub fn records(
         &self,
         range: Range<LogOffset>,
@@ -196,6 +196,7 @@ impl Look {
             .index_at(range.start.0)
             .map_or(range.start.0, |index| self.segments.range(index).start);
         let total_bytes = self.segments.end().min(range.end).0.saturating_sub(from);
+        let deleted = self.deleted()?;
         walk::walk(&self.segments, LogOffset(from), self.durable, &mut |told| match told {
             walk::Told::Damage(damage) => {
                 let progress = Progress { done_bytes: damage.to.0.saturating_sub(from), total_bytes };
@@ -216,6 +217,9 @@ impl Look {
                     }
                     if at >= range.end {
                         return ControlFlow::Break(());
+                    }
+                    if deleted.hides(item.head.topic(&bytes[item.start..item.start + item.size]), at) {
+                        continue;
                     }
                     let record = item.head.into_record(&bytes.slice(item.start..item.start + item.size));
                     let progress = Progress { done_bytes: at.0 + item.size as u64 - from, total_bytes };

@@ -1,13 +1,18 @@
 //! `gantry store …`: a store's directory with no broker running. The store's own tools do the work; here is what they
 //! found in words.
 
+pub mod export;
+pub mod import;
 pub mod inspect;
+mod lines;
 pub mod message;
 mod progress;
 pub mod verify;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transfer_tests;
 
 use std::path::Path;
 
