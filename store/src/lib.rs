@@ -99,6 +99,7 @@ pub mod offline;
 mod opened;
 mod record;
 mod store;
+mod times;
 mod views;
 
 pub use answers::{Appended, Arrivals, Entry, Progress, Recovered, State};

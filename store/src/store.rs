@@ -75,7 +75,7 @@ impl Store {
         self.inner().housekeeping.snapshot().map_err(|error| FlushFailed(error.to_string()))
     }
 
-    fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Inner {
         &self.opened.inner
     }
 
@@ -138,33 +138,6 @@ impl Store {
             )));
         }
         Ok(head.into_record(&bytes))
-    }
-
-    /// The first offset whose record was stored at `at_ms` or later; the end of the queue if none was.
-    pub fn offset_at_time(
-        &self,
-        topic: &str,
-        queue_id: QueueId,
-        at_ms: i64,
-    ) -> Result<QueueOffset, ReadError> {
-        let Range { start, end } = self.queue_bounds(topic, queue_id);
-        let (mut low, mut high) = (start, end);
-        while low < high {
-            let middle = QueueOffset(low.0 + (high.0 - low.0) / 2);
-            // The first that is left at or behind the middle: damaged records have no entry.
-            let Some(entry) =
-                self.entries(topic, queue_id, middle, 1)?.first().copied().filter(|e| e.queue_offset < high)
-            else {
-                high = middle;
-                continue;
-            };
-            if self.record(&entry)?.stored_at_ms < at_ms {
-                low = entry.queue_offset.plus(1);
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
     }
 
     /// Forgets the queues of a topic, for good: a topic of the same name starts anew. Its records stay in the log until

@@ -99,6 +99,11 @@ impl CommitLog {
         segment.slice(at.0..at.0 + len).ok_or(NotThere::NeverWritten)
     }
 
+    /// The segments that there are now, in order.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().iter().cloned().collect()
+    }
+
     fn segment(&self, at: LogOffset) -> Result<Arc<Segment>, NotThere> {
         let segments = self.segments.read();
         let first = segments.front().expect("a log has at least one segment").base();

@@ -5,7 +5,6 @@
 
 use std::io;
 
-use super::codec::{Announced, Head, announced};
 use super::{CommitLog, segment};
 use crate::LogOffset;
 use crate::config::Config;
@@ -114,10 +113,7 @@ impl CommitLog {
         if self.appended().0 <= base {
             return Some(self.stored_at_ms());
         }
-        let segment = self.segment(LogOffset(base)).ok()?;
-        let rest = segment.slice(base..base + segment.map().published())?;
-        let Announced::Record(size) = announced(&rest) else { return None };
-        Head::parse(&rest[..size]).ok().map(|head| head.stored_at_ms)
+        self.segment(LogOffset(base)).ok()?.first_stored_at_ms()
     }
 }
 

@@ -3,21 +3,24 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::codec::{Announced, Head, announced};
+use crate::LogOffset;
 use crate::disk::Map;
 
 /// A file of the log. Whoever holds it, or a slice of it, keeps its bytes alive after retention removed its name.
 pub(crate) struct Segment {
     base: u64,
     map: Arc<dyn Map>,
+    first_stored_at_ms: OnceLock<i64>,
 }
 
 impl Segment {
     pub(crate) fn new(base: u64, map: Arc<dyn Map>) -> Self {
-        Self { base, map }
+        Self { base, map, first_stored_at_ms: OnceLock::new() }
     }
 
     /// Log offset of the first byte.
@@ -39,6 +42,19 @@ impl Segment {
         let start = range.start.max(self.base) - self.base;
         let end = range.end.min(self.end()).saturating_sub(self.base);
         self.map.flush(start..end)
+    }
+
+    /// Store time of the first record, read once; `None` if there is none yet, or a damaged one.
+    pub(crate) fn first_stored_at_ms(&self) -> Option<i64> {
+        if let Some(known) = self.first_stored_at_ms.get() {
+            return Some(*known);
+        }
+        let bytes = self.map.slice(0..self.map.published())?;
+        let Announced::Record(size) = announced(&bytes) else { return None };
+        let record = &bytes[..size];
+        let head = Head::parse(record).ok()?;
+        head.verify(record, LogOffset(self.base)).ok()?;
+        Some(*self.first_stored_at_ms.get_or_init(|| head.stored_at_ms))
     }
 
     /// The bytes at these log offsets; `None` if they are not (yet) written here.

@@ -14,3 +14,4 @@ mod queues;
 mod recovery;
 mod support;
 mod threads;
+mod times;

@@ -215,6 +215,34 @@ impl Head {
     }
 }
 
+/// A record up to its store time, with a born host of IPv6, takes so much.
+pub(crate) const STAMP_BYTES: usize = 76;
+
+/// What the start of a record says of its place and time, unchecked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) queue_offset: QueueOffset,
+    pub(crate) place: LogOffset,
+    pub(crate) stored_at_ms: i64,
+}
+
+impl Stamp {
+    /// Reads the first [`STAMP_BYTES`] of a record, or all of it. `None`: it is no record.
+    pub(crate) fn read(start: &[u8]) -> Option<Self> {
+        let mut from = Take { bytes: start, at: 4 };
+        if !matches!(from.u32()?, MAGIC_V1 | MAGIC_V2) {
+            return None;
+        }
+        from.at = 20;
+        let queue_offset = QueueOffset(from.u64()?);
+        let place = LogOffset(from.u64()?);
+        let sys_flag = from.u32()? as i32;
+        from.at += 8;
+        from.host(sys_flag & BORN_HOST_V6 != 0)?;
+        Some(Self { queue_offset, place, stored_at_ms: from.u64()? as i64 })
+    }
+}
+
 /// Tells the checksum property from the user's. One or two wrong bytes in its fixed part still make it the
 /// checksum property, a damaged one: otherwise a flipped bit there would switch the check off.
 fn split_crc(bytes: &[u8], stored: Range<usize>) -> (Range<usize>, Option<Range<usize>>) {
