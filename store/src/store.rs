@@ -163,6 +163,7 @@ impl Store {
             appended: inner.log.appended(),
             flushed: inner.log.flushed(),
             confirmed: inner.dispatch.confirmed(),
+            flushes: inner.flusher.flushes(),
             refusing: inner.log.closed().map(str::to_owned).or_else(|| inner.log.out_of_room()),
             disk_total_bytes: space.total_bytes,
             disk_free_bytes: space.free_bytes,
