@@ -15,6 +15,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
+use rustix::io::ReadWriteFlags;
 
 use super::frontier::Frontier;
 use super::{Disk, File, Listed, Lock, Map, Space};
@@ -134,6 +136,15 @@ impl Disk for RealDisk {
         Ok(Arc::new(PlainFile(file)))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = fs::File::open(path)?;
+        // Whoever reads knows better what comes next than the kernel, which would read what is dropped again.
+        if let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random) {
+            tracing::debug!(%error, "the system takes no advice on a file");
+        }
+        Ok(Arc::new(PlainFile(file)))
+    }
+
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir)?;
         let used = stat.f_blocks.saturating_sub(stat.f_bfree);
@@ -190,6 +201,27 @@ struct PlainFile(fs::File);
 impl File for PlainFile {
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(into, at)
+    }
+
+    fn read_cached_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut found = 0;
+        while found < into.len() {
+            let rest = &mut [io::IoSliceMut::new(&mut into[found..])];
+            match rustix::io::preadv2(&self.0, rest, at + found as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::OPNOTSUPP) => break,
+                Ok(more) => found += more,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    fn drop_cached(&self, range: Range<u64>) {
+        let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
+        if let Err(error) = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::DontNeed) {
+            tracing::debug!(%error, "the system takes no advice on a file");
+        }
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -100,6 +100,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Opens or creates a file for positioned reads and writes.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
+    /// Opens a file that is there, for reading only: writing to it is an error. While it is open its bytes stay, whatever
+    /// becomes of its name. It shows what a map of the file has published.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
     /// Room of the volume that holds `dir`.
     fn space(&self, dir: &Path) -> io::Result<Space>;
 
@@ -148,6 +152,15 @@ pub trait Map: Send + Sync + 'static {
 pub trait File: Send + Sync + 'static {
     /// Reads exactly this range; an error if the file ends before.
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Reads from the start of this range what can be had without waiting for the disk; returns how many bytes. None, where
+    /// the system cannot tell.
+    fn read_cached_at(&self, _at: u64, _into: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    /// A hint: nobody will want these bytes again soon, so they need not stay in memory.
+    fn drop_cached(&self, _range: Range<u64>) {}
 
     /// Writes all of `bytes`. Not durable by that; after a crash any mix of old and new sectors may be found.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;

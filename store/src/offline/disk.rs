@@ -64,6 +64,10 @@ impl Disk for ReadOnlyDisk {
         Ok(Arc::new(ReadOnlyFile(fs::File::open(path)?)))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        RealDisk.open_to_read(path)
+    }
+
     fn space(&self, dir: &Path) -> io::Result<Space> {
         RealDisk.space(dir)
     }

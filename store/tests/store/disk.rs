@@ -10,6 +10,7 @@ fn conformance(disk: &dyn Disk, root: &Path) {
     files_are_written_listed_renamed_and_removed(disk, &root.join("files"));
     maps_show_readers_only_what_is_published(disk, &root.join("maps"));
     files_are_read_and_written_at_places(disk, &root.join("places"));
+    files_opened_to_read_show_what_maps_publish(disk, &root.join("read"));
     a_lock_is_had_once(disk, &root.join("lock"));
     let space = disk.space(root).unwrap();
     assert!(space.free_bytes <= space.total_bytes && space.total_bytes > 0);
@@ -82,6 +83,29 @@ fn files_are_read_and_written_at_places(disk: &dyn Disk, dir: &Path) {
     disk.open(&dir.join("blocks")).unwrap().read_at(0, &mut bytes).unwrap();
     assert_eq!(&bytes, b"helloworld");
     assert!(file.read_at(1, &mut bytes).is_err(), "it ends before");
+    let cached = file.read_cached_at(2, &mut bytes).unwrap();
+    assert!(cached == 0 || cached == 8, "all that is there, or none");
+    assert_eq!(&bytes[..cached], &b"lloworld"[..cached]);
+}
+
+fn files_opened_to_read_show_what_maps_publish(disk: &dyn Disk, dir: &Path) {
+    disk.create_dir(dir).unwrap();
+    let path = dir.join("segment");
+    assert_eq!(disk.open_to_read(&path).map(|_| ()).unwrap_err().kind(), ErrorKind::NotFound);
+    disk.allocate(&path, 8192).unwrap();
+    let map = disk.map(&path, 8192, 0).unwrap();
+    let file = disk.open_to_read(&path).unwrap();
+    map.fill(4000..4005, &mut |bytes| bytes.copy_from_slice(b"hello"));
+    map.publish(4005);
+    let mut bytes = [0; 7];
+    file.read_at(3999, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"\0hello\0");
+    file.drop_cached(0..8192);
+    disk.remove(&path).unwrap();
+    file.read_at(3999, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"\0hello\0", "it is still there, whatever was dropped");
+    assert!(file.read_at(8190, &mut bytes).is_err(), "it ends before");
+    assert!(file.write_at(0, b"x").is_err(), "it is for reading");
 }
 
 fn a_lock_is_had_once(disk: &dyn Disk, path: &Path) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{Disk, File, Listed, Lock, Map, Space};
 use world::{Change, Content, Dice, Names, Node, SECTOR, World, count_down};
@@ -33,6 +33,30 @@ pub enum Crash {
 #[derive(Clone)]
 pub struct MemoryDisk {
     world: Arc<Mutex<World>>,
+    gate: Arc<Gate>,
+}
+
+/// Where reads of files pass, and can be held.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    closed: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock();
+        state.waiting += 1;
+        self.bell.notify_all();
+        self.bell.wait_while(&mut state, |state| state.closed);
+        state.waiting -= 1;
+    }
 }
 
 impl Default for MemoryDisk {
@@ -46,7 +70,7 @@ impl MemoryDisk {
     #[must_use]
     pub fn new(capacity: u64) -> Self {
         let world = World { capacity, ..World::default() };
-        Self { world: Arc::new(Mutex::new(world)) }
+        Self { world: Arc::new(Mutex::new(world)), gate: Arc::default() }
     }
 
     /// Grows or shrinks the disk.
@@ -76,6 +100,33 @@ impl MemoryDisk {
         self.world.lock().fail_flush = Some(n);
     }
 
+    /// From now on reads of files find everything cached, or nothing, as at first.
+    pub fn set_cached(&self, cached: bool) {
+        self.world.lock().cached = cached;
+    }
+
+    /// Reads of files that must wait for the disk wait from now on, until [`MemoryDisk::release_reads`].
+    pub fn hold_reads(&self) {
+        self.gate.state.lock().closed = true;
+    }
+
+    /// Waits until so many reads of files are held.
+    pub fn wait_for_held_reads(&self, count: usize) {
+        self.gate.bell.wait_while(&mut self.gate.state.lock(), |state| state.waiting < count);
+    }
+
+    /// Lets reads of files go on.
+    pub fn release_reads(&self) {
+        self.gate.state.lock().closed = false;
+        self.gate.bell.notify_all();
+    }
+
+    /// Ranges of files that were dropped from the cache, in their order: path and range.
+    #[must_use]
+    pub fn dropped(&self) -> Vec<(PathBuf, Range<u64>)> {
+        self.world.lock().dropped.clone()
+    }
+
     /// What is left after a crash: another disk. Handles of this one go on, to no effect on the other.
     #[must_use]
     pub fn crash(&self, crash: Crash) -> Self {
@@ -95,7 +146,7 @@ impl MemoryDisk {
             names.into_iter().map(|(path, node)| (path, node.lock().after(crash, &mut dice))).collect();
         let world =
             World { durable_names: names.clone(), names, capacity: world.capacity, ..World::default() };
-        Self { world: Arc::new(Mutex::new(world)) }
+        Self { world: Arc::new(Mutex::new(world)), gate: Arc::default() }
     }
 
     /// Changes a file's bytes behind everybody's back.
@@ -225,7 +276,13 @@ impl Disk for MemoryDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.call()?;
         let node = self.world.lock().node_or_new(path);
-        Ok(Arc::new(MemoryFile { disk: self.clone(), node }))
+        Ok(Arc::new(MemoryFile { disk: self.clone(), node, path: path.to_owned(), to_read: false }))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.call()?;
+        let node = self.world.lock().node(path)?;
+        Ok(Arc::new(MemoryFile { disk: self.clone(), node, path: path.to_owned(), to_read: true }))
     }
 
     fn space(&self, _dir: &Path) -> io::Result<Space> {
@@ -259,10 +316,13 @@ impl Drop for MemoryLock {
 struct MemoryFile {
     disk: MemoryDisk,
     node: Node,
+    path: PathBuf,
+    to_read: bool,
 }
 
 impl File for MemoryFile {
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.disk.gate.pass();
         self.disk.call()?;
         let content = self.node.lock();
         let range = at as usize..at as usize + into.len();
@@ -271,7 +331,26 @@ impl File for MemoryFile {
         Ok(())
     }
 
+    fn read_cached_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.disk.call()?;
+        if !self.disk.world.lock().cached {
+            return Ok(0);
+        }
+        let content = self.node.lock();
+        let found = content.now.get(at as usize..).unwrap_or_default();
+        let len = found.len().min(into.len());
+        into[..len].copy_from_slice(&found[..len]);
+        Ok(len)
+    }
+
+    fn drop_cached(&self, range: Range<u64>) {
+        self.disk.world.lock().dropped.push((self.path.clone(), range));
+    }
+
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.to_read {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.disk.call()?;
         let range = at as usize..at as usize + bytes.len();
         let growth = range.end.saturating_sub(self.node.lock().now.len());

@@ -27,6 +27,9 @@ pub(super) struct World {
     pub(super) calls: u64,
     pub(super) fail_call: Option<u64>,
     pub(super) fail_flush: Option<u64>,
+    /// Reads of files find everything in memory.
+    pub(super) cached: bool,
+    pub(super) dropped: Vec<(PathBuf, Range<u64>)>,
 }
 
 /// What becomes of a name.
