@@ -105,6 +105,8 @@ pub struct State {
     pub flushes: u64,
     /// Why appends are refused, if they are.
     pub refusing: Option<String>,
+    /// Bytes read from files for cold reads since the opening, those read ahead included.
+    pub cold_read_bytes: u64,
     /// Size of the volume.
     pub disk_total_bytes: u64,
     /// Free for us.

@@ -38,6 +38,38 @@ pub struct Config {
     pub max_log_bytes: Option<u64>,
     /// Largest body in bytes.
     pub max_body_bytes: usize,
+    /// Reading what lies far behind the log's end.
+    pub cold_reads: ColdReads,
+}
+
+/// Reading what lies far behind the log's end. Together with it the process needs `ahead_bytes` and `held_bytes` of memory
+/// at most, and the page cache `hot_bytes` to read the rest in place.
+#[derive(Clone, Debug)]
+pub struct ColdReads {
+    /// What was written since the opening and lies nearer to the log's end than this is read in place, because it is in
+    /// memory. Keep it below a quarter of the memory that the process may use, page cache included. A smaller one costs a
+    /// copy of what is read behind it while that is in memory. Default 64 MiB.
+    pub hot_bytes: u64,
+    /// Threads that wait for the disk. Default 2: they keep a disk busy, and leave the rest of it to the log.
+    pub threads: usize,
+    /// Fetches that may wait for a thread; more are refused at once. Default 256.
+    pub most_waiting: usize,
+    /// Room for what is read ahead. Default 32 MiB: 32 readers at full speed.
+    pub ahead_bytes: usize,
+    /// Cold records that callers may hold, as they send them; while it is more, fetches are refused. Default 128 MiB.
+    pub held_bytes: u64,
+}
+
+impl Default for ColdReads {
+    fn default() -> Self {
+        Self {
+            hot_bytes: 64 << 20,
+            threads: 2,
+            most_waiting: 256,
+            ahead_bytes: 32 << 20,
+            held_bytes: 128 << 20,
+        }
+    }
 }
 
 impl Config {
@@ -55,6 +87,7 @@ impl Config {
             refuse_percent: 90,
             max_log_bytes: None,
             max_body_bytes: 4 << 20,
+            cold_reads: ColdReads::default(),
         }
     }
 }

@@ -96,3 +96,17 @@ pub enum ReadError {
     #[error("cannot read: {0}")]
     Io(String),
 }
+
+/// Why a fetch brings nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Too many wait for the disk, or hold what they fetched.
+    #[error("too many read old records now; try again")]
+    Busy,
+    /// The store was closed.
+    #[error("the store was closed")]
+    Closed,
+    /// The entries, or the first record, cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::FlushFailed;
 use crate::flush::Flusher;
+use crate::reads::Reads;
 use crate::views::Views;
 
 /// Between rounds while there is something to do.
@@ -33,6 +34,7 @@ pub(crate) struct Housekeeping {
     pub(crate) log: Arc<CommitLog>,
     pub(crate) views: Arc<Views>,
     pub(crate) flusher: Arc<Flusher>,
+    pub(crate) reads: Arc<Reads>,
     pub(crate) state: Mutex<State>,
     pub(crate) bell: Condvar,
     pub(crate) pace: Mutex<Pace>,
@@ -125,6 +127,7 @@ impl Housekeeping {
         if let Err(error) = self.log.remove_oldest(count) {
             tracing::error!(%error, "cannot remove an old segment");
         }
+        self.reads.forget_before(self.log.min());
     }
 
     fn is_snapshot_due(&self) -> bool {

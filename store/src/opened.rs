@@ -5,7 +5,6 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::LogOffset;
 use crate::ahead::Ahead;
 use crate::answers::{Progress, Recovered};
 use crate::append::Crowd;
@@ -20,6 +19,7 @@ use crate::error::{FlushFailed, OpenError};
 use crate::flush::Flusher;
 use crate::housekeeping::Housekeeping;
 use crate::last_writer::{self, LastWriter};
+use crate::reads::Reads;
 use crate::views::{RawEntry, Views};
 
 /// What a thread does until it is stopped.
@@ -37,8 +37,7 @@ pub(crate) struct Inner {
     pub(crate) ahead: Ahead,
     pub(crate) crowd: Crowd,
     pub(crate) housekeeping: Housekeeping,
-    /// What lies before was written before this opening.
-    pub(crate) written_before: LogOffset,
+    pub(crate) reads: Arc<Reads>,
 }
 
 /// Goes with the last handle.
@@ -112,6 +111,13 @@ impl Opened {
         let views = Arc::new(views);
         let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), walked.end));
         let flusher = Arc::new(Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush));
+        let reads = Arc::new(Reads::new(
+            Arc::clone(&disk),
+            Arc::clone(&log),
+            Arc::clone(&views),
+            walked.end,
+            &config.cold_reads,
+        ));
         let housekeeping = Housekeeping {
             config: config.clone(),
             disk: Arc::clone(&disk),
@@ -119,6 +125,7 @@ impl Opened {
             log: Arc::clone(&log),
             views: Arc::clone(&views),
             flusher: Arc::clone(&flusher),
+            reads: Arc::clone(&reads),
             state: Mutex::default(),
             bell: Condvar::new(),
             pace: Mutex::default(),
@@ -135,7 +142,7 @@ impl Opened {
             ahead,
             crowd: Crowd::default(),
             housekeeping,
-            written_before: walked.end,
+            reads,
         });
         let opened = Opened {
             inner,
@@ -148,11 +155,14 @@ impl Opened {
 
     /// Starts the store's threads.
     pub(crate) fn start_threads(&self) -> Result<(), OpenError> {
-        let works: [(&str, Work); 3] = [
+        let mut works: Vec<(&str, Work)> = vec![
             ("store-flush", |inner| inner.flusher.run()),
             ("store-ahead", |inner| inner.ahead.run()),
             ("store-keep", |inner| inner.housekeeping.run()),
         ];
+        let readers = self.inner.config.cold_reads.threads.max(1);
+        works.extend(std::iter::repeat_n::<(&str, Work)>(("store-read", |inner| inner.reads.run()), readers));
+        self.inner.reads.start();
         for (name, work) in works {
             let inner = Arc::clone(&self.inner);
             let thread = std::thread::Builder::new()
@@ -180,6 +190,7 @@ impl Opened {
         inner.with_tail(|_| ());
         inner.ahead.stop();
         inner.housekeeping.stop();
+        inner.reads.stop();
         inner.flusher.stop();
         for thread in self.threads.lock().drain(..) {
             // The last handle may go in a callback of one of them. A panic was told by the alarm.

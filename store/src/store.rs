@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use crate::answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
 use crate::clock::{Clock, SystemClock};
-use crate::commit_log::NotThere;
-use crate::commit_log::codec::Head;
 use crate::config::Config;
-use crate::disk::{Disk, RealDisk};
-use crate::error::{AppendError, FlushFailed, OpenError, ReadError};
+use crate::disk::{Disk, Reach, RealDisk};
+use crate::error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
 use crate::flush::Then;
 use crate::opened::{Inner, Opened};
+use crate::reads::{Fetched, Wanted};
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
 
 /// One CommitLog and its views. Cheap to clone; the last clone closes it as [`Store::close`] does.
@@ -115,29 +114,42 @@ impl Store {
         self.inner().views.read(topic, queue_id, from, max)
     }
 
-    /// The record of an entry, as slices of the mapping. If retention deleted it meanwhile, the error says the next
-    /// offset; [`Store::entries`] knows the first one left.
+    /// The same, if they are in memory; `None` if a file has them.
+    pub fn entries_in_memory(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        from: QueueOffset,
+        max: usize,
+    ) -> Result<Option<Vec<Entry>>, ReadError> {
+        let run = self.inner().views.run(topic, queue_id, from, max, Reach::Memory)?;
+        Ok(run.map(|run| run.entries))
+    }
+
+    /// The record of an entry: slices of the mapping, or bytes read from the disk; waits for that. If retention deleted it
+    /// meanwhile, the error says the next offset; [`Store::entries`] knows the first one left.
     pub fn record(&self, entry: &Entry) -> Result<Record, ReadError> {
-        let damaged = |reason: String| ReadError::Damaged { at: entry.log_offset, reason };
-        let bytes =
-            self.inner().log.slice(entry.log_offset, u64::from(entry.size)).map_err(
-                |missing| match missing {
-                    NotThere::Deleted => ReadError::Deleted { min: entry.queue_offset.plus(1) },
-                    NotThere::NeverWritten => damaged("the log ends before it".to_owned()),
-                },
-            )?;
-        let head = Head::parse(&bytes).map_err(|flaw| damaged(flaw.to_string()))?;
-        if entry.log_offset < self.inner().written_before {
-            // It came from the disk, and may have changed there.
-            head.verify(&bytes, entry.log_offset).map_err(|flaw| damaged(flaw.to_string()))?;
-        }
-        if (head.place, head.queue_offset) != (entry.log_offset, entry.queue_offset) {
-            return Err(damaged(format!(
-                "it says queue offset {} and log offset {}, the queue has it as {}",
-                head.queue_offset, head.place, entry.queue_offset
-            )));
-        }
-        Ok(head.into_record(&bytes))
+        let record = self.inner().reads.record(entry, Reach::Disk)?;
+        Ok(record.expect("the disk is the furthest that records lie"))
+    }
+
+    /// Records from here on are *hot*: written since the opening, near the log's end, and so in memory.
+    #[must_use]
+    pub fn hot_from(&self) -> LogOffset {
+        self.inner().reads.hot_from()
+    }
+
+    /// The record of an entry as slices of the mapping, which they keep alive: no copy, no call of the system. For hot
+    /// ones; others come like this too, but the caller may wait for the disk as if it had stopped.
+    pub fn record_in_place(&self, entry: &Entry) -> Result<Record, ReadError> {
+        self.inner().reads.in_place(entry)
+    }
+
+    /// Calls `then` with entries of a queue and their records: at once if all is in the system's memory, else from a
+    /// thread that waits for the disk. `then` must be quick. What is far behind the log's end is read like this: whoever
+    /// must not wait looks at what is in memory first.
+    pub fn fetch(&self, wanted: Wanted, then: Box<dyn FnOnce(Result<Fetched, FetchError>) + Send>) {
+        self.inner().reads.fetch(wanted, then);
     }
 
     /// Forgets the queues of a topic, for good: a topic of the same name starts anew. Its records stay in the log until
@@ -165,6 +177,7 @@ impl Store {
             confirmed: inner.dispatch.confirmed(),
             flushes: inner.flusher.flushes(),
             refusing: inner.log.closed().map(str::to_owned).or_else(|| inner.log.out_of_room()),
+            cold_read_bytes: inner.reads.read_bytes(),
             disk_total_bytes: space.total_bytes,
             disk_free_bytes: space.free_bytes,
         }

@@ -34,6 +34,13 @@ pub(crate) use segment::Segment;
 use crate::LogOffset;
 use crate::disk::Disk;
 
+/// A file of the log: where it starts and ends, and its path.
+pub(crate) struct Place {
+    pub(crate) base: u64,
+    pub(crate) end: u64,
+    pub(crate) path: PathBuf,
+}
+
 /// Why bytes of the log cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotThere {
@@ -102,6 +109,13 @@ impl CommitLog {
     /// The segments that there are now, in order.
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         self.segments.read().iter().cloned().collect()
+    }
+
+    /// The file that has the bytes from `at` on.
+    pub(crate) fn file_of(&self, at: LogOffset) -> Result<Place, NotThere> {
+        let segment = self.segment(at)?;
+        let (base, end) = (segment.base(), segment.end());
+        Ok(Place { base, end, path: segment::path(&self.dir, base) })
     }
 
     fn segment(&self, at: LogOffset) -> Result<Arc<Segment>, NotThere> {

@@ -219,7 +219,8 @@ impl File for PlainFile {
 
     fn drop_cached(&self, range: Range<u64>) {
         let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
-        if let Err(error) = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::DontNeed) {
+        if let Err(error) = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::DontNeed)
+        {
             tracing::debug!(%error, "the system takes no advice on a file");
         }
     }

@@ -169,6 +169,17 @@ pub trait File: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// How far a read may go for its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To what the store has in memory: no call of the system.
+    Memory,
+    /// To what the system has in memory: no wait for the disk.
+    PageCache,
+    /// To the disk.
+    Disk,
+}
+
 /// Does this error say that room is missing, so that trying again later is right?
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

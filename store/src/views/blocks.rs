@@ -20,7 +20,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::entry::{ENTRY_BYTES, RawEntry};
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, Reach};
 
 /// Entries that fit a block.
 pub(crate) const BLOCK_ENTRIES: u64 = 204;
@@ -198,19 +198,30 @@ impl Blocks {
         Ok(())
     }
 
-    /// Reads `count` entries of a block from its `index`-th place on.
+    /// Reads `count` entries of a block from its `index`-th place on. False: they lie further away.
     pub(crate) fn read(
         &self,
         block: BlockId,
         index: u64,
         count: u64,
         into: &mut Vec<RawEntry>,
-    ) -> io::Result<()> {
+        reach: Reach,
+    ) -> io::Result<bool> {
         let mut bytes = [0; BLOCK_BYTES as usize];
         let bytes = &mut bytes[..count as usize * ENTRY_BYTES];
-        self.file(block.file())?.read_at(block.at() + index * ENTRY_BYTES as u64, bytes)?;
-        into.extend(bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(RawEntry::from_bytes));
-        Ok(())
+        let at = block.at() + index * ENTRY_BYTES as u64;
+        let read = match reach {
+            Reach::Memory => false,
+            Reach::PageCache => match self.files.read().get(block.file()) {
+                Some(file) => file.read_cached_at(at, bytes)? == bytes.len(),
+                None => false,
+            },
+            Reach::Disk => self.file(block.file())?.read_at(at, bytes).map(|()| true)?,
+        };
+        if read {
+            into.extend(bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(RawEntry::from_bytes));
+        }
+        Ok(read)
     }
 
     /// Makes durable what was written.

@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use super::blocks::{BLOCK_ENTRIES, BlockId, BlockWrite, Blocks, Stretch};
 use super::entry::RawEntry;
 use crate::answers::Entry;
+use crate::disk::Reach;
 use crate::error::ReadError;
 use crate::{LogOffset, QueueId, QueueOffset};
 
@@ -114,6 +115,20 @@ impl Wish {
     pub(super) const IDLE: Self = Self { all: true, keep: 0 };
     /// For a queue in use while too much is in memory.
     pub(super) const PRESSED: Self = Self { all: true, keep: KEEP_PRESSED };
+}
+
+/// Entries that were read, one behind the other.
+pub(crate) struct Run {
+    pub(crate) entries: Vec<Entry>,
+    /// Where to go on: all before was looked at.
+    pub(crate) next: QueueOffset,
+}
+
+enum Raw {
+    Found(Vec<RawEntry>),
+    /// While they were read.
+    Moved,
+    FurtherAway,
 }
 
 /// What is to be written of a queue.
@@ -338,43 +353,49 @@ impl ConsumeQueue {
         QueueOffset(entries.min)..QueueOffset(entries.next())
     }
 
-    /// At most `max` entries from `from` on; holes are left out.
+    /// At most `max` entries from `from` on; holes are left out. `None`: the first of them lies further away.
     pub(crate) fn read(
         &self,
         from: QueueOffset,
         max: usize,
         blocks: &Blocks,
-    ) -> Result<Vec<Entry>, ReadError> {
-        let mut at = from.0;
-        let mut found = Vec::new();
+        reach: Reach,
+    ) -> Result<Option<Run>, ReadError> {
+        let mut run = Run { entries: Vec::new(), next: from };
         // A stretch of holes must not look like the queue's end.
-        while found.len() < max {
-            let raw = self.read_raw(at, max - found.len(), blocks)?;
+        while run.entries.len() < max {
+            let at = run.next.0;
+            let Some(raw) = self.read_raw(at, max - run.entries.len(), blocks, reach)? else {
+                return Ok((run.next > from).then_some(run));
+            };
             if raw.is_empty() {
                 break;
             }
             let numbered = raw.iter().zip(at..).filter(|(entry, _)| !entry.is_hole());
-            found.extend(numbered.map(|(entry, offset)| entry.entry(QueueOffset(offset))));
-            at += raw.len() as u64;
+            run.entries.extend(numbered.map(|(entry, offset)| entry.entry(QueueOffset(offset))));
+            run.next = QueueOffset(at + raw.len() as u64);
         }
-        Ok(found)
+        Ok(Some(run))
     }
 
-    fn read_raw(&self, from: u64, max: usize, blocks: &Blocks) -> Result<Vec<RawEntry>, ReadError> {
-        loop {
-            if let Some(found) = self.try_read_raw(from, max, blocks)? {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// `None`: they were moved meanwhile.
-    fn try_read_raw(
+    /// `None`: they lie further away.
+    fn read_raw(
         &self,
         from: u64,
         max: usize,
         blocks: &Blocks,
+        reach: Reach,
     ) -> Result<Option<Vec<RawEntry>>, ReadError> {
+        loop {
+            match self.try_read_raw(from, max, blocks, reach)? {
+                Raw::Found(found) => return Ok(Some(found)),
+                Raw::FurtherAway => return Ok(None),
+                Raw::Moved => {}
+            }
+        }
+    }
+
+    fn try_read_raw(&self, from: u64, max: usize, blocks: &Blocks, reach: Reach) -> Result<Raw, ReadError> {
         let deleted = |entries: &Entries| ReadError::Deleted { min: QueueOffset(entries.min) };
         let (parts, mut found, written, reads_shared) = {
             let entries = self.entries.lock();
@@ -383,11 +404,14 @@ impl ConsumeQueue {
             }
             let end = entries.next().min(from.saturating_add(max as u64));
             if from >= end {
-                return Ok(Some(Vec::new()));
+                return Ok(Raw::Found(Vec::new()));
             }
             if from >= entries.recent_start {
                 let range = (from - entries.recent_start) as usize..(end - entries.recent_start) as usize;
-                return Ok(Some(entries.recent.range(range).copied().collect()));
+                return Ok(Raw::Found(entries.recent.range(range).copied().collect()));
+            }
+            if reach == Reach::Memory {
+                return Ok(Raw::FurtherAway);
             }
             // What follows in memory comes with the next call.
             let end = end.min(entries.recent_start);
@@ -396,15 +420,18 @@ impl ConsumeQueue {
         };
         // Without the lock: a slow disk must not hold up those who append.
         for (block, index, count) in parts {
-            blocks.read(block, index, count, &mut found).map_err(|error| ReadError::Io(error.to_string()))?;
+            let read = blocks.read(block, index, count, &mut found, reach);
+            if !read.map_err(|error| ReadError::Io(error.to_string()))? {
+                return Ok(Raw::FurtherAway);
+            }
         }
         // What is below `min` and what is deleted gives its blocks to other queues; so does a stretch that was written
         // anew elsewhere, together with more.
         let entries = self.entries.lock();
         match from < entries.min {
             true => Err(deleted(&entries)),
-            false if reads_shared && entries.written != written => Ok(None),
-            false => Ok(Some(found)),
+            false if reads_shared && entries.written != written => Ok(Raw::Moved),
+            false => Ok(Raw::Found(found)),
         }
     }
 
@@ -427,7 +454,7 @@ impl ConsumeQueue {
         let mut look = BLOCK_ENTRIES as usize;
         while low < high {
             let middle = if look > 1 { low } else { low + (high - low) / 2 };
-            let raw = self.read_raw(middle, look, blocks)?;
+            let raw = self.read_raw(middle, look, blocks, Reach::Disk)?.unwrap_or_default();
             if raw.is_empty() {
                 return Ok(Freed::default());
             }
@@ -469,7 +496,8 @@ impl ConsumeQueue {
                 Ok(due) => return Ok(due),
                 Err(stretch) => {
                     let mut entries = Vec::with_capacity(usize::from(stretch.count));
-                    blocks.read(stretch.block, stretch.index.into(), stretch.count.into(), &mut entries)?;
+                    let (index, count) = (stretch.index.into(), stretch.count.into());
+                    blocks.read(stretch.block, index, count, &mut entries, Reach::Disk)?;
                     fetched = Some((stretch, entries));
                 }
             }

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use blocks::Blocks;
-pub(crate) use consume_queue::ConsumeQueue;
+pub(crate) use consume_queue::{ConsumeQueue, Run};
 use consume_queue::{Due, Freed, News, Wish};
 use deleted::{KeptMarks, Marks};
 pub(crate) use entry::RawEntry;
@@ -38,7 +38,7 @@ use snapshot::{Loaded, Snapshot};
 use topics::Topics;
 
 use crate::answers::Entry;
-use crate::disk::Disk;
+use crate::disk::{Disk, Reach};
 use crate::error::{OpenError, ReadError};
 use crate::{LogOffset, QueueId, QueueOffset};
 
@@ -204,7 +204,21 @@ impl Views {
         from: QueueOffset,
         max: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        self.queue(topic, id).map_or(Ok(Vec::new()), |queue| queue.read(from, max, &self.blocks))
+        let run = self.run(topic, id, from, max, Reach::Disk)?;
+        Ok(run.expect("the disk is the furthest that entries lie").entries)
+    }
+
+    /// At most `max` entries of a queue. `None`: the first of them lies further away.
+    pub(crate) fn run(
+        &self,
+        topic: &str,
+        id: QueueId,
+        from: QueueOffset,
+        max: usize,
+        reach: Reach,
+    ) -> Result<Option<Run>, ReadError> {
+        let nothing = || Ok(Some(Run { entries: Vec::new(), next: from }));
+        self.queue(topic, id).map_or_else(nothing, |queue| queue.read(from, max, &self.blocks, reach))
     }
 
     /// Adds the next entry of a queue; returns the queue's new end. `None`: its topic was deleted.

@@ -11,6 +11,7 @@ mod offline;
 mod on_disk;
 mod process;
 mod queues;
+mod reads;
 mod recovery;
 mod support;
 mod threads;
