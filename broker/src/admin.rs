@@ -15,12 +15,14 @@ use crate::delivery::{Delivery, now_ms};
 use crate::health::Health;
 use crate::log::Log;
 use crate::registration::wire as shown;
-use crate::topics::{self, Changed, Registry};
+use crate::topics::{self, Changed, Registry, Topic, Wish};
 
 type Answer<T> = Result<Response<T>, Status>;
 
 /// How long a change waits until every connected name server shows it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// Topics of one request: with the longest names and owners they stay below the 4 MiB of a message.
+const MOST_AT_ONCE: usize = 5000;
 
 /// The service, and what it acts on.
 pub(crate) struct AdminDoor {
@@ -43,10 +45,15 @@ impl AdminDoor {
         let outcome = tokio::task::spawn_blocking(move || change(&topics)).await;
         let changed = outcome.expect("changing topics does not panic").map_err(not_changed)?;
         // Also when nothing changed: whoever asks again wants to be sure.
-        if !self.health.registration.shown_everywhere(changed.version, SHOWN_WITHIN).await {
-            tracing::info!(version = changed.version, "some name servers do not show a change yet");
-        }
+        self.shown(changed.version).await;
         Ok(changed)
+    }
+
+    /// Waits until name servers show this version.
+    async fn shown(&self, version: u64) {
+        if !self.health.registration.shown_everywhere(version, SHOWN_WITHIN).await {
+            tracing::info!(version, "some name servers do not show a change yet");
+        }
     }
 
     async fn blocking(
@@ -67,6 +74,34 @@ impl Admin for AdminDoor {
         let config = wire::topic(topic)?;
         let changed = self.change(move |topics| topics.upsert_topic(config, only_if_unowned)).await?;
         Ok(Response::new(UpsertTopicResponse { changed: changed.changed }))
+    }
+
+    async fn upsert_topics(&self, request: Request<UpsertTopicsRequest>) -> Answer<UpsertTopicsResponse> {
+        let UpsertTopicsRequest { topics, only_if_unowned, only_new, dry_run } = request.into_inner();
+        if topics.len() > MOST_AT_ONCE {
+            return Err(Status::invalid_argument(format!(
+                "the request holds {} topics: send at most {MOST_AT_ONCE} at once",
+                topics.len()
+            )));
+        }
+        // What is no topic at all is refused here, and the others go on.
+        let parsed: Vec<_> = topics.into_iter().map(wire::topic).collect();
+        let wishes = parsed.iter().flatten().cloned();
+        let wishes = wishes.map(|config| Wish::Topic { config, only_if_unowned, only_new }).collect();
+        let topics = Arc::clone(&self.topics);
+        let act = move || if dry_run { topics.would_change(wishes) } else { topics.change(wishes) };
+        let answers = tokio::task::spawn_blocking(act).await.expect("changing topics does not panic");
+        if let Some(version) = answers.iter().flatten().map(|changed| changed.version).max() {
+            self.shown(version).await;
+        }
+        let mut answers = answers.into_iter();
+        let outcome = |parsed: Result<_, Status>| match parsed.map(|_| answers.next()) {
+            Ok(Some(Ok(Changed { changed, version: _ }))) => TopicOutcome { changed, refused: String::new() },
+            Ok(Some(Err(error))) => TopicOutcome { changed: false, refused: error.to_string() },
+            Ok(None) => unreachable!("each wish has an answer"),
+            Err(status) => TopicOutcome { changed: false, refused: status.message().to_owned() },
+        };
+        Ok(Response::new(UpsertTopicsResponse { outcomes: parsed.into_iter().map(outcome).collect() }))
     }
 
     async fn delete_topic(&self, request: Request<DeleteTopicRequest>) -> Answer<DeleteTopicResponse> {
@@ -91,15 +126,21 @@ impl Admin for AdminDoor {
     }
 
     async fn list_topics(&self, request: Request<ListTopicsRequest>) -> Answer<ListTopicsResponse> {
-        let include_system = request.get_ref().include_system;
-        let snapshot = self.topics.snapshot();
-        let mut topics: Vec<TopicConfig> = snapshot
-            .topics
-            .values()
-            .filter(|topic| include_system || !topic.config.name.is_of_a_group())
-            .map(|topic| shown::topic(&topic.config))
-            .collect();
-        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        let ListTopicsRequest { include_system, after, limit } = request.into_inner();
+        let mut topics = self.topics.listing().topics;
+        topics.retain(|topic| {
+            let name = &topic.config.name;
+            (include_system || !name.is_of_a_group()) && name.as_str() > after.as_str()
+        });
+        let by_name = |a: &Arc<Topic>, b: &Arc<Topic>| a.config.name.cmp(&b.config.name);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if limit > 0 && limit < topics.len() {
+            // A page costs a look at every topic, and no more sorting than its own.
+            topics.select_nth_unstable_by(limit, by_name);
+            topics.truncate(limit);
+        }
+        topics.sort_unstable_by(by_name);
+        let topics = topics.iter().map(|topic| shown::topic(&topic.config)).collect();
         Ok(Response::new(ListTopicsResponse { topics }))
     }
 
@@ -145,9 +186,8 @@ impl Admin for AdminDoor {
     }
 
     async fn list_groups(&self, _: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
-        let snapshot = self.topics.snapshot();
         let mut groups: Vec<GroupConfig> =
-            snapshot.groups.values().map(|group| shown::group(group)).collect();
+            self.topics.listing().groups.iter().map(|group| shown::group(group)).collect();
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Response::new(ListGroupsResponse { groups }))
     }
@@ -177,7 +217,7 @@ impl Admin for AdminDoor {
         let state = tokio::task::spawn_blocking(move || store.state())
             .await
             .expect("asking the store does not panic");
-        let snapshot = self.topics.snapshot();
+        let (topics, groups) = self.topics.counts();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Response::new(GetStateResponse {
             cluster_name: self.config.cluster_name.clone(),
@@ -193,8 +233,8 @@ impl Admin for AdminDoor {
             log_flushed_offset: state.flushed.0,
             disk_total_bytes: state.disk_total_bytes,
             disk_free_bytes: state.disk_free_bytes,
-            topics: count(snapshot.topics.len()),
-            groups: count(snapshot.groups.len()),
+            topics: count(topics),
+            groups: count(groups),
             connections: self.health.connections(),
             parked_polls: u32::try_from(self.delivery.parked_polls().get()).unwrap_or(0),
             name_servers: self.health.name_servers(),
@@ -231,6 +271,7 @@ fn not_changed(error: topics::Error) -> Status {
     match error {
         topics::Error::Invalid(_) => Status::invalid_argument(error.to_string()),
         topics::Error::Owned { .. } => Status::failed_precondition(error.to_string()),
+        topics::Error::Differs { .. } => Status::already_exists(error.to_string()),
         topics::Error::TooMany(_) => Status::resource_exhausted(error.to_string()),
         topics::Error::Kept(_) => Status::unavailable(error.to_string()),
     }

@@ -1,5 +1,6 @@
 //! What can be typed: the commands, their arguments and their help.
 
+mod names;
 mod store;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use crate::output::Format;
 use crate::place::PlaceArgs;
 use crate::units::parse_duration;
 
+pub use names::TopicNames;
 pub use store::{ExportArgs, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
 
 const EXIT_CODES: &str = "\
@@ -142,9 +144,12 @@ pub enum TopicCommand {
 Examples:
   gantry topic create orders
   gantry topic create payments --type fifo --queues 4
+  gantry topic create 'tenant-{n}' --count 100000 --queues 1
+  gantry topic create --file names.txt
   kubectl gantry topic create orders -n shop       makes a Topic resource
 
-A topic that already is as asked for is left alone.")]
+A topic that already is as asked for is left alone. Of many topics each stands for itself: one that
+is refused is made nowhere, the others are made, and the command ends with exit code 1.")]
     Create(TopicCreateArgs),
     /// List the topics
     #[command(visible_alias = "ls")]
@@ -162,6 +167,7 @@ Examples:
 Examples:
   gantry topic delete orders
   gantry topic delete orders --if-drained
+  gantry topic delete 'tenant-{n}' --count 100000
 
 In Kubernetes mode the Topic resource is deleted; its spec.deletionPolicy says what becomes of the
 messages.")]
@@ -179,9 +185,9 @@ pub struct TopicName {
 /// `gantry topic create`.
 #[derive(Debug, Args)]
 pub struct TopicCreateArgs {
-    /// The topic: letters, digits, `-`, `_`, `%` and `|`, at most 127
-    #[arg(value_name = "TOPIC")]
-    pub topic: String,
+    /// Which.
+    #[command(flatten)]
+    pub names: TopicNames,
     /// What the topic takes
     #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
     pub message_type: MessageType,
@@ -221,9 +227,9 @@ pub struct TopicUpdateArgs {
 /// `gantry topic delete`.
 #[derive(Debug, Args)]
 pub struct TopicDeleteArgs {
-    /// The topic
-    #[arg(value_name = "TOPIC")]
-    pub topic: String,
+    /// Which.
+    #[command(flatten)]
+    pub names: TopicNames,
     /// Refuse while a consumer group has messages to consume (direct mode)
     #[arg(long)]
     pub if_drained: bool,
@@ -471,6 +477,9 @@ mod tests {
         assert!(!parses("gantry consume t -g g --timeout soon"));
         assert!(!parses("gantry consume t"));
         assert!(!parses("gantry topic create t --queues 0"));
+        assert!(!parses("gantry topic create"));
+        assert!(parses("gantry topic create a b --file -") && parses("gantry topic create --file x"));
+        assert!(!parses("gantry topic create a-{n} --count 0"));
         assert!(!parses("gantry topic update t"));
         assert!(!parses("gantry group update g"));
         assert!(parses("gantry group update g --ordered true"));

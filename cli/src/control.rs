@@ -21,7 +21,8 @@ pub struct Control {
     pub cluster: wire::DescribeClusterResponse,
 }
 
-/// A connection to the Admin service of one broker.
+/// A connection to the Admin service of one broker. Clones share it.
+#[derive(Clone)]
 pub struct Broker {
     /// The broker's name.
     pub name: String,

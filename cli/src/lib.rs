@@ -26,6 +26,7 @@ pub mod failure;
 pub mod kubernetes;
 pub mod output;
 pub mod place;
+mod progress;
 pub mod units;
 
 use std::ffi::OsString;

@@ -109,6 +109,37 @@ fn sorted(text: &str) -> Vec<&str> {
 }
 
 #[test]
+fn many_topics_are_made_listed_and_deleted_each_standing_for_itself() {
+    let data = tempfile::tempdir().unwrap();
+    let dev = Dev::start(data.path());
+    good(dev.run("topic create t-7 --queues 3"));
+    let differs = bad(dev.run("topic create t-{n} --count 6000 --queues 1 -o json"), 1);
+    assert!(differs.contains("topic t-7 was refused") && differs.contains("3 queues"), "{differs}");
+    let again = json(&{
+        let output = dev.run("topic create t-{n} --count 6001 --queues 1 -o json");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    });
+    assert_eq!((&again["changed"], &again["unchanged"]), (&1.into(), &5999.into()));
+    assert_eq!(again["refused"][0]["topic"], "t-7");
+    let refused =
+        bad(dev.run_with("topic create from-args --file -", "# a list\nfrom-stdin\n\nfrom args\n"), 1);
+    assert!(refused.contains("topic from args was refused"), "{refused}");
+
+    let listed = json(&good(dev.run("topic list -o json")));
+    let listed: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|topic| topic["name"].as_str().unwrap()).collect();
+    assert_eq!(listed.len(), 6003);
+    assert!(listed.is_sorted() && listed.contains(&"from-args") && listed.contains(&"from-stdin"));
+    assert_eq!(json(&good(dev.run("topic describe t-7 -o json")))["readQueues"], 3);
+
+    assert_eq!(good(dev.run("topic delete t-{n} --count 6001")), "6001 topics deleted on broker-a\n");
+    let gone = bad(dev.run("topic delete t-1 from-args"), 1);
+    assert!(gone.contains("topic t-1 does not exist"), "{gone}");
+    assert_eq!(json(&good(dev.run("topic list -o json"))).as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn what_was_sent_is_there_after_a_restart_and_what_was_consumed_does_not_come_again() {
     let data = tempfile::tempdir().unwrap();
     let dev = Dev::start(data.path());

@@ -8,14 +8,17 @@ use futures::{Stream, stream};
 use proto::control::broker_report::Report;
 use proto::control::registry_server::Registry;
 use proto::control::{
-    BrokerReport, DescribeClusterRequest, DescribeClusterResponse, RegistryAck, SetLogLevelsRequest,
-    SetLogLevelsResponse,
+    BrokerReport, DescribeClusterRequest, DescribeClusterResponse, FullReport, FullReportPart, RegistryAck,
+    SetLogLevelsRequest, SetLogLevelsResponse,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::{Cluster, Error};
 use crate::table::{Refused, StreamId};
+
+/// Topics of one broker, and groups: a bound, far above what a broker is made for.
+const MOST_NAMES: usize = 1_000_000;
 
 /// The service `gantry.control.v1.Registry`.
 #[derive(Debug, Clone)]
@@ -43,6 +46,7 @@ impl Registry for Door {
             cut,
             stop: self.stop.clone(),
             ended: false,
+            incomplete: None,
         };
         Ok(Response::new(Box::pin(stream::unfold(reports, Reports::next))))
     }
@@ -79,6 +83,8 @@ struct Reports {
     cut: CancellationToken,
     stop: CancellationToken,
     ended: bool,
+    /// A full report whose parts are not all there.
+    incomplete: Option<FullReport>,
 }
 
 struct Place {
@@ -123,21 +129,53 @@ impl Reports {
     }
 
     /// Puts a report into the table. Only then it is acknowledged, because then clients see it.
-    fn take(&self, report: BrokerReport) -> Result<Option<RegistryAck>, Status> {
+    fn take(&mut self, report: BrokerReport) -> Result<Option<RegistryAck>, Status> {
         let BrokerReport { sequence, report } = report;
-        let Place { cluster, id } = &self.place;
-        match report {
-            Some(Report::Full(full)) => cluster.register(*id, full).map_err(status_of)?,
-            Some(Report::Change(change)) => cluster.change(*id, change).map_err(status_of)?,
+        let whole = match report {
+            Some(Report::Full(full)) => full,
+            Some(Report::Part(part)) => self.with_part(part)?,
+            Some(Report::Heartbeat(_)) if self.incomplete.is_some() => return Ok(None),
+            Some(Report::Change(_)) if self.incomplete.is_some() => {
+                return Err(Status::invalid_argument("a change comes amid the parts of a full report"));
+            }
+            Some(Report::Change(change)) => {
+                self.place.cluster.change(self.place.id, change).map_err(status_of)?;
+                return Ok(Some(RegistryAck { sequence, client_port: self.client_port }));
+            }
             Some(Report::Heartbeat(_)) => {
-                cluster.heartbeat(*id).map_err(status_of)?;
+                self.place.cluster.heartbeat(self.place.id).map_err(status_of)?;
                 return Ok(None);
             }
             None => {
-                return Err(Status::invalid_argument("a report says nothing: set full, change or heartbeat"));
+                return Err(Status::invalid_argument(
+                    "a report says nothing: set full, part, change or heartbeat",
+                ));
             }
+        };
+        if whole.more {
+            self.incomplete = Some(whole);
+            return Ok(None);
         }
+        self.place.cluster.register(self.place.id, whole).map_err(status_of)?;
         Ok(Some(RegistryAck { sequence, client_port: self.client_port }))
+    }
+
+    /// The full report that this part belongs to, with it.
+    fn with_part(&mut self, part: FullReportPart) -> Result<FullReport, Status> {
+        let FullReportPart { topics, groups, more } = part;
+        let Some(mut full) = self.incomplete.take() else {
+            return Err(Status::invalid_argument("a part belongs to no full report: begin with that"));
+        };
+        full.topics.extend(topics);
+        full.groups.extend(groups);
+        full.more = more;
+        let most = full.topics.len().max(full.groups.len());
+        if most > MOST_NAMES {
+            return Err(Status::resource_exhausted(format!(
+                "a broker reports {most} topics or groups: at most {MOST_NAMES} are taken, use more broker groups"
+            )));
+        }
+        Ok(full)
     }
 }
 

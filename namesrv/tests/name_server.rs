@@ -9,7 +9,7 @@ use namesrv::{Config, Running, config::ExpectedGroup};
 use proto::control::broker_report::Report;
 use proto::control::registry_client::RegistryClient;
 use proto::control::{
-    BrokerReport, ChangeReport, DescribeClusterRequest, FullReport, GroupConfig, RegistryAck,
+    BrokerReport, ChangeReport, DescribeClusterRequest, FullReport, FullReportPart, GroupConfig, RegistryAck,
     SetLogLevelsRequest, TopicConfig,
 };
 use proto::v2::messaging_service_client::MessagingServiceClient;
@@ -128,6 +128,38 @@ async fn query_until(client: &mut Client, topic: &str, code: Code) {
 
 fn code(status: Option<Status>) -> Code {
     status.expect("every answer has a status").code()
+}
+
+#[tokio::test]
+async fn a_full_report_in_parts_is_shown_whole_or_not_at_all() {
+    let server = started(|_| {}).await;
+    let names: Vec<String> = (0..1000).map(|n| format!("topic-{n}")).collect();
+    let mut broker = Broker::connect(&server).await;
+    let mut parts = names.chunks(300);
+    let part = |names: &[String]| names.iter().map(|name| topic(name)).collect::<Vec<_>>();
+    let head = FullReport { topics: part(parts.next().unwrap()), more: true, ..full("a", &[]) };
+    broker.send(Report::Full(head)).await;
+    broker.send(Report::Heartbeat(proto::control::Heartbeat {})).await;
+    let parts: Vec<_> = parts.collect();
+    for (index, names) in parts.iter().enumerate() {
+        let describe = async || {
+            let mut client =
+                RegistryClient::connect(format!("http://{}", server.control_addr)).await.unwrap();
+            client.describe_cluster(DescribeClusterRequest {}).await.unwrap().into_inner().brokers
+        };
+        assert_eq!(describe().await, [], "before the last part nothing is shown");
+        let more = index + 1 < parts.len();
+        let report = Report::Part(FullReportPart { topics: part(names), groups: Vec::new(), more });
+        if more {
+            broker.send(report).await;
+        } else {
+            broker.report(report).await.unwrap();
+            assert_eq!(describe().await[0].topics, 1000);
+        }
+    }
+    broker.send(Report::Part(FullReportPart::default())).await;
+    let refused = broker.end().await.unwrap_err();
+    assert!(refused.message().contains("begin with"), "{refused}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use access::{GroupName, TopicName};
 use redb::TableDefinition;
 
 use super::queue::{Flight, Queue, Renewal};
@@ -47,6 +48,22 @@ pub(super) fn remove(meta: &Meta, gone: impl Fn(&str, &str) -> bool) -> Result<(
     meta.write(|transaction| {
         let mut table = transaction.open_table(DELIVERY)?;
         table.retain(|key, _| split(key).is_none_or(|(group, topic, _)| !gone(group, topic)))?;
+        Ok(())
+    })
+}
+
+/// Removes what groups did with topics. Touches no other rows.
+pub(super) fn remove_pairs(meta: &Meta, pairs: &[(GroupName, TopicName)]) -> Result<(), Error> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    meta.write(|transaction| {
+        let mut table = transaction.open_table(DELIVERY)?;
+        for (group, topic) in pairs {
+            // '0' follows the slash.
+            let (start, end) = (format!("{group}/{topic}/"), format!("{group}/{topic}0"));
+            table.retain_in(start.as_str()..end.as_str(), |_, _| false)?;
+        }
         Ok(())
     })
 }

@@ -149,27 +149,38 @@ impl Delivery {
 
     /// Forgets a group. Blocks on the disk.
     pub(crate) fn forget_group(&self, group: &GroupName) -> Result<(), meta::Error> {
-        let gone = self.by_group.write().remove(group);
-        for subscription in gone.iter().flat_map(HashMap::values) {
+        let gone = self.by_group.write().remove(group).unwrap_or_default();
+        for subscription in gone.values() {
             if let Some(listeners) = self.by_topic.read().get(&subscription.topic) {
                 listeners.subscriptions.write().retain(|other| !Arc::ptr_eq(other, subscription));
             }
-            subscription.wake.notify_waiters();
         }
-        self.dirty.lock().retain(|subscription| subscription.group != *group);
-        kept::remove(&self.needs.meta, |name, _| name == group.as_str())
+        self.forget(gone.into_values())
     }
 
     /// Forgets what groups did with a topic. Blocks on the disk.
     pub(crate) fn forget_topic(&self, topic: &TopicName) -> Result<(), meta::Error> {
-        for topics in self.by_group.write().values_mut() {
-            if let Some(subscription) = topics.remove(topic) {
-                subscription.wake.notify_waiters();
+        let gone: Vec<_> = {
+            let mut by_group = self.by_group.write();
+            let Some(listeners) = self.by_topic.write().remove(topic) else { return Ok(()) };
+            let subscriptions = listeners.subscriptions.read().clone();
+            for subscription in &subscriptions {
+                by_group.get_mut(&subscription.group).and_then(|topics| topics.remove(topic));
             }
-        }
-        self.by_topic.write().remove(topic);
-        self.dirty.lock().retain(|subscription| subscription.topic != *topic);
-        kept::remove(&self.needs.meta, |_, name| name == topic.as_str())
+            subscriptions
+        };
+        self.forget(gone.into_iter())
+    }
+
+    fn forget(&self, gone: impl Iterator<Item = Arc<Subscription>>) -> Result<(), meta::Error> {
+        let pairs: Vec<_> = gone
+            .map(|subscription| {
+                subscription.wake.notify_waiters();
+                self.dirty.lock().retain(|other| !Arc::ptr_eq(other, &subscription));
+                (subscription.group.clone(), subscription.topic.clone())
+            })
+            .collect();
+        kept::remove_pairs(&self.needs.meta, &pairs)
     }
 
     /// Writes what changed. Blocks on the disk; what fails is tried again with the next call.

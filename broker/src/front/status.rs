@@ -46,7 +46,7 @@ pub(super) fn not_appended(error: &log::Error) -> Refusal {
 pub(super) fn not_changed(error: &topics::Error) -> Refusal {
     let code = match error {
         topics::Error::Invalid(_) => Code::BadRequest,
-        topics::Error::Owned { .. } => Code::Forbidden,
+        topics::Error::Owned { .. } | topics::Error::Differs { .. } => Code::Forbidden,
         topics::Error::TooMany(_) => Code::TooManyRequests,
         topics::Error::Kept(_) => Code::InternalServerError,
     };

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
-use super::{Identity, Shown, ShownBy, wire};
+use super::telling::Telling;
+use super::{Identity, Shown, ShownBy};
 use crate::topics;
 
 /// Three of them missed, and name servers take the broker off the routes.
@@ -101,23 +102,23 @@ impl Link {
         }
     }
 
-    fn full_report(&self) -> (u64, Report) {
-        let snapshot = self.topics.snapshot();
+    fn everything(&self) -> Telling {
         let Identity { cluster_name, broker_name, broker_id, epoch, clients, control } =
             (*self.identity).clone();
-        let full = FullReport {
+        let head = FullReport {
             cluster_name,
             broker_name,
             broker_id,
             epoch,
             clients: Some(clients),
             control: Some(control),
-            topics: snapshot.topics.values().map(|topic| wire::topic(&topic.config)).collect(),
-            groups: snapshot.groups.values().map(|group| wire::group(group)).collect(),
+            topics: Vec::new(),
+            groups: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             heartbeat_interval_ms: HEARTBEAT.as_millis() as u64,
+            more: false,
         };
-        (snapshot.version, Report::Full(full))
+        Telling::everything(head, self.topics.listing())
     }
 }
 
@@ -144,7 +145,9 @@ struct Session {
     changed: watch::Receiver<u64>,
     heartbeat: tokio::time::Interval,
     sequence: u64,
-    sent_version: u64,
+    /// What is being told now.
+    telling: Option<Telling>,
+    told_version: u64,
     /// Sequence and version of reports that are to be acknowledged, oldest first.
     unacknowledged: VecDeque<(u64, u64)>,
 }
@@ -155,58 +158,73 @@ impl Session {
         let (reports, outbound) = mpsc::channel(UNACKNOWLEDGED * 2);
         // Watched before it is read: what changes in between is reported again.
         let changed = link.topics.watch();
-        let (version, full) = link.full_report();
-        let first = BrokerReport { sequence: 1, report: Some(full) };
-        reports.try_send(first).map_err(|_| "the first report does not fit".to_owned())?;
         let acks = RegistryClient::new(channel).register(ReceiverStream::new(outbound)).await;
         let acks = acks.map_err(|status| said(&status))?.into_inner();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let unacknowledged = VecDeque::from([(1, version)]);
-        Ok(Self { reports, acks, changed, heartbeat, sequence: 1, sent_version: version, unacknowledged })
+        let telling = link.everything();
+        let told_version = telling.version();
+        let unacknowledged = VecDeque::new();
+        Ok(Self {
+            reports,
+            acks,
+            changed,
+            heartbeat,
+            sequence: 0,
+            telling: Some(telling),
+            told_version,
+            unacknowledged,
+        })
     }
 
     /// Reports changes and heartbeats until there is an acknowledgement; an error is the end.
     async fn next_ack(&mut self, link: &Link) -> Result<RegistryAck, String> {
+        // Room is borrowed from it while the rest changes.
+        let reports = self.reports.clone();
         loop {
-            let report = tokio::select! {
-                ack = self.acks.message() => {
-                    let ack = ack.map_err(|status| said(&status))?;
-                    return ack.ok_or_else(|| "the name server ended the stream".to_owned());
-                }
-                changed = self.changed.changed(), if self.unacknowledged.len() < UNACKNOWLEDGED => {
+            tokio::select! {
+                ack = self.acks.message() => return answered(ack),
+                room = reports.reserve(), if self.telling.is_some() => match room {
+                    Ok(room) => {
+                        self.sequence += 1;
+                        let telling = self.telling.as_mut().expect("this branch is for when there is one");
+                        let (report, more) = telling.next_report();
+                        room.send(BrokerReport { sequence: self.sequence, report: Some(report) });
+                        if !more {
+                            self.unacknowledged.push_back((self.sequence, self.told_version));
+                            self.telling = None;
+                        }
+                    }
+                    // The stream is over, and its answer says why.
+                    Err(_) => return answered(self.acks.message().await),
+                },
+                changed = self.changed.changed(),
+                    if self.telling.is_none() && self.unacknowledged.len() < UNACKNOWLEDGED =>
+                {
                     changed.map_err(|_| "the broker stops".to_owned())?;
-                    match self.changes(link) {
-                        Some(report) => report,
-                        None => continue,
+                    self.tell_changes(link);
+                }
+                _ = self.heartbeat.tick(), if self.sequence > 0 => {
+                    // One that does not fit follows reports that say the same.
+                    if let Ok(room) = reports.try_reserve() {
+                        self.sequence += 1;
+                        let report = Some(Report::Heartbeat(Heartbeat {}));
+                        room.send(BrokerReport { sequence: self.sequence, report });
                     }
                 }
-                _ = self.heartbeat.tick() => Report::Heartbeat(Heartbeat {}),
-            };
-            self.sequence += 1;
-            let to_be_acknowledged = !matches!(report, Report::Heartbeat(_));
-            let report = BrokerReport { sequence: self.sequence, report: Some(report) };
-            match self.reports.try_send(report) {
-                Ok(()) if to_be_acknowledged => {
-                    self.unacknowledged.push_back((self.sequence, self.sent_version))
-                }
-                Ok(()) => {}
-                // A heartbeat that does not fit follows reports that say the same.
-                Err(mpsc::error::TrySendError::Full(_)) if !to_be_acknowledged => {}
-                Err(error) => return Err(format!("the name server does not take reports: {error}")),
             }
         }
     }
 
-    /// What to report now; `None`: it is reported already.
-    fn changes(&mut self, link: &Link) -> Option<Report> {
-        let (version, report) = match link.topics.changes_since(self.sent_version) {
-            Some(changes) if changes.version == self.sent_version => return None,
-            Some(changes) => (changes.version, Report::Change(wire::changes(&changes))),
-            None => link.full_report(),
+    /// Begins to tell what changed, if it is not told already.
+    fn tell_changes(&mut self, link: &Link) {
+        let telling = match link.topics.changes_since(self.told_version) {
+            Some(changes) if changes.version == self.told_version => return,
+            Some(changes) => Telling::changed(changes),
+            None => link.everything(),
         };
-        self.sent_version = version;
-        Some(report)
+        self.told_version = telling.version();
+        self.telling = Some(telling);
     }
 
     /// The version that is shown now.
@@ -219,6 +237,11 @@ impl Session {
         }
         shown
     }
+}
+
+fn answered(ack: Result<Option<RegistryAck>, tonic::Status>) -> Result<RegistryAck, String> {
+    let ack = ack.map_err(|status| said(&status))?;
+    ack.ok_or_else(|| "the name server ended the stream".to_owned())
 }
 
 fn said(status: &tonic::Status) -> String {

@@ -12,6 +12,7 @@
 //! takes nobody off the routes.
 
 mod link;
+mod telling;
 pub(crate) mod wire;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -2,7 +2,7 @@
 
 use proto::control;
 
-use crate::topics::{Backoff, Changes, GroupConfig, MessageType, TopicConfig};
+use crate::topics::{Backoff, GroupConfig, MessageType, TopicConfig};
 
 /// A topic for name servers, operator and command line.
 #[must_use]
@@ -50,17 +50,5 @@ pub(crate) fn group(group: &GroupConfig) -> control::GroupConfig {
         ordered: *ordered,
         max_attempts: *max_attempts,
         backoff: Some(control::Backoff { kind: Some(kind) }),
-    }
-}
-
-/// What changed, for name servers.
-#[must_use]
-pub(super) fn changes(changes: &Changes) -> control::ChangeReport {
-    let Changes { version: _, topics, removed_topics, groups, removed_groups } = changes;
-    control::ChangeReport {
-        topics: topics.iter().map(topic).collect(),
-        removed_topics: removed_topics.iter().map(ToString::to_string).collect(),
-        groups: groups.iter().map(group).collect(),
-        removed_groups: removed_groups.iter().map(ToString::to_string).collect(),
     }
 }

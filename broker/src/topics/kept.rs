@@ -55,38 +55,54 @@ pub(super) fn groups(meta: &Meta) -> Result<Vec<GroupConfig>, Error> {
     })
 }
 
-pub(super) fn put_topic(meta: &Meta, topic: &TopicConfig) -> Result<(), Error> {
-    let TopicConfig { name, read_queues, write_queues, readable, writable, message_type, owner } =
-        topic.clone();
-    let kept =
-        KeptTopic { format: FORMAT, read_queues, write_queues, readable, writable, message_type, owner };
-    let value = encode(&kept);
+/// What is to be there, or not any more.
+pub(super) enum Change<'a> {
+    Topic(&'a TopicName, Option<&'a TopicConfig>),
+    Group(&'a GroupName, Option<&'a GroupConfig>),
+}
+
+/// Writes the changes together: all of them or none.
+pub(super) fn write(meta: &Meta, changes: &[Change<'_>]) -> Result<(), Error> {
     meta.write(|transaction| {
-        transaction.open_table(TOPICS)?.insert(name.as_str(), value.as_slice())?;
+        let mut topics = transaction.open_table(TOPICS)?;
+        let mut groups = transaction.open_table(GROUPS)?;
+        for change in changes {
+            match change {
+                Change::Topic(name, Some(topic)) => {
+                    topics.insert(name.as_str(), topic_value(topic).as_slice())?;
+                }
+                Change::Topic(name, None) => drop(topics.remove(name.as_str())?),
+                Change::Group(name, Some(group)) => {
+                    groups.insert(name.as_str(), group_value(group).as_slice())?;
+                }
+                Change::Group(name, None) => drop(groups.remove(name.as_str())?),
+            }
+        }
         Ok(())
     })
 }
 
-pub(super) fn put_group(meta: &Meta, group: &GroupConfig) -> Result<(), Error> {
-    let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = group.clone();
-    let value = encode(&KeptGroup { format: FORMAT, consume_enabled, ordered, max_attempts, backoff });
-    meta.write(|transaction| {
-        transaction.open_table(GROUPS)?.insert(name.as_str(), value.as_slice())?;
-        Ok(())
+fn topic_value(topic: &TopicConfig) -> Vec<u8> {
+    let TopicConfig { name: _, read_queues, write_queues, readable, writable, message_type, owner } = topic;
+    encode(&KeptTopic {
+        format: FORMAT,
+        read_queues: *read_queues,
+        write_queues: *write_queues,
+        readable: *readable,
+        writable: *writable,
+        message_type: *message_type,
+        owner: owner.clone(),
     })
 }
 
-pub(super) fn remove_topic(meta: &Meta, name: &TopicName) -> Result<(), Error> {
-    meta.write(|transaction| {
-        transaction.open_table(TOPICS)?.remove(name.as_str())?;
-        Ok(())
-    })
-}
-
-pub(super) fn remove_group(meta: &Meta, name: &GroupName) -> Result<(), Error> {
-    meta.write(|transaction| {
-        transaction.open_table(GROUPS)?.remove(name.as_str())?;
-        Ok(())
+fn group_value(group: &GroupConfig) -> Vec<u8> {
+    let GroupConfig { name: _, consume_enabled, ordered, max_attempts, backoff } = group;
+    encode(&KeptGroup {
+        format: FORMAT,
+        consume_enabled: *consume_enabled,
+        ordered: *ordered,
+        max_attempts: *max_attempts,
+        backoff: backoff.clone(),
     })
 }
 

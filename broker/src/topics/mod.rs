@@ -1,41 +1,50 @@
 //! Topics and consumer groups: what there is, kept in `config/meta.redb`.
 //!
-//! Readers take a snapshot without a lock. A change is on the disk before anybody sees it, has a
-//! version of its own, and is told to whoever watches (the registration with name servers).
-//! Nothing here knows the wire.
+//! Readers take no lock. A change is on the disk before anybody sees it, has a version of its own, and is told to whoever
+//! watches (the registration with name servers). Changes that come while the disk works are written together, as the
+//! log's flushes are. Nothing here knows the wire.
+//!
+//! ```text
+//!   change ─► waiting ─► whoever gets the pen decides for all who wait (wish: pure) ─► one transaction ─► names, history
+//! ```
 
 mod group;
+mod history;
 mod kept;
+mod names;
 mod topic;
+mod wish;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use access::{GroupName, TopicName};
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use group::{Backoff, DEFAULT_MAX_ATTEMPTS, GroupConfig};
+use history::{History, Touched};
+use names::Names;
 pub use topic::{MAX_QUEUES, MessageType, Topic, TopicConfig, stable_hash};
+pub use wish::Wish;
+use wish::{Plan, Settled};
 
 use crate::meta::{self, Meta};
 
-/// How many past changes are remembered one by one; a watcher that is further behind gets everything.
-const REMEMBERED_CHANGES: usize = 4096;
-
 /// The most groups that come into being by being used; more must be made on purpose.
 const MOST_GROUPS_BY_USE: usize = 100_000;
+/// So many wishes are written together, unless one caller has more.
+const MOST_TOGETHER: usize = 16_384;
 
-/// Everything there is, at one version.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+/// Everything there is. What changed behind `version` may be in here or not.
+#[derive(Debug)]
+pub struct Listing {
     /// Grows with every change.
     pub version: u64,
-    /// By name.
-    pub topics: HashMap<TopicName, Arc<Topic>, foldhash::fast::RandomState>,
-    /// By name.
-    pub groups: HashMap<GroupName, Arc<GroupConfig>, foldhash::fast::RandomState>,
+    /// In no order.
+    pub topics: Vec<Arc<Topic>>,
+    /// In no order.
+    pub groups: Vec<Arc<GroupConfig>>,
 }
 
 /// What changed between two versions: the state now of everything that was touched.
@@ -54,7 +63,7 @@ pub struct Changes {
 }
 
 /// Why a change was refused; nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The wish itself is wrong.
     #[error("{0}")]
@@ -67,6 +76,14 @@ pub enum Error {
         /// By whom.
         owner: String,
     },
+    /// It is there already, and not as asked for.
+    #[error("topic {topic} exists, and differs: {found}")]
+    Differs {
+        /// Which topic.
+        topic: TopicName,
+        /// What it is like.
+        found: String,
+    },
     /// The cap on groups that come into being by being used.
     #[error(
         "there are {0} consumer groups already: delete some that are not used, or create this one with the admin tools"
@@ -74,7 +91,7 @@ pub enum Error {
     TooMany(usize),
     /// The disk refused.
     #[error("cannot write topics and groups: {0}")]
-    Kept(#[from] meta::Error),
+    Kept(Arc<meta::Error>),
 }
 
 /// The outcome of a change.
@@ -86,36 +103,39 @@ pub struct Changed {
     pub version: u64,
 }
 
-#[derive(Clone, Debug)]
-enum Touched {
-    Topic(TopicName),
-    Group(GroupName),
-}
-
 /// The topics and groups of this broker.
 #[derive(Debug)]
 pub struct Registry {
-    snapshot: ArcSwap<Snapshot>,
-    /// Held while a change is written; what was touched at which version, oldest first.
-    history: Mutex<VecDeque<(u64, Touched)>>,
+    topics: Names<Topic>,
+    groups: Names<GroupConfig>,
+    /// Who waits to be written.
+    waiting: Mutex<Vec<Arc<Asked>>>,
+    /// Held by whoever writes, while the disk works.
+    pen: Mutex<()>,
+    history: Mutex<History>,
+    last_version: AtomicU64,
     version: watch::Sender<u64>,
     meta: Arc<Meta>,
     default_max_attempts: u32,
 }
 
+/// What a caller wishes, and what came of each wish.
+#[derive(Debug)]
+struct Asked {
+    wishes: Vec<Wish>,
+    answers: Mutex<Option<Vec<Result<Changed, Error>>>>,
+}
+
 impl Registry {
     /// Reads what is kept.
     pub fn open(meta: Arc<Meta>, default_max_attempts: u32) -> Result<Self, meta::Error> {
-        let mut snapshot = Snapshot::default();
-        for topic in kept::topics(&meta)? {
-            snapshot.topics.insert(topic.name.clone(), Arc::new(Topic::new(topic)));
-        }
-        for group in kept::groups(&meta)? {
-            snapshot.groups.insert(group.name.clone(), Arc::new(group));
-        }
         Ok(Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
+            topics: Names::new(kept::topics(&meta)?.into_iter().map(Topic::new)),
+            groups: Names::new(kept::groups(&meta)?),
+            waiting: Mutex::default(),
+            pen: Mutex::default(),
             history: Mutex::default(),
+            last_version: AtomicU64::new(0),
             version: watch::Sender::new(0),
             meta,
             default_max_attempts,
@@ -124,20 +144,34 @@ impl Registry {
 
     /// Everything, as of now.
     #[must_use]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+    pub fn listing(&self) -> Listing {
+        // The version first: what changes from here on is told again.
+        let version = self.version();
+        Listing { version, topics: self.topics.all(), groups: self.groups.all() }
+    }
+
+    /// The version of the last change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.last_version.load(Ordering::Acquire)
+    }
+
+    /// How many topics and groups there are.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.topics.len(), self.groups.len())
     }
 
     /// A topic by its name.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.snapshot.load().topics.get(name).cloned()
+        self.topics.get(name)
     }
 
     /// A group by its name.
     #[must_use]
     pub fn group(&self, name: &str) -> Option<Arc<GroupConfig>> {
-        self.snapshot.load().groups.get(name).cloned()
+        self.groups.get(name)
     }
 
     /// What a group of this name has, or would get at its first use.
@@ -153,40 +187,21 @@ impl Registry {
         self.version.subscribe()
     }
 
-    /// What was touched after `version`; `None` if that is too long ago: take the snapshot then.
+    /// What was touched after `version`; `None` if that is too long ago: take the listing then.
     #[must_use]
     pub fn changes_since(&self, version: u64) -> Option<Changes> {
-        let history = self.history.lock();
-        let snapshot = self.snapshot.load();
-        let mut changes = Changes { version: snapshot.version, ..Changes::default() };
-        if version >= snapshot.version {
-            return Some(changes);
-        }
-        if history.front().is_none_or(|(oldest, _)| *oldest > version + 1) {
-            return None;
-        }
-        let mut topics: Vec<&TopicName> = Vec::new();
-        let mut groups: Vec<&GroupName> = Vec::new();
-        for (_, touched) in history.iter().filter(|(at, _)| *at > version) {
-            match touched {
-                Touched::Topic(name) => topics.push(name),
-                Touched::Group(name) => groups.push(name),
-            }
-        }
-        topics.sort_unstable();
-        topics.dedup();
-        groups.sort_unstable();
-        groups.dedup();
+        let (version, topics, groups) = self.history.lock().since(version)?;
+        let mut changes = Changes { version, ..Changes::default() };
         for name in topics {
-            match snapshot.topics.get(name) {
+            match self.topics.get(name.as_str()) {
                 Some(topic) => changes.topics.push(topic.config.clone()),
-                None => changes.removed_topics.push(name.clone()),
+                None => changes.removed_topics.push(name),
             }
         }
         for name in groups {
-            match snapshot.groups.get(name) {
-                Some(group) => changes.groups.push(GroupConfig::clone(group)),
-                None => changes.removed_groups.push(name.clone()),
+            match self.groups.get(name.as_str()) {
+                Some(group) => changes.groups.push(GroupConfig::clone(&group)),
+                None => changes.removed_groups.push(name),
             }
         }
         Some(changes)
@@ -194,57 +209,17 @@ impl Registry {
 
     /// Makes the topic so. Blocks on the disk.
     pub fn upsert_topic(&self, config: TopicConfig, only_if_unowned: bool) -> Result<Changed, Error> {
-        validate_topic(&config)?;
-        let mut history = self.history.lock();
-        let before = self.snapshot.load();
-        if let Some(topic) = before.topics.get(&config.name) {
-            let owner = &topic.config.owner;
-            if only_if_unowned && !owner.is_empty() && *owner != config.owner {
-                return Err(Error::Owned { topic: config.name, owner: owner.clone() });
-            }
-            if topic.config == config {
-                return Ok(Changed { changed: false, version: before.version });
-            }
-        }
-        kept::put_topic(&self.meta, &config)?;
-        let name = config.name.clone();
-        let version = self.publish(&mut history, Touched::Topic(name.clone()), |snapshot| {
-            snapshot.topics.insert(name, Arc::new(Topic::new(config)));
-        });
-        Ok(Changed { changed: true, version })
+        self.change_one(Wish::Topic { config, only_if_unowned, only_new: false })
     }
 
     /// Removes the topic; `owner`, where not empty, must be the one stamped. Blocks on the disk.
     pub fn delete_topic(&self, name: &TopicName, owner: &str) -> Result<Changed, Error> {
-        let mut history = self.history.lock();
-        let before = self.snapshot.load();
-        let Some(topic) = before.topics.get(name) else {
-            return Ok(Changed { changed: false, version: before.version });
-        };
-        if !owner.is_empty() && topic.config.owner != owner {
-            return Err(Error::Owned { topic: name.clone(), owner: topic.config.owner.clone() });
-        }
-        kept::remove_topic(&self.meta, name)?;
-        let version = self.publish(&mut history, Touched::Topic(name.clone()), |snapshot| {
-            snapshot.topics.remove(name);
-        });
-        Ok(Changed { changed: true, version })
+        self.change_one(Wish::NoTopic { name: name.clone(), owner: owner.to_owned() })
     }
 
     /// Makes the group so. Blocks on the disk.
     pub fn upsert_group(&self, config: GroupConfig) -> Result<Changed, Error> {
-        validate_group(&config)?;
-        let mut history = self.history.lock();
-        let before = self.snapshot.load();
-        if before.groups.get(&config.name).is_some_and(|group| **group == config) {
-            return Ok(Changed { changed: false, version: before.version });
-        }
-        kept::put_group(&self.meta, &config)?;
-        let name = config.name.clone();
-        let version = self.publish(&mut history, Touched::Group(name.clone()), |snapshot| {
-            snapshot.groups.insert(name, Arc::new(config));
-        });
-        Ok(Changed { changed: true, version })
+        self.change_one(Wish::Group(config))
     }
 
     /// Creates the group with defaults if there is none. Blocks on the disk if it must.
@@ -252,7 +227,7 @@ impl Registry {
         if let Some(group) = self.group(name.as_str()) {
             return Ok(group);
         }
-        if self.snapshot.load().groups.len() >= MOST_GROUPS_BY_USE {
+        if self.groups.len() >= MOST_GROUPS_BY_USE {
             return Err(Error::TooMany(MOST_GROUPS_BY_USE));
         }
         self.upsert_group(GroupConfig::new(name.clone(), self.default_max_attempts))?;
@@ -261,72 +236,102 @@ impl Registry {
 
     /// Removes the group. Blocks on the disk.
     pub fn delete_group(&self, name: &GroupName) -> Result<Changed, Error> {
-        let mut history = self.history.lock();
-        let before = self.snapshot.load();
-        if !before.groups.contains_key(name) {
-            return Ok(Changed { changed: false, version: before.version });
-        }
-        kept::remove_group(&self.meta, name)?;
-        let version = self.publish(&mut history, Touched::Group(name.clone()), |snapshot| {
-            snapshot.groups.remove(name);
-        });
-        Ok(Changed { changed: true, version })
+        self.change_one(Wish::NoGroup(name.clone()))
     }
 
-    /// Shows a change that is on the disk. The history is locked, so nobody publishes in between.
-    fn publish(
-        &self,
-        history: &mut VecDeque<(u64, Touched)>,
-        touched: Touched,
-        change: impl FnOnce(&mut Snapshot),
-    ) -> u64 {
-        let mut snapshot = Snapshot::clone(&self.snapshot.load());
-        snapshot.version += 1;
-        change(&mut snapshot);
-        let version = snapshot.version;
-        if history.len() == REMEMBERED_CHANGES {
-            history.pop_front();
+    fn change_one(&self, wish: Wish) -> Result<Changed, Error> {
+        self.change(vec![wish]).pop().expect("a wish has an answer")
+    }
+
+    /// Grants the wishes in their order, each by itself: one that is refused does not keep back the others. What is
+    /// granted is on the disk when this returns. Blocks on the disk.
+    pub fn change(&self, wishes: Vec<Wish>) -> Vec<Result<Changed, Error>> {
+        let asked = Arc::new(Asked { wishes, answers: Mutex::default() });
+        self.waiting.lock().push(Arc::clone(&asked));
+        let _pen = self.pen.lock();
+        loop {
+            // Whoever had the pen before may have written this too.
+            if let Some(answers) = asked.answers.lock().take() {
+                return answers;
+            }
+            self.write(self.take_waiting());
         }
-        history.push_back((version, touched));
-        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// What would come of the wishes now. Changes nothing.
+    #[must_use]
+    pub fn would_change(&self, wishes: Vec<Wish>) -> Vec<Result<Changed, Error>> {
+        let version = self.version();
+        let mut plan = Plan::new(&self.topics, &self.groups);
+        let decided = wishes.iter().map(|wish| plan.decide(wish));
+        decided.map(|answer| answer.map(|changed| Changed { changed, version })).collect()
+    }
+
+    fn take_waiting(&self) -> Vec<Arc<Asked>> {
+        let mut waiting = self.waiting.lock();
+        let mut count = 0;
+        let fits = |asked: &&Arc<Asked>| {
+            count += asked.wishes.len();
+            count <= MOST_TOGETHER
+        };
+        let together = waiting.iter().take_while(fits).count().max(1).min(waiting.len());
+        waiting.drain(..together).collect()
+    }
+
+    /// Decides, writes, shows. Only for the holder of the pen.
+    fn write(&self, all: Vec<Arc<Asked>>) {
+        let mut plan = Plan::new(&self.topics, &self.groups);
+        let mut decided: Vec<Vec<_>> =
+            all.iter().map(|asked| asked.wishes.iter().map(|wish| plan.decide(wish)).collect()).collect();
+        let (topics, groups) = plan.changes();
+        let version = match self.keep(&topics, &groups) {
+            Ok(()) => self.show(topics, groups),
+            Err(error) => {
+                let error = Error::Kept(Arc::new(error));
+                // Also where nothing was to change: that may have been so only by a change of this plan.
+                decided
+                    .iter_mut()
+                    .flatten()
+                    .filter(|answer| answer.is_ok())
+                    .for_each(|answer| *answer = Err(error.clone()));
+                self.version()
+            }
+        };
+        for (asked, decided) in all.iter().zip(decided) {
+            let answers =
+                decided.into_iter().map(|answer| answer.map(|changed| Changed { changed, version }));
+            *asked.answers.lock() = Some(answers.collect());
+        }
+    }
+
+    fn keep(
+        &self,
+        topics: &[(TopicName, Option<Arc<Topic>>)],
+        groups: &[(GroupName, Option<Arc<GroupConfig>>)],
+    ) -> Result<(), meta::Error> {
+        if topics.is_empty() && groups.is_empty() {
+            return Ok(());
+        }
+        let topics = topics
+            .iter()
+            .map(|(name, topic)| kept::Change::Topic(name, topic.as_ref().map(|topic| &topic.config)));
+        let groups = groups.iter().map(|(name, group)| kept::Change::Group(name, group.as_deref()));
+        kept::write(&self.meta, &topics.chain(groups).collect::<Vec<_>>())
+    }
+
+    /// Shows changes that are on the disk; the version at which they are seen.
+    fn show(&self, topics: Settled<TopicName, Topic>, groups: Settled<GroupName, GroupConfig>) -> u64 {
+        if topics.is_empty() && groups.is_empty() {
+            return self.version();
+        }
+        self.topics.change(topics.iter().map(|(name, topic)| (name.as_str(), topic.clone())));
+        self.groups.change(groups.iter().map(|(name, group)| (name.as_str(), group.clone())));
+        let topics = topics.into_iter().map(|(name, _)| Touched::Topic(name));
+        let groups = groups.into_iter().map(|(name, _)| Touched::Group(name));
+        let version = self.history.lock().add(topics.chain(groups));
+        self.last_version.store(version, Ordering::Release);
         self.version.send_replace(version);
         version
-    }
-}
-
-fn validate_topic(config: &TopicConfig) -> Result<(), Error> {
-    let TopicConfig { name, read_queues, write_queues, readable: _, writable: _, message_type: _, owner } =
-        config;
-    for (what, queues) in [("read_queues", *read_queues), ("write_queues", *write_queues)] {
-        if !(1..=MAX_QUEUES).contains(&queues) {
-            return Err(Error::Invalid(format!(
-                "topic {name} asks for {queues} {what}: choose between 1 and {MAX_QUEUES}"
-            )));
-        }
-    }
-    if owner.len() > 512 {
-        return Err(Error::Invalid(format!(
-            "the owner of topic {name} is longer than 512 bytes: use a shorter one"
-        )));
-    }
-    Ok(())
-}
-
-fn validate_group(config: &GroupConfig) -> Result<(), Error> {
-    let GroupConfig { name, consume_enabled: _, ordered: _, max_attempts, backoff } = config;
-    if *max_attempts == 0 {
-        return Err(Error::Invalid(format!("group {name} asks for 0 attempts: a message needs at least 1")));
-    }
-    match backoff {
-        Backoff::Custom { delays_ms } if delays_ms.is_empty() => {
-            Err(Error::Invalid(format!("the backoff of group {name} has no delays: give at least one")))
-        }
-        Backoff::Exponential { multiplier, .. } if !(1.0..=100.0).contains(multiplier) => {
-            Err(Error::Invalid(format!(
-                "the backoff of group {name} multiplies by {multiplier}: choose between 1 and 100"
-            )))
-        }
-        Backoff::Custom { .. } | Backoff::Exponential { .. } => Ok(()),
     }
 }
 
@@ -369,7 +374,7 @@ mod tests {
         let topics = registry(folder.path());
         let mut versions = topics.watch();
         topics.upsert_topic(TopicConfig::new(name("a"), 1), false).unwrap();
-        let seen = topics.snapshot().version;
+        let seen = topics.version();
         assert!(versions.has_changed().unwrap());
         versions.mark_unchanged();
 
@@ -382,19 +387,74 @@ mod tests {
         let changes = topics.changes_since(seen).unwrap();
         assert_eq!(changes.topics, [TopicConfig::new(name("b"), 2)]);
         assert_eq!(changes.removed_topics, [name("a")]);
-        assert_eq!(changes.version, topics.snapshot().version);
+        assert_eq!(changes.version, topics.version());
         assert_eq!(topics.changes_since(changes.version).unwrap().topics, []);
     }
 
     #[test]
-    fn a_watcher_that_is_far_behind_is_told_to_take_everything() {
+    fn many_wishes_are_granted_each_by_itself_and_seen_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let topics = registry(folder.path());
-        topics.upsert_topic(TopicConfig::new(name("a"), 1), false).unwrap();
-        topics.upsert_topic(TopicConfig::new(name("b"), 1), false).unwrap();
-        topics.history.lock().pop_front();
-        assert_eq!(topics.changes_since(0), None);
-        assert!(topics.changes_since(1).is_some());
+        let wish = |name_: &str, queues: u32, only_new: bool| Wish::Topic {
+            config: TopicConfig::new(name(name_), queues),
+            only_if_unowned: false,
+            only_new,
+        };
+        topics.upsert_topic(TopicConfig::new(name("there"), 4), false).unwrap();
+        let before = topics.version();
+        let answers = topics.change(vec![
+            wish("a", 1, true),
+            wish("there", 4, true),
+            wish("there", 5, true),
+            wish("b", 0, true),
+            wish("c", 2, true),
+            wish("a", 1, true),
+            wish("c", 3, false),
+        ]);
+        let changed: Vec<_> =
+            answers.iter().map(|answer| answer.as_ref().ok().map(|done| done.changed)).collect();
+        assert_eq!(changed, [Some(true), Some(false), None, None, Some(true), Some(false), Some(true)]);
+        let refused = answers[2].as_ref().unwrap_err().to_string();
+        assert!(refused.contains("topic there exists") && refused.contains("4 queues"), "{refused}");
+        assert!(answers[3].as_ref().unwrap_err().to_string().contains("topic b"));
+
+        assert_eq!(topics.version(), before + 1);
+        assert_eq!(topics.changes_since(before).unwrap().topics.len(), 2);
+        drop(topics);
+        let topics = registry(folder.path());
+        assert_eq!(topics.counts(), (3, 0));
+        assert_eq!(topics.topic("c").unwrap().config.write_queues, 3);
+    }
+
+    #[test]
+    fn who_comes_while_the_disk_works_is_written_with_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = registry(folder.path());
+        let each = 20;
+        std::thread::scope(|scope| {
+            let pen = topics.pen.lock();
+            for thread in 0..8 {
+                let topics = &topics;
+                scope.spawn(move || {
+                    for n in 0..each {
+                        let config = TopicConfig::new(name(&format!("t-{thread}-{n}")), 1);
+                        assert!(topics.upsert_topic(config, false).unwrap().changed);
+                    }
+                });
+            }
+            while topics.waiting.lock().len() < 8 {
+                std::thread::yield_now();
+            }
+            drop(pen);
+        });
+        assert_eq!(topics.counts().0, 8 * each);
+        assert!(
+            topics.version() <= 8 * each as u64 - 7,
+            "the first eight were one change: {}",
+            topics.version()
+        );
+        drop(topics);
+        assert_eq!(registry(folder.path()).counts().0, 8 * each);
     }
 
     #[test]

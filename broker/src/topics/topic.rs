@@ -43,6 +43,28 @@ impl TopicConfig {
             owner: String::new(),
         }
     }
+
+    /// Whether they agree in all but who manages them.
+    pub(super) fn same_but_owner(&self, other: &Self) -> bool {
+        let Self { name, read_queues, write_queues, readable, writable, message_type, owner: _ } = other;
+        (&self.name, self.read_queues, self.write_queues, self.readable, self.writable, self.message_type)
+            == (name, *read_queues, *write_queues, *readable, *writable, *message_type)
+    }
+
+    /// For whoever expected something else.
+    pub(super) fn in_words(&self) -> String {
+        let queues = match self.read_queues == self.write_queues {
+            true => format!("{} queues", self.read_queues),
+            false => format!("{} queues to read and {} to write", self.read_queues, self.write_queues),
+        };
+        let may = match (self.readable, self.writable) {
+            (true, true) => "readable and writable",
+            (true, false) => "only readable",
+            (false, true) => "only writable",
+            (false, false) => "neither readable nor writable",
+        };
+        format!("{} messages, {queues}, {may}", self.message_type.as_str())
+    }
 }
 
 /// Which messages a topic takes, or what kind a message is.
@@ -101,7 +123,7 @@ pub struct Topic {
 }
 
 impl Topic {
-    pub(super) fn new(config: TopicConfig) -> Self {
+    pub(crate) fn new(config: TopicConfig) -> Self {
         Self { config, turn: AtomicU32::new(0) }
     }
 

@@ -5,5 +5,6 @@
 mod bad_input;
 mod consume;
 mod house;
+mod many_topics;
 mod restart;
 mod rig;

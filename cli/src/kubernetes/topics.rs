@@ -1,8 +1,11 @@
 //! Topic resources: create, list, describe, update, delete.
 
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::time::Duration;
 
 use crds::{Topic, TopicSpec};
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -10,26 +13,85 @@ use kube::{Api, ResourceExt as _};
 
 use super::topic_view::{TopicDescription, TopicRow, TopicRows};
 use super::{Kubernetes, Readiness, failure};
-use crate::args::{MessageType, Permission, TopicCreateArgs, TopicDeleteArgs, TopicUpdateArgs};
+use crate::args::{MessageType, Permission, TopicCreateArgs, TopicUpdateArgs};
 use crate::commands::topic::create::Created;
 use crate::commands::topic::delete::Deleted;
+use crate::commands::topic::many::{Outcome, Refused};
 use crate::commands::topic::update::Updated;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+use crate::progress::Teller;
+use crate::units;
 
 /// The operator answers within milliseconds when the brokers do.
 const READY_WAIT: Duration = Duration::from_secs(30);
+/// Topics under way at the same time.
+const AT_ONCE: usize = 32;
 const MANAGER: &str = "gantry-cli";
 
 impl Kubernetes {
     /// Makes a Topic and waits until it is Ready.
-    pub async fn create_topic(&self, args: &TopicCreateArgs) -> Result<Created, Failure> {
+    pub async fn create_topic(&self, topic: &str, args: &TopicCreateArgs) -> Result<Created, Failure> {
+        let set = self.set_for(args).await?;
+        self.create_in(&set, topic, args).await
+    }
+
+    /// Makes many Topics, and waits until all are Ready.
+    pub async fn create_topics(
+        &self,
+        names: Vec<String>,
+        args: &TopicCreateArgs,
+    ) -> Result<Outcome, Failure> {
+        let set = &self.set_for(args).await?;
+        let create = |name: String| async move {
+            self.create_in(set, &name, args)
+                .await
+                .map(|created| created.created)
+                .map_err(|failure| (name, failure))
+        };
+        self.many("created", names.len(), futures::stream::iter(names).map(create)).await
+    }
+
+    /// The name of the NameServerSet that new Topics refer to.
+    async fn set_for(&self, args: &TopicCreateArgs) -> Result<String, Failure> {
         if !args.brokers.is_empty() {
             return Err(Failure::usage(
                 "--broker does not go with Kubernetes: a Topic is on all broker groups",
             ));
         }
-        let set = self.name_server_set().await?;
-        let wanted = resource(args, &set.name_any());
+        Ok(self.name_server_set().await?.name_any())
+    }
+
+    /// Waits for all, some at a time. Whatever fails for one topic stops the others only if nobody answers.
+    async fn many<F>(
+        &self,
+        done: &'static str,
+        total: usize,
+        all: impl futures::Stream<Item = F>,
+    ) -> Result<Outcome, Failure>
+    where
+        F: Future<Output = Result<bool, (String, Failure)>>,
+    {
+        let on = vec![format!("namespace {}", self.namespace)];
+        let mut outcome = Outcome { done, on, ..Outcome::default() };
+        let (mut teller, mut ended) = (Teller::new(), 0);
+        let mut all = pin!(all.buffer_unordered(AT_ONCE));
+        while let Some(one) = all.next().await {
+            match one {
+                Ok(true) => outcome.changed += 1,
+                Ok(false) => outcome.unchanged += 1,
+                Err((_, failure)) if failure.exit() == Exit::Unreachable => return Err(failure),
+                Err((topic, failure)) => {
+                    outcome.refused.push(Refused { topic, why: failure.what().to_owned() });
+                }
+            }
+            ended += 1;
+            teller.tell(|elapsed| format!("{ended} of {total} topics after {}", units::duration(elapsed)));
+        }
+        Ok(outcome)
+    }
+
+    async fn create_in(&self, set: &str, topic: &str, args: &TopicCreateArgs) -> Result<Created, Failure> {
+        let wanted = resource(topic, args, set);
         let api: Api<Topic> = self.api();
         let name = wanted.name_any();
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..Default::default() };
@@ -47,7 +109,7 @@ impl Kubernetes {
             Err(error) => return Err(failure("create the Topic", &error)),
         };
         self.await_ready(&name).await?;
-        Ok(Created { topic: args.topic.clone(), created, on: vec![self.called(&name)] })
+        Ok(Created { topic: topic.to_owned(), created, on: vec![self.called(&name)] })
     }
 
     /// The Topics of the namespace.
@@ -82,15 +144,11 @@ impl Kubernetes {
     }
 
     /// Deletes a Topic; what becomes of the messages is in its spec.
-    pub async fn delete_topic(&self, args: &TopicDeleteArgs) -> Result<Deleted, Failure> {
-        if args.if_drained {
-            return Err(Failure::usage("--if-drained does not go with Kubernetes")
-                .next("set spec.deletionPolicy of the Topic to DeleteWhenDrained"));
-        }
-        let found = self.find_topic(&args.topic).await?;
+    pub async fn delete_topic(&self, topic: &str, if_drained: bool) -> Result<Deleted, Failure> {
+        refuse_if_drained(if_drained)?;
+        let found = self.find_topic(topic).await?;
         let name = found.name_any();
-        let deleted = self.api::<Topic>().delete(&name, &DeleteParams::default()).await;
-        deleted.map_err(|error| failure("delete the Topic", &error))?;
+        self.delete(&name).await?;
         eprintln!(
             "{}",
             match found.spec.deletion_policy {
@@ -102,7 +160,36 @@ impl Kubernetes {
                 }
             }
         );
-        Ok(Deleted { topic: args.topic.clone(), on: vec![self.called(&name)] })
+        Ok(Deleted { topic: topic.to_owned(), on: vec![self.called(&name)] })
+    }
+
+    /// Deletes many Topics; what becomes of the messages is in the spec of each.
+    pub async fn delete_topics(&self, names: Vec<String>, if_drained: bool) -> Result<Outcome, Failure> {
+        refuse_if_drained(if_drained)?;
+        let all = &self.all_topics().await?;
+        let resources: HashSet<String> = all.iter().map(Topic::name_any).collect();
+        let by_topic: HashMap<String, String> =
+            all.iter().map(|topic| (topic_name(topic), topic.name_any())).collect();
+        let (resources, by_topic) = (&resources, &by_topic);
+        let delete = |topic: String| async move {
+            let resource = if resources.contains(&topic) { Some(&topic) } else { by_topic.get(&topic) };
+            let deleted = match resource {
+                Some(resource) => self.delete(resource).await,
+                None => Err(self.no_topic(&topic)),
+            };
+            deleted.map(|()| true).map_err(|failure| (topic, failure))
+        };
+        self.many("deleted", names.len(), futures::stream::iter(names).map(delete)).await
+    }
+
+    async fn delete(&self, resource: &str) -> Result<(), Failure> {
+        let deleted = self.api::<Topic>().delete(resource, &DeleteParams::default()).await;
+        deleted.map(drop).map_err(|error| failure("delete the Topic", &error))
+    }
+
+    fn no_topic(&self, topic: &str) -> Failure {
+        Failure::not_found(format!("there is no Topic {topic} in namespace {}", self.namespace))
+            .next(format!("gantry topic list -n {} shows all", self.namespace))
     }
 
     pub(super) async fn all_topics(&self) -> Result<Vec<Topic>, Failure> {
@@ -117,10 +204,7 @@ impl Kubernetes {
             .iter()
             .find(|candidate| candidate.name_any() == topic)
             .or_else(|| all.iter().find(|candidate| topic_name(candidate) == topic));
-        found.cloned().ok_or_else(|| {
-            Failure::not_found(format!("there is no Topic {topic} in namespace {}", self.namespace))
-                .next(format!("gantry topic list -n {} shows all", self.namespace))
-        })
+        found.cloned().ok_or_else(|| self.no_topic(topic))
     }
 
     async fn await_ready(&self, name: &str) -> Result<(), Failure> {
@@ -157,9 +241,17 @@ pub(super) fn topic_name(topic: &Topic) -> String {
     topic.spec.topic_name.clone().unwrap_or_else(|| topic.name_any())
 }
 
-fn resource(args: &TopicCreateArgs, name_server_set: &str) -> Topic {
-    let name = resource_name(&args.topic);
-    let topic_name = (name != args.topic).then(|| args.topic.clone());
+fn refuse_if_drained(if_drained: bool) -> Result<(), Failure> {
+    match if_drained {
+        false => Ok(()),
+        true => Err(Failure::usage("--if-drained does not go with Kubernetes")
+            .next("set spec.deletionPolicy of the Topic to DeleteWhenDrained")),
+    }
+}
+
+fn resource(topic: &str, args: &TopicCreateArgs, name_server_set: &str) -> Topic {
+    let name = resource_name(topic);
+    let topic_name = (name != topic).then(|| topic.to_owned());
     Topic::new(
         &name,
         TopicSpec {
@@ -227,10 +319,11 @@ fn permission(permission: Permission) -> crds::Permission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::TopicNames;
 
-    fn args(topic: &str) -> TopicCreateArgs {
+    fn args() -> TopicCreateArgs {
         TopicCreateArgs {
-            topic: topic.to_owned(),
+            names: TopicNames::default(),
             message_type: MessageType::Fifo,
             queues: 4,
             permission: Permission::ReadOnly,
@@ -240,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_topic_becomes_a_resource() {
-        insta::assert_yaml_snapshot!(resource(&args("Order_Events"), "main"), @r"
+        insta::assert_yaml_snapshot!(resource("Order_Events", &args(), "main"), @r"
         apiVersion: mq.gantry.dev/v1alpha1
         kind: Topic
         metadata:
@@ -254,7 +347,7 @@ mod tests {
           permission: ReadOnly
           deletionPolicy: Retain
         ");
-        assert_eq!(resource(&args("orders"), "main").spec.topic_name, None);
+        assert_eq!(resource("orders", &args(), "main").spec.topic_name, None);
     }
 
     #[test]
@@ -266,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_topic_is_the_same_whatever_its_deletion_policy() {
-        let wanted = resource(&args("orders"), "main");
+        let wanted = resource("orders", &args(), "main");
         let mut found = wanted.clone();
         found.spec.deletion_policy = crds::DeletionPolicy::Delete;
         assert!(same(&found, &wanted));

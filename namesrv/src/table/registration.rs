@@ -6,7 +6,7 @@ use access::{GroupName, TopicName, route};
 use proto::control::{self, FullReport, GroupConfig, TopicConfig};
 use proto::v2;
 
-use super::Member;
+use super::{Member, Topics};
 
 /// What a broker may say about its heartbeats; beyond it the nearest is taken.
 const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
@@ -35,7 +35,7 @@ pub struct Registration {
     /// How often it says that it lives.
     pub heartbeat_interval: Duration,
     /// Its topics; moved into the table.
-    pub topics: Vec<TopicConfig>,
+    pub topics: Topics,
     /// Its groups; moved into the table.
     pub groups: Vec<GroupConfig>,
 }
@@ -54,6 +54,7 @@ impl Registration {
             groups,
             version,
             heartbeat_interval_ms,
+            more: _,
         } = report;
         let member = Member { cluster: cluster_name, broker_name, broker_id };
         for (what, name) in [("cluster", &member.cluster), ("broker", &member.broker_name)] {
@@ -70,6 +71,8 @@ impl Registration {
         let endpoints = route::endpoints_for_clients(&clients).map_err(Invalid)?;
         topics.iter().try_for_each(check_topic)?;
         groups.iter().try_for_each(check_group)?;
+        // Here and not where others wait for the table.
+        let topics = topics.into_iter().collect();
         let heartbeat_interval = match heartbeat_interval_ms {
             0 => DEFAULT_HEARTBEAT,
             ms => Duration::from_millis(ms).clamp(*HEARTBEATS.start(), *HEARTBEATS.end()),

@@ -1,57 +1,27 @@
-//! How far a long command is, on stderr: a line that stays in its place on a terminal, else one every few seconds.
+//! How far a walk through a store is.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use store::offline::Progress;
 
+use crate::progress::Teller;
 use crate::units;
 
-/// Between two updates of the line on a terminal.
-const ON_TERMINAL: Duration = Duration::from_millis(200);
-/// Between two lines in a log.
-const IN_LOG: Duration = Duration::from_secs(5);
-
-/// Tells how far a command is. Commands that end soon tell nothing.
+/// Tells how far a command is.
 pub(super) struct Meter {
     verb: &'static str,
-    terminal: bool,
-    started: Instant,
-    told_at: Instant,
-    told: bool,
+    teller: Teller,
 }
 
 impl Meter {
     /// `verb` reads like "verified".
     pub(super) fn new(verb: &'static str) -> Self {
-        let now = Instant::now();
-        Self { verb, terminal: std::io::stderr().is_terminal(), started: now, told_at: now, told: false }
+        Self { verb, teller: Teller::new() }
     }
 
     /// Tells it if it is time to.
     pub(super) fn tell(&mut self, progress: Progress) {
-        let every = if self.terminal { ON_TERMINAL } else { IN_LOG };
-        // Called for every record: mostly this is all that is done.
-        if self.told_at.elapsed() < every {
-            return;
-        }
-        self.told_at = Instant::now();
-        let line = line(self.verb, progress, self.started.elapsed());
-        let mut stderr = std::io::stderr().lock();
-        // Nobody hears that nobody can be told.
-        let _ = match self.terminal {
-            true => write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush()),
-            false => writeln!(stderr, "{line}"),
-        };
-        self.told = true;
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        if self.told && self.terminal {
-            eprint!("\r\x1b[K");
-        }
+        self.teller.tell(|elapsed| line(self.verb, progress, elapsed));
     }
 }
 

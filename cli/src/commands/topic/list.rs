@@ -7,11 +7,14 @@ use serde::Serialize;
 
 use super::{permission_text, queues_text, type_text};
 use crate::args::TopicListArgs;
-use crate::control::Control;
+use crate::control::{Broker, Control};
 use crate::failure::Failure;
 use crate::output::{Paint, Printer, Table, View};
 use crate::place::Place;
 use crate::row;
+
+/// Topics of one answer.
+const PAGE: u32 = 5000;
 
 /// The topics of a cluster.
 #[derive(Debug, Serialize)]
@@ -67,17 +70,31 @@ pub async fn run(place: Place, args: TopicListArgs, out: Printer) -> Result<(), 
             let control = Control::connect(&server).await?;
             let mut of_brokers = Vec::new();
             for mut broker in control.primaries().await? {
-                let request = wire::ListTopicsRequest { include_system: args.system };
-                let doing = format!("list the topics of {}", broker.label);
-                let topics = broker.admin.list_topics(request).await;
-                let topics = topics.map_err(|status| Failure::from_status(&doing, &status))?;
-                of_brokers.push((broker.label, topics.into_inner().topics));
+                let topics = list(&mut broker, args.system).await?;
+                of_brokers.push((broker.label, topics));
             }
             let topics = merge(of_brokers);
             if topics.topics.is_empty() {
                 eprintln!("no topics yet; gantry topic create NAME makes one");
             }
             out.print(&topics)
+        }
+    }
+}
+
+/// All topics of a broker, page by page: an answer has a limit.
+async fn list(broker: &mut Broker, include_system: bool) -> Result<Vec<wire::TopicConfig>, Failure> {
+    let mut topics: Vec<wire::TopicConfig> = Vec::new();
+    loop {
+        let after = topics.last().map(|topic| topic.name.clone()).unwrap_or_default();
+        let request = wire::ListTopicsRequest { include_system, after, limit: PAGE };
+        let doing = format!("list the topics of {}", broker.label);
+        let page = broker.admin.list_topics(request).await;
+        let page = page.map_err(|status| Failure::from_status(&doing, &status))?.into_inner().topics;
+        let last = page.len() != PAGE as usize;
+        topics.extend(page);
+        if last {
+            return Ok(topics);
         }
     }
 }

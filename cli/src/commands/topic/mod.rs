@@ -5,6 +5,7 @@ pub mod create;
 pub mod delete;
 pub mod describe;
 pub mod list;
+pub mod many;
 pub mod update;
 
 use proto::control as wire;
