@@ -15,7 +15,7 @@ use proto::control;
 use crate::topics::DEFAULT_MAX_ATTEMPTS;
 
 /// The names that `config:` may hold; a `BrokerGroup` passes its `spec.config` through.
-pub const KNOBS: [&str; 8] = [
+pub const KNOBS: [&str; 9] = [
     "maxBodyBytes",
     "maxConnections",
     "maxParkedPolls",
@@ -24,6 +24,7 @@ pub const KNOBS: [&str; 8] = [
     "persistIntervalMs",
     "stopGraceMs",
     "workerThreads",
+    "logWarmUp",
 ];
 
 /// A host and a port that others are told.
@@ -124,6 +125,10 @@ pub struct Limits {
     pub persist_interval: Duration,
     /// `stopGraceMs`: how long a stop waits for calls under way. Default 10,000 ms, within the 30 s that Kubernetes gives.
     pub stop_grace: Duration,
+    /// `logWarmUp`: how much of the log is made ready ahead of its end. `window`: as much as the pace needs, megabytes; `segment`:
+    /// whole files of the log; `locked`: and they stay in memory while they are written to, where the process may
+    /// lock so much (in a pod: the capability IPC_LOCK). Default `window`: the rest costs memory.
+    pub log_warm_up: store::WarmUp,
     /// `workerThreads`: threads of the async runtime, at most one a core. Default: one a core.
     pub worker_threads: Option<usize>,
 }
@@ -138,6 +143,7 @@ impl Default for Limits {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             persist_interval: Duration::from_millis(500),
             stop_grace: Duration::from_secs(10),
+            log_warm_up: store::WarmUp::Window,
             worker_threads: None,
         }
     }
@@ -203,6 +209,7 @@ impl Config {
         store::Config {
             segment_bytes: self.segment_bytes,
             flush: self.flush,
+            warm_up: self.limits.log_warm_up,
             retention: self.retention.time,
             delete_at_hour: self.retention.delete_at_hour,
             disk_percent: self.retention.disk_percent,
@@ -336,8 +343,12 @@ config:
     #[test]
     fn a_knob_that_is_listed_works() {
         for knob in KNOBS {
-            let text = format!("dataDir: /data\nconfig: {{ {knob}: \"1000\" }}");
-            Config::parse("broker.yaml", &text).unwrap_or_else(|error| panic!("{knob}: {error}"));
+            let works = |value: &str| {
+                let text = format!("dataDir: /data\nconfig: {{ {knob}: \"{value}\" }}");
+                Config::parse("broker.yaml", &text)
+            };
+            let outcome = works("1000").or_else(|_| works("segment"));
+            outcome.unwrap_or_else(|error| panic!("{knob}: {error}"));
         }
     }
 }

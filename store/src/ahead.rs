@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::LogOffset;
 use crate::commit_log::CommitLog;
+use crate::config::{Config, Flush, WarmUp};
 use crate::flush::Flusher;
 
 const SMALLEST_WINDOW: u64 = 2 << 20;
@@ -23,6 +24,7 @@ pub(crate) struct Ahead {
     flusher: Arc<Flusher>,
     /// Blocks are written before they are needed; see [`CommitLog::populate`].
     pre_write: bool,
+    warm_up: WarmUp,
     /// The thread wants to hear when the log ends here or later.
     call_at: AtomicU64,
     state: Mutex<State>,
@@ -36,11 +38,12 @@ struct State {
 }
 
 impl Ahead {
-    pub(crate) fn new(log: Arc<CommitLog>, flusher: Arc<Flusher>, pre_write: bool) -> Self {
+    pub(crate) fn new(log: Arc<CommitLog>, flusher: Arc<Flusher>, config: &Config) -> Self {
         Self {
             log,
             flusher,
-            pre_write,
+            pre_write: config.flush == Flush::Sync,
+            warm_up: config.warm_up,
             // Nobody hears before the thread runs.
             call_at: AtomicU64::new(u64::MAX),
             state: Mutex::default(),
@@ -65,10 +68,17 @@ impl Ahead {
 
     /// The thread.
     pub(crate) fn run(&self) {
-        let mut window = SMALLEST_WINDOW;
+        let mut window = match self.warm_up {
+            WarmUp::Window => SMALLEST_WINDOW,
+            WarmUp::Segment | WarmUp::Locked => u64::MAX,
+        };
+        let mut locked_to = 0;
         let mut last = Instant::now();
         loop {
             self.log.prepare();
+            if self.warm_up == WarmUp::Locked {
+                locked_to = self.lock(locked_to);
+            }
             let ready_to = match self.log.populate(window, self.pre_write) {
                 Ok(ready_to) => ready_to,
                 Err(error) => {
@@ -76,7 +86,9 @@ impl Ahead {
                     return;
                 }
             };
-            self.call_at.store(ready_to.0.saturating_sub(window / 2), Ordering::Relaxed);
+            // With a window half of it is left then; with whole segments, half of a segment.
+            let reserve = (window / 2).min(self.log.segment_bytes() / 2);
+            self.call_at.store(ready_to.0.saturating_sub(reserve), Ordering::Relaxed);
             {
                 let mut state = self.state.lock();
                 while !state.called && !state.stop {
@@ -89,11 +101,29 @@ impl Ahead {
             }
             let pause = last.elapsed();
             last = Instant::now();
+            if self.warm_up != WarmUp::Window {
+                continue;
+            }
             if pause < BRISK {
                 window = (window * 4).min(LARGEST_WINDOW);
             } else if pause > 10 * BRISK {
                 window = (window / 2).max(SMALLEST_WINDOW);
             }
         }
+    }
+
+    /// Locks the segments from `from` on that are or will be written to. Returns the end of the last.
+    fn lock(&self, from: u64) -> u64 {
+        for segment in self.log.ahead_from(from) {
+            if let Err(error) = segment.map().lock() {
+                tracing::warn!(
+                    %error,
+                    bytes = self.log.segment_bytes(),
+                    "cannot lock the log's pages in memory, they are only made ready: raise the limit of locked memory, or choose another warm-up"
+                );
+                return u64::MAX;
+            }
+        }
+        self.log.ahead_from(from).last().map_or(from, |segment| segment.end() + 1)
     }
 }

@@ -13,6 +13,18 @@ pub enum Flush {
     Sync,
 }
 
+/// How much of the log is made ready ahead of its end, so that appends find pages and blocks there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WarmUp {
+    /// As much as the pace needs: megabytes.
+    #[default]
+    Window,
+    /// Whole segments. (RocketMQ's `warmMapedFileEnable`.)
+    Segment,
+    /// Whole segments, and their pages stay in memory while they are written to, where the process may lock so much.
+    Locked,
+}
+
 /// Every knob of a store.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -22,6 +34,8 @@ pub struct Config {
     pub segment_bytes: u64,
     /// When an append is confirmed.
     pub flush: Flush,
+    /// How much is made ready ahead.
+    pub warm_up: WarmUp,
     /// Records older than this may be deleted, a whole segment at a time.
     pub retention: Duration,
     /// Hour of the day, UTC, at which old segments go; `None`: as soon as they are old.
@@ -80,6 +94,7 @@ impl Config {
             root: root.as_ref().to_path_buf(),
             segment_bytes: 1 << 30,
             flush: Flush::Async,
+            warm_up: WarmUp::Window,
             retention: Duration::from_secs(72 * 3600),
             delete_at_hour: Some(4),
             disk_percent: 75,

@@ -105,7 +105,7 @@ mod views;
 
 pub use answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
 pub use clock::{Clock, SystemClock};
-pub use config::{ColdReads, Config, Flush};
+pub use config::{ColdReads, Config, Flush, WarmUp};
 pub use error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
 pub use ids::{LogOffset, QueueId, QueueOffset};
 pub use reads::{Fetched, Found, Wanted};

@@ -130,7 +130,7 @@ impl Opened {
             bell: Condvar::new(),
             pace: Mutex::default(),
         };
-        let ahead = Ahead::new(Arc::clone(&log), Arc::clone(&flusher), config.flush == Flush::Sync);
+        let ahead = Ahead::new(Arc::clone(&log), Arc::clone(&flusher), &config);
         let inner = Arc::new(Inner {
             config,
             disk,

@@ -24,6 +24,12 @@ const KEYS: [&str; 15] = [
     "config",
 ];
 
+const WARM_UPS: [(&str, store::WarmUp); 3] = [
+    ("window", store::WarmUp::Window),
+    ("segment", store::WarmUp::Segment),
+    ("locked", store::WarmUp::Locked),
+];
+
 const RETENTION_KEYS: [&str; 6] =
     ["time", "diskPercent", "deleteAt", "deleteEarlyPercent", "refusePercent", "size"];
 
@@ -78,6 +84,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
                 limits.persist_interval = Duration::from_millis(n);
             });
             knobs.number("stopGraceMs", 0, 600_000, |n| limits.stop_grace = Duration::from_millis(n));
+            knobs.choice("logWarmUp", &WARM_UPS, |warm_up| limits.log_warm_up = warm_up);
             knobs.number("workerThreads", 1, 1024, |n| limits.worker_threads = Some(to_usize(n)));
         });
     })?;

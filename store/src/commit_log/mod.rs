@@ -79,6 +79,11 @@ impl CommitLog {
         LogOffset(segments.front().expect("a log has at least one segment").base())
     }
 
+    /// Bytes of a segment.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     /// End of what is written.
     pub(crate) fn appended(&self) -> LogOffset {
         LogOffset(self.appended.load(Ordering::Acquire))

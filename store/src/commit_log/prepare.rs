@@ -115,6 +115,14 @@ impl CommitLog {
         }
     }
 
+    /// The segments that are or will be written to and that end at `from` or later.
+    pub(crate) fn ahead_from(&self, from: u64) -> Vec<Arc<Segment>> {
+        let prepared = self.prepared.lock();
+        let last = self.segments.read().back().cloned();
+        let ahead = last.into_iter().chain(prepared.next.clone());
+        ahead.filter(|segment| segment.end() >= from).collect()
+    }
+
     /// Touches the pages of the next `window` bytes behind the end, in the prepared segment too; returns up to where they
     /// are touched. Only a hint: the blocks are reserved already.
     ///
@@ -123,18 +131,13 @@ impl CommitLog {
     /// log.
     pub(crate) fn populate(&self, window: u64, pre_write: bool) -> io::Result<LogOffset> {
         let appended = self.appended().0;
-        let (mut segments, mut at) = {
-            let prepared = self.prepared.lock();
-            let last = self.segments.read().back().cloned();
-            // Overtaken: side by side with the writer nothing is gained, so go on some way before it.
-            let at = if prepared.populated >= appended { prepared.populated } else { appended + LEAD };
-            (last.into_iter().chain(prepared.next.clone()).collect::<Vec<_>>(), at)
-        };
-        segments.retain(|segment| segment.end() > at);
-        for segment in segments {
+        let populated = self.prepared.lock().populated;
+        // Overtaken: side by side with the writer nothing is gained, so go on some way before it.
+        let mut at = if populated >= appended { populated } else { appended + LEAD };
+        for segment in self.ahead_from(at + 1) {
             // The log may have rolled since its end was read.
             at = at.max(segment.base());
-            while at < segment.end().min(appended + window) {
+            while at < segment.end().min(appended.saturating_add(window)) {
                 let to = (at + POPULATE_STEP).min(segment.end());
                 let range = at - segment.base()..to - segment.base();
                 if let Err(error) = segment.map().populate(range.clone()) {

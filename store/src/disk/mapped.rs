@@ -328,8 +328,15 @@ impl Map for MappedFile {
         })
     }
 
+    fn lock(&self) -> io::Result<()> {
+        self.memory.lock()
+    }
+
     fn seal(&self) {
         *self.file.lock() = None;
+        if let Err(error) = self.memory.unlock() {
+            tracing::debug!(%error, "cannot unlock a sealed segment");
+        }
         // SAFETY: for a shared mapping of a file this drops page table entries only; the next touch finds the same
         // bytes in the page cache or on disk.
         let dropped = unsafe { self.memory.unchecked_advise(UncheckedAdvice::DontNeed) };

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use store::{Arrivals, Config, Flush, Properties, QueueId, QueueOffset, Store};
+use store::{Arrivals, Config, Flush, Properties, QueueId, QueueOffset, Store, WarmUp};
 
 use crate::support::{append, message, numbers, record, same};
 
@@ -114,4 +114,25 @@ fn a_panicking_listener_closes_the_log_and_says_so() {
     store.on_confirmed(appended.end, Box::new(move |result| told.send(result).unwrap()));
     assert!(result.recv().unwrap().is_err());
     assert!(store.state().refusing.unwrap().contains("store-flush panicked"));
+}
+
+#[test]
+fn however_much_is_made_ready_ahead_the_log_is_the_same() {
+    for warm_up in [WarmUp::Window, WarmUp::Segment, WarmUp::Locked] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { segment_bytes: 64 << 10, warm_up, ..Config::new(dir.path()) };
+        let (store, _) = Store::open(config.clone()).unwrap();
+        std::thread::scope(|scope| {
+            for queue in 0..THREADS {
+                let store = &store;
+                scope.spawn(move || {
+                    (0..EACH).for_each(|n| drop(append(store, &message("t", queue, n.to_string()))))
+                });
+            }
+        });
+        assert_eq!(numbers(&store, "t"), same(0..EACH), "{warm_up:?}");
+        store.close().unwrap();
+        let (store, _) = Store::open(config).unwrap();
+        assert_eq!(numbers(&store, "t"), same(0..EACH), "{warm_up:?}");
+    }
 }

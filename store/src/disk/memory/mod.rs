@@ -433,5 +433,9 @@ impl Map for MemoryMap {
         Ok(())
     }
 
+    fn lock(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn seal(&self) {}
 }
