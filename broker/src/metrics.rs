@@ -64,6 +64,7 @@ impl Collector for LogState {
             ("gantry_log_min_offset", "First byte of the log that is left", state.min.0),
             ("gantry_log_end_offset", "End of what is written to the log", state.appended.0),
             ("gantry_log_flushed_offset", "End of what is on the disk", state.flushed.0),
+            ("gantry_log_flushes", "How often the log was flushed since it was opened", state.flushes),
             ("gantry_disk_total_bytes", "Size of the volume", state.disk_total_bytes),
             ("gantry_disk_free_bytes", "Free space of the volume", state.disk_free_bytes),
             ("gantry_log_refuses", "1 while the log takes no messages", u64::from(state.refusing.is_some())),

@@ -38,8 +38,9 @@ public final class Main {
         break;
       case "append": Records.append(directory); break;
       case "read": Reader.read(directory); break;
+      case "bench": Bench.run(directory, words.get(2)); break;
       case "serve": BrokerScene.serve(directory); break;
-      default: throw new IllegalArgumentException("write, append, read or serve");
+      default: throw new IllegalArgumentException("write, append, read, serve or bench");
     }
     out.flush();
     // Threads of the libraries must not keep it alive. Killed: no shutdown hook runs, `abort` stays.

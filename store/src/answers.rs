@@ -101,6 +101,8 @@ pub struct State {
     pub flushed: LogOffset,
     /// End of what readers see.
     pub confirmed: LogOffset,
+    /// How often the log was flushed since it was opened.
+    pub flushes: u64,
     /// Why appends are refused, if they are.
     pub refusing: Option<String>,
     /// Bytes read from files for cold reads since the opening, those read ahead included.

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +41,8 @@ pub(crate) struct Flusher {
     hurried: AtomicBool,
     /// One flush at a time.
     flushing: Mutex<()>,
+    /// So far.
+    flushes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -62,6 +64,7 @@ impl Flusher {
             asleep: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             flushing: Mutex::new(()),
+            flushes: AtomicU64::new(0),
         }
     }
 
@@ -75,6 +78,11 @@ impl Flusher {
         if self.asleep.load(Ordering::Relaxed) || self.must_hurry(end) {
             self.wake();
         }
+    }
+
+    /// How often the log was flushed.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
     }
 
     /// Is too much waiting for the interval of async flush? True once per flush.
@@ -131,6 +139,7 @@ impl Flusher {
             }
             match self.log.flush(target, boundary) {
                 Ok(flushed) => {
+                    self.flushes.fetch_add(1, Ordering::Relaxed);
                     self.dispatch.advance(flushed);
                     Ok(flushed)
                 }

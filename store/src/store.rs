@@ -175,6 +175,7 @@ impl Store {
             appended: inner.log.appended(),
             flushed: inner.log.flushed(),
             confirmed: inner.dispatch.confirmed(),
+            flushes: inner.flusher.flushes(),
             refusing: inner.log.closed().map(str::to_owned).or_else(|| inner.log.out_of_room()),
             cold_read_bytes: inner.reads.read_bytes(),
             disk_total_bytes: space.total_bytes,

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker", &["store", "access", "proto"]),
     ("operator", &["crds", "proto"]),
     ("cli", &["broker", "namesrv", "store", "access", "crds", "proto"]),
-    ("bench", &["crds", "proto"]),
+    ("bench", &["crds", "proto", "store"]),
     ("e2e", &["proto"]),
     ("xtask", &[]),
 ];
