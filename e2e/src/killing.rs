@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::dev::Dev;
-use crate::ledger::{Ledger, Verdict};
+use crate::ledger::{Ledger, Note, Verdict, What};
 use crate::wire::{Refusal, Wire};
 
 const TOPIC: &str = "ledger";
@@ -102,8 +102,8 @@ impl Book {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, entry: impl FnOnce(&mut Ledger)) {
-        entry(&mut self.lock());
+    fn note(&self, name: &str, what: What) {
+        self.lock().note(&Note::now(name, what));
         self.news.send_replace(());
     }
 
@@ -125,10 +125,13 @@ async fn send(mut wire: Wire, sender: usize, book: Book, stop: CancellationToken
         }
         let name = format!("{sender}-{number}");
         let body = body(&name, number);
-        book.write(|ledger| ledger.attempted(&name, &body));
+        book.note(&name, What::attempt(TOPIC, &body));
         match wire.send(TOPIC, &name, body).await {
-            Ok(()) => book.write(|ledger| ledger.acknowledged(&name)),
-            Err(_) => tokio::time::sleep(BACK_OFF).await,
+            Ok(place) => book.note(&name, What::Acknowledged(place)),
+            Err(refusal) => {
+                book.note(&name, refusal.outcome());
+                tokio::time::sleep(BACK_OFF).await;
+            }
         }
     }
 }
@@ -143,7 +146,7 @@ async fn receive(mut wire: Wire, group: &'static str, book: Book, stop: Cancella
             tokio::time::sleep(BACK_OFF).await;
             continue;
         };
-        book.write(|ledger| messages.iter().for_each(|message| ledger.delivered(&message.id, &message.body)));
+        messages.iter().for_each(|message| book.note(&message.id, message.note()));
         // An acknowledgement that the kill swallowed only makes the message come again.
         let _: Result<(), Refusal> = wire.acknowledge(TOPIC, group, &messages).await;
     }

@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("operator", &["crds", "proto"]),
     ("cli", &["broker", "namesrv", "store", "access", "crds", "proto"]),
     ("bench", &["crds", "proto", "store"]),
-    ("e2e", &["proto"]),
+    ("trials", &["store", "proto"]),
+    ("e2e", &["proto", "trials"]),
     ("xtask", &[]),
 ];
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use e2e::cluster::in_namespace;
-use e2e::ledger::Ledger;
+use e2e::ledger::{Ledger, Note, What};
 use e2e::messaging::{brokers, name_servers};
 use e2e::wire::{self, Refusal, Wire};
 
@@ -67,10 +67,11 @@ fn a_full_disk_refuses_sends_and_loses_nothing_that_was_acknowledged() -> Result
 async fn fill(wire: &mut Wire, ledger: &mut Ledger) -> Result<Refusal> {
     for number in 0..MOST {
         let name = format!("large-{number}");
-        ledger.attempted(&name, &body(&name));
+        ledger.note(&Note::now(&name, What::attempt("large", &body(&name))));
         match wire.send("large", &name, body(&name)).await {
-            Ok(()) => ledger.acknowledged(&name),
+            Ok(place) => ledger.note(&Note::now(&name, What::Acknowledged(place))),
             Err(refusal) => {
+                ledger.note(&Note::now(&name, refusal.outcome()));
                 ensure!(ledger.acknowledged_count() > 0, "the very first send was refused: {refusal:?}");
                 return Ok(refusal);
             }
@@ -82,7 +83,7 @@ async fn fill(wire: &mut Wire, ledger: &mut Ledger) -> Result<Refusal> {
 async fn read_all(wire: &mut Wire, ledger: &mut Ledger) {
     while ledger.missing() > 0 {
         let Ok(messages) = wire.receive("large", "reader", Duration::from_secs(5)).await else { continue };
-        messages.iter().for_each(|message| ledger.delivered(&message.id, &message.body));
+        messages.iter().for_each(|message| ledger.note(&Note::now(&message.id, message.note())));
         // What is not acknowledged comes again, which the ledger allows.
         let _: Result<(), Refusal> = wire.acknowledge("large", "reader", &messages).await;
     }

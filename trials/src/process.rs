@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// For what is done in no time unless something is broken.
+pub const SHORT: Duration = Duration::from_secs(20);
+
 /// Runs a program to its end and returns what it printed; anything but success is an error that quotes it.
 pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
     let finished = Process::start(command)?.finish(limit)?;

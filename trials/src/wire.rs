@@ -14,6 +14,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, metadata::Ascii};
 
+use crate::ledger::{BodyHash, Place, What};
+
 /// How long a send may take before its answer counts as lost.
 const SEND_LIMIT: Duration = Duration::from_secs(3);
 
@@ -48,6 +50,27 @@ pub enum Refusal {
     Silence(String),
 }
 
+impl Refusal {
+    /// What a sender notes of it. Surely not stored is only what was refused before it could be: an inner error or a
+    /// flush that failed may have come when the message lay in the log already.
+    #[must_use]
+    pub fn outcome(&self) -> What {
+        match self {
+            Self::Answered {
+                code:
+                    Code::InternalError
+                    | Code::InternalServerError
+                    | Code::MasterPersistenceTimeout
+                    | Code::SlavePersistenceTimeout
+                    | Code::ProxyTimeout,
+                ..
+            }
+            | Self::Silence(_) => What::Unknown,
+            Self::Answered { .. } => What::Refused,
+        }
+    }
+}
+
 /// A message as it came.
 #[derive(Debug, Clone)]
 pub struct Delivered {
@@ -57,6 +80,18 @@ pub struct Delivered {
     pub body: Vec<u8>,
     /// What acknowledges this delivery.
     pub receipt_handle: String,
+    /// Where it lies.
+    pub place: Place,
+    /// The how manieth delivery of it this is.
+    pub attempt: u32,
+}
+
+impl Delivered {
+    /// What a consumer notes of it.
+    #[must_use]
+    pub fn note(&self) -> What {
+        What::Delivered { place: self.place, attempt: self.attempt, hash: BodyHash::of(&self.body) }
+    }
 }
 
 impl Wire {
@@ -95,19 +130,22 @@ impl Wire {
         self.channel.clone()
     }
 
-    /// Sends one message under an id of the caller's choice.
-    pub async fn send(&mut self, topic: &str, id: &str, body: Vec<u8>) -> Result<(), Refusal> {
+    /// Sends one message under an id of the caller's choice; where it lies then.
+    pub async fn send(&mut self, topic: &str, id: &str, body: Vec<u8>) -> Result<Place, Refusal> {
         self.send_message(message(topic, id, body)).await
     }
 
     /// Sends one message as it is.
-    pub async fn send_message(&mut self, message: Message) -> Result<(), Refusal> {
+    pub async fn send_message(&mut self, message: Message) -> Result<Place, Refusal> {
         let id = message.system_properties.as_ref().map(|p| p.message_id.clone()).unwrap_or_default();
         let request = self.request(SendMessageRequest { messages: vec![message] }, SEND_LIMIT);
         let answer = self.client.send_message(request).await.map_err(silence)?.into_inner();
         accepted(answer.status)?;
         match answer.entries.as_slice() {
-            [entry] if entry.message_id == id => accepted(entry.status.clone()),
+            [entry] if entry.message_id == id => {
+                accepted(entry.status.clone())?;
+                Ok(Place { offset: u64::try_from(entry.offset).ok(), ..Place::default() })
+            }
             entries => Err(Refusal::Silence(format!("one result for {id} was due, not {entries:?}"))),
         }
     }
@@ -246,6 +284,12 @@ pub fn message(topic: &str, id: &str, body: Vec<u8>) -> Message {
 pub fn delivered(message: &Message) -> Delivered {
     let properties = message.system_properties.clone().unwrap_or_default();
     Delivered {
+        place: Place {
+            queue: properties.queue_id.try_into().ok(),
+            offset: properties.queue_offset.and_then(|offset| offset.try_into().ok()),
+            log: None,
+        },
+        attempt: properties.delivery_attempt.unwrap_or_default().cast_unsigned(),
         id: properties.message_id,
         body: message.body.to_vec(),
         receipt_handle: properties.receipt_handle.unwrap_or_default(),
