@@ -129,6 +129,7 @@ impl Opened {
             state: Mutex::default(),
             bell: Condvar::new(),
             pace: Mutex::default(),
+            at_work: Mutex::default(),
         };
         let ahead = Ahead::new(Arc::clone(&log), Arc::clone(&flusher), &config);
         let inner = Arc::new(Inner {

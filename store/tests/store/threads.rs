@@ -1,6 +1,6 @@
 //! With the store's own threads, and many of the caller's.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use store::{Arrivals, Config, Flush, Properties, QueueId, QueueOffset, Store, WarmUp};
@@ -135,4 +135,39 @@ fn however_much_is_made_ready_ahead_the_log_is_the_same() {
         let (store, _) = Store::open(config).unwrap();
         assert_eq!(numbers(&store, "t"), same(0..EACH), "{warm_up:?}");
     }
+}
+
+#[test]
+fn housekeeping_by_several_at_once_leaves_the_views_as_the_log_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        segment_bytes: 64 << 10,
+        max_log_bytes: Some(256 << 10),
+        delete_at_hour: None,
+        ..Config::new(dir.path())
+    };
+    let (store, _) = Store::open(config.clone()).unwrap();
+    let appending = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while appending.load(Ordering::SeqCst) {
+                    store.housekeep();
+                    store.snapshot().unwrap();
+                }
+            });
+        }
+        for n in 0..20_000_u64 {
+            append(&store, &message("t", 0, n.to_string()));
+        }
+        appending.store(false, Ordering::SeqCst);
+    });
+    let check = |store: &Store| {
+        let bounds = store.queue_bounds("t", QueueId(0));
+        assert_eq!(numbers(store, "t"), same(bounds.start.0..20_000));
+        assert!(bounds.start.0 > 10_000, "old segments are gone");
+    };
+    check(&store);
+    store.close().unwrap();
+    check(&Store::open(config).unwrap().0);
 }
