@@ -18,6 +18,7 @@ use crate::commit_log::CommitLog;
 use crate::config::Flush;
 use crate::dispatch::Dispatch;
 use crate::error::FlushFailed;
+use crate::planted::{Bug, is_planted};
 
 /// RocketMQ's `flushIntervalCommitLog`.
 const ASYNC_INTERVAL: Duration = Duration::from_millis(500);
@@ -137,7 +138,9 @@ impl Flusher {
             if let Some(failed) = &self.state.lock().failed {
                 return Err(failed.clone());
             }
-            match self.log.flush(target, boundary) {
+            let flushed = self.log.flush(target, boundary);
+            let again = flushed.is_err() && is_planted(Bug::RetryFailedFlush);
+            match if again { self.log.flush(target, boundary) } else { flushed } {
                 Ok(flushed) => {
                     self.flushes.fetch_add(1, Ordering::Relaxed);
                     self.dispatch.advance(flushed);
@@ -178,7 +181,9 @@ impl Flusher {
     }
 
     fn note_failure(&self, reason: &str) -> FlushFailed {
-        self.log.close(reason);
+        if !is_planted(Bug::GoOnAfterFailedFlush) {
+            self.log.close(reason);
+        }
         tracing::error!(
             reason,
             log_offset = self.log.flushed().0,

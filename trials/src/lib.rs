@@ -3,11 +3,24 @@
 //!
 //! ```text
 //!   ledger     what was attempted, acknowledged and delivered; in a process of its own; and the verdict on it
+//!   power_cut  the power goes: nothing acknowledged is lost, and the views are what the log says
+//!   driver     a program that writes to a store, for the trials to watch
+//!   audit      reads a store, all of it, and holds it against a ledger
+//!   device     a block device that loses, tears, fails, and is cut at an exact moment
+//!   room       mounts and files that vanish with the trial, however it ends
 //!   wire       a plain client of the official protocol, for the codes that official clients hide and for load
 //!   process    a program with a time limit, whose lines can be awaited
+//!   dice       randomness that a printed seed repeats
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod commands;
+pub mod device;
+pub mod dice;
+pub mod driver;
 pub mod ledger;
+pub mod power_cut;
 pub mod process;
+pub mod room;
 pub mod wire;

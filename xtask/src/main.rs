@@ -6,6 +6,7 @@
 //!   golden  compares rendered charts; --accept rewrites them and the snapshots
 //!   gen     writes CRD YAML and the copies in charts/ and deploy/
 //!   image   static binaries and images, cached by the hash of what they are made of
+//!   trial   breaks what the store stands on: power cuts, full disks, bit rot; see trials/README.md
 //!   cluster the local cluster: up, down, load
 //!   quickstart  what ./quickstart runs once the machine is prepared
 //! ```
@@ -29,6 +30,7 @@ mod scripts;
 mod test;
 mod tidy;
 mod tools;
+mod trial;
 mod walls;
 
 use std::process::ExitCode;
@@ -64,6 +66,8 @@ enum Command {
         #[command(subcommand)]
         action: cluster::Action,
     },
+    /// Power cuts, full disks, bit rot: one trial, by its name
+    Trial(trial::Options),
     /// Brings everything up, sends a message and receives it
     Quickstart(quickstart::Options),
 }
@@ -87,6 +91,7 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::Gen => r#gen::write(&root),
         Command::Image => image::build(&root).map(|images| println!("{}", images.folder.display())),
         Command::Cluster { action } => cluster::act(&root, &action),
+        Command::Trial(options) => trial::run(&root, &options),
         Command::Quickstart(options) => quickstart::run(&root, &options),
     }
 }

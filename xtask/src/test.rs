@@ -9,12 +9,12 @@ use clap::Args;
 
 use crate::run::{run as call, step};
 use crate::tools::Tools;
-use crate::{charts, check, e2e, image};
+use crate::{charts, check, e2e, image, trial};
 
 /// What to leave out, and what to use.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only what needs no cluster: check, tests of the crates
+    /// Only what needs no cluster and no root: check, tests of the crates
     #[arg(long)]
     no_cluster: bool,
     #[command(flatten)]
@@ -32,6 +32,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         let clients = scope.spawn(|| e2e::clients(root));
         check::run(root)?;
         crates(root)?;
+        step("trials", || trial::all(root))?;
         let images = step("images", || image::build(root))?;
         let tools = step("programs of the local cluster", || joined(cluster.join()))?;
         step("charts", || charts::golden(root, false))?;

@@ -33,6 +33,7 @@ pub(crate) use segment::Segment;
 
 use crate::LogOffset;
 use crate::disk::Disk;
+use crate::planted::{Bug, is_planted};
 
 /// A file of the log: where it starts and ends, and its path.
 pub(crate) struct Place {
@@ -144,7 +145,9 @@ impl CommitLog {
             segments.iter().filter(|s| s.end() > flushed.0 && s.base() < target.0).cloned().collect()
         };
         for segment in dirty {
-            segment.flush(flushed.0..target.0)?;
+            if !is_planted(Bug::AcknowledgeBeforeFlush) {
+                segment.flush(flushed.0..target.0)?;
+            }
             if segment.end() <= target.0 {
                 segment.map().seal();
             }

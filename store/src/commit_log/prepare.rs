@@ -9,6 +9,7 @@ use super::{CommitLog, Segment, segment};
 use crate::LogOffset;
 use crate::disk::is_full;
 use crate::error::AppendError;
+use crate::planted::{Bug, is_planted};
 
 /// While no segment can be made, ask the disk again only this often: every refused append would otherwise try.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -185,6 +186,8 @@ pub(super) fn make_segment(
     disk.allocate(temp, bytes)?;
     disk.rename(temp, &path)?;
     // Before the first record goes in: a durable record in a file without a durable name is lost.
-    disk.sync_dir(dir)?;
+    if !is_planted(Bug::SkipDirectorySync) {
+        disk.sync_dir(dir)?;
+    }
     Ok(Segment::new(base, disk.map(&path, bytes, 0)?))
 }

@@ -9,6 +9,7 @@
 use super::codec::{Announced, Flaw, Head, MAGIC_V1, MAGIC_V2, announced};
 use crate::LogOffset;
 use crate::config::Flush;
+use crate::planted::{Bug, is_planted};
 
 /// What lies at a place.
 pub(crate) enum Step {
@@ -30,12 +31,13 @@ pub(crate) enum Verdict {
 /// Decides what a place without a valid record means. `next_valid` is where the next valid record starts, if any.
 pub(crate) fn verdict(at: u64, durable: u64, flush: Flush, next_valid: Option<u64>) -> Verdict {
     match next_valid {
+        _ if is_planted(Bug::EndAtFirstBadRecord) => Verdict::End,
         // It was on disk once: rot, whatever follows.
         Some(next) if at < durable => Verdict::SkipTo(next),
         None if at < durable => Verdict::SkipTo(durable),
         // With sync flush the durable offset we remember is older than what was promised, so a valid record may
         // have been acknowledged: keep it. At worst it was in flight, which may or may not have happened.
-        Some(next) if flush == Flush::Sync => Verdict::SkipTo(next),
+        Some(next) if flush == Flush::Sync || is_planted(Bug::KeepBehindTear) => Verdict::SkipTo(next),
         // With async flush, a crash loses a suffix and nothing else.
         _ => Verdict::End,
     }
@@ -48,6 +50,9 @@ pub(crate) fn step(rest: &[u8], at: LogOffset) -> Step {
             let record = &rest[..size];
             match Head::parse(record).and_then(|head| head.verify(record, at).map(|()| head)) {
                 Ok(head) => Step::Record(head, size),
+                Err(_) if is_planted(Bug::TrustSizeBeforeCrc) => {
+                    Head::parse(record).map_or_else(Step::Flawed, |head| Step::Record(head, size))
+                }
                 Err(flaw) => Step::Flawed(flaw),
             }
         }

@@ -1,0 +1,7 @@
+//! The binary of the trials.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    trials::commands::main()
+}
