@@ -14,7 +14,7 @@ use crate::place::PlaceArgs;
 use crate::units::parse_duration;
 
 pub use names::TopicNames;
-pub use store::{ExportArgs, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
+pub use store::{ExportArgs, ExportFormat, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -14,9 +14,11 @@ final class Stores {
     config.setStorePathRootDir(directory.getPath());
     config.setStorePathCommitLog(new File(directory, "commitlog").getPath());
     config.setMappedFileSizeCommitLog(segmentBytes(directory));
-    config.setMappedFileSizeConsumeQueue(20 * 1024);
-    config.setMaxHashSlotNum(1024);
-    config.setMaxIndexNum(4096);
+    if (!Main.flag("--default-sizes")) {
+      config.setMappedFileSizeConsumeQueue(20 * 1024);
+      config.setMaxHashSlotNum(1024);
+      config.setMaxIndexNum(4096);
+    }
     config.setMappedFileSizeTimerLog(1 << 20);
     config.setDiskMaxUsedSpaceRatio(99);
     config.setDeleteWhen("99");

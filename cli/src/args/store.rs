@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::units::parse_instant;
 
@@ -32,15 +32,20 @@ Every record is read and its checksums are compared; the queues are compared wit
 would give. Ends with exit code 1 when anything is damaged, and lists the places. What a crash left behind the
 log's end is no damage: opening the store cuts it.")]
     Verify(VerifyArgs),
-    /// Write the messages to a file, one JSON line each
+    /// Write the messages to a file, one JSON line each, or make a directory for Apache RocketMQ
     #[command(after_help = "\
 Examples:
   gantry store export ./gantry-data --to messages.jsonl
   gantry store export ./gantry-data --to - --topic orders --since 2026-11-25T00:00:00Z | gzip > orders.jsonl.gz
+  gantry store export ./gantry-data --format rocketmq --to ./java-store
 
 A line has all fields of a message as it is stored: half messages and messages for later too, the body in base64.
 Works on data of Apache RocketMQ as well. Messages of deleted topics are left out. Where the log is damaged, what
-is valid is written, and the exit code is 1.")]
+is valid is written, and the exit code is 1.
+
+With --format rocketmq the new directory is a storePathRootDir of Apache RocketMQ 5: the log byte for byte, its
+consume queues, key index, checkpoint, topics, groups and offsets. Damaged places are covered with records that
+nobody reads, since Java would cut the log there.")]
     Export(ExportArgs),
     /// Append the messages of an export to a store, which may be a new one
     #[command(after_help = "\
@@ -96,9 +101,15 @@ pub struct ExportArgs {
     /// The store's directory
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// The file to make; `-` is stdout
+    /// The file or directory to make; `-` is stdout
     #[arg(long, value_name = "OUT")]
     pub to: PathBuf,
+    /// What to make
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ExportFormat,
+    /// With rocketmq: share full files of the log with the store (hard links) instead of copying them
+    #[arg(long)]
+    pub link: bool,
     /// Only messages of this topic; may be given several times
     #[arg(long = "topic", value_name = "TOPIC")]
     pub topics: Vec<String>,
@@ -114,6 +125,35 @@ pub struct ExportArgs {
     /// Only messages before this log offset
     #[arg(long, value_name = "LOG OFFSET")]
     pub to_offset: Option<u64>,
+}
+
+/// What an export makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ExportFormat {
+    /// A file, one JSON object a line
+    #[default]
+    Jsonl,
+    /// A directory that Apache RocketMQ 5 opens
+    Rocketmq,
+}
+
+impl ExportArgs {
+    /// An option that the format does not have, in words.
+    pub fn misfit(&self) -> Option<&'static str> {
+        let Self { dir: _, to, format, link, topics, since, until, from_offset, to_offset } = self;
+        let filtered =
+            !topics.is_empty() || *from_offset > 0 || to_offset.is_some() || since.or(*until).is_some();
+        match format {
+            ExportFormat::Jsonl if *link => Some("--link goes with --format rocketmq only"),
+            ExportFormat::Rocketmq if filtered => Some(
+                "--format rocketmq takes the whole log: --topic, --since, --until and offsets go with jsonl only",
+            ),
+            ExportFormat::Rocketmq if to.as_os_str() == "-" => {
+                Some("--format rocketmq makes a directory: name it with --to")
+            }
+            ExportFormat::Jsonl | ExportFormat::Rocketmq => None,
+        }
+    }
 }
 
 /// `gantry store import`.

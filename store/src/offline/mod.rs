@@ -10,11 +10,13 @@
 //!   verify     every record, every entry of the views walk: one reads, many check
 //!   records    every valid record, in the log's order walk
 //!   record     one of them
+//!   export_rocketmq   a new directory for Apache RocketMQ  walk, and a copy of the log
 //! ```
 
 mod disk;
 mod listing;
 mod queues;
+mod rocketmq;
 mod segments;
 mod trouble;
 mod verify;
@@ -36,6 +38,7 @@ use crate::{LogOffset, Record};
 
 pub use listing::{Checkpoint, Listing, RocketFiles, ViewsKept};
 pub use queues::Queue;
+pub use rocketmq::{ExportError, RocketExport, Sizes};
 pub use segments::{Odd, SegmentFile};
 pub use verify::{Verified, ViewsVerdict, WrongEntry};
 pub use walk::{Damage, What};

@@ -5,6 +5,7 @@
 mod disk;
 mod faults;
 mod java;
+mod java_export;
 mod many_queues;
 mod model;
 mod offline;

@@ -15,14 +15,14 @@ use store::{Config, LogOffset, OpenError, QueueId, QueueOffset, Store, SystemClo
 use super::support::{config, fill};
 
 /// A store with these many messages in queue 0 of topic `a`, closed; where each starts, and the end.
-fn stopped(root: &Path, messages: u64) -> Vec<u64> {
+pub(crate) fn stopped(root: &Path, messages: u64) -> Vec<u64> {
     let store = open(&config(root));
     let places = fill(&store, "a", messages);
     store.close().unwrap();
     places
 }
 
-fn open(config: &Config) -> Store {
+pub(crate) fn open(config: &Config) -> Store {
     Store::open_without_threads(Arc::new(RealDisk), Arc::new(SystemClock), config.clone()).unwrap().0
 }
 
@@ -31,7 +31,7 @@ fn verify(root: &Path) -> store::offline::Verified {
 }
 
 /// Changes a byte of the log.
-fn flip(root: &Path, at: u64) {
+pub(crate) fn flip(root: &Path, at: u64) {
     let file = fs::File::options().read(true).write(true).open(segment(root, at)).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at % 4096).unwrap();
@@ -104,7 +104,7 @@ fn a_store_that_was_killed_is_good_and_its_views_are_behind() {
     assert_eq!((queues[0].min, queues[0].next, end), (QueueOffset(0), QueueOffset(200), verified.end));
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

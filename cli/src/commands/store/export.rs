@@ -1,4 +1,6 @@
-//! `gantry store export`: every message a line of JSON.
+//! `gantry store export`: every message a line of JSON, or a directory for Apache RocketMQ.
+
+pub mod rocketmq;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -12,7 +14,7 @@ use store::{LogOffset, Record};
 use super::message::Message;
 use super::progress::Meter;
 use super::{failed, look};
-use crate::args::ExportArgs;
+use crate::args::{ExportArgs, ExportFormat};
 use crate::failure::Failure;
 use crate::output::{Paint, Printer, View};
 use crate::units;
@@ -37,11 +39,21 @@ impl View for Exported {
 
 /// Runs the command.
 pub fn run(args: &ExportArgs, out: Printer) -> Result<(), Failure> {
+    if let Some(misfit) = args.misfit() {
+        return Err(Failure::usage(misfit));
+    }
     let look = look(&args.dir)?;
+    match args.format {
+        ExportFormat::Jsonl => lines(&look, args, out),
+        ExportFormat::Rocketmq => rocketmq::run(&look, args, out),
+    }
+}
+
+fn lines(look: &Look, args: &ExportArgs, out: Printer) -> Result<(), Failure> {
     let target = Target::open(&args.to)?;
     let to_stdout = matches!(target, Target::Stdout(_));
     let mut meter = Meter::new("read");
-    let exported = target.write(|to| export(&look, args, to, &mut meter));
+    let exported = target.write(|to| export(look, args, to, &mut meter));
     drop(meter);
     let exported = exported?;
     match to_stdout {
@@ -51,12 +63,15 @@ pub fn run(args: &ExportArgs, out: Printer) -> Result<(), Failure> {
     }
     match exported.damaged_places {
         0 => Ok(()),
-        places => {
-            let places = units::counted(places, "damaged place");
-            Err(Failure::failed(format!("the log has {places}, the rest of it is exported"))
-                .next(format!("gantry store verify {} lists them", args.dir.display())))
-        }
+        places => Err(damaged(places, "left out", &args.dir)),
     }
+}
+
+/// The export is made, but the store is not whole: the exit code tells.
+fn damaged(places: u64, what: &str, dir: &Path) -> Failure {
+    let places = units::counted(places, "damaged place");
+    Failure::failed(format!("{places} of the log {what}; all else is exported"))
+        .next(format!("gantry store verify {} lists them", dir.display()))
 }
 
 fn export(

@@ -12,7 +12,7 @@ use store::{Config, LogOffset, NewRecord, QueueId, Store, SystemClock};
 use super::message::Message;
 use super::tests::{flip, sample};
 use super::{export, import};
-use crate::args::{ExportArgs, ImportArgs};
+use crate::args::{ExportArgs, ExportFormat, ImportArgs};
 use crate::failure::Failure;
 use crate::output::{Format, Printer};
 
@@ -20,6 +20,8 @@ fn export_to(dir: &Path, to: &Path, change: impl FnOnce(&mut ExportArgs)) -> Res
     let mut args = ExportArgs {
         dir: dir.to_path_buf(),
         to: to.to_path_buf(),
+        format: ExportFormat::Jsonl,
+        link: false,
         topics: Vec::new(),
         since: None,
         until: None,
@@ -175,6 +177,33 @@ fn an_import_goes_behind_what_is_there_and_into_files_of_the_same_size() {
     assert!(look.listing().unwrap().segments.iter().all(|segment| segment.bytes == 4096));
     assert!(look.verify(&mut |_| {}).unwrap().is_good());
     assert_eq!(look.queues(&mut |_| {}).unwrap().0[0].next.0, 40);
+}
+
+#[test]
+fn a_directory_for_rocketmq_appears_whole_and_with_every_topic() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let to = out.path().join("java");
+    export_to(dir.path(), &to, |args| args.format = ExportFormat::Rocketmq).unwrap();
+    let topics = broker::takeover::read(&to.join("config")).unwrap().unwrap().topics;
+    assert_eq!(topics.keys().collect::<Vec<_>>(), ["orders", "payments"]);
+    assert_eq!(messages(&to), messages(dir.path()));
+    let again = export_to(dir.path(), &to, |args| args.format = ExportFormat::Rocketmq).unwrap_err();
+    assert!(again.to_string().contains("is there already"), "{again}");
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn options_that_do_not_fit_the_format_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |change: &dyn Fn(&mut ExportArgs), expected: &str| {
+        let failure = export_to(dir.path(), Path::new("never"), change).unwrap_err().to_string();
+        assert!(failure.contains(expected), "{failure}");
+    };
+    check(&|args| args.link = true, "--link goes with");
+    check(&|args| (args.format, args.since) = (ExportFormat::Rocketmq, Some(1)), "takes the whole log");
+    check(&|args| (args.format, args.to) = (ExportFormat::Rocketmq, "-".into()), "name it with --to");
 }
 
 #[test]

@@ -48,7 +48,7 @@ const TRANSACTION_BITS: i32 = 0b11 << 2;
 const TRANSACTION_COMMIT: i32 = 0b10 << 2;
 const CRC_NAME: &[u8; 9] = b"__CRC32#\x01";
 const CRC_DIGITS: usize = 10;
-const CRC_BYTES: usize = CRC_NAME.len() + CRC_DIGITS + 1;
+pub(crate) const CRC_BYTES: usize = CRC_NAME.len() + CRC_DIGITS + 1;
 const MAX_TOPIC_BYTES: usize = 255;
 const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
 /// No record is larger: Java's largest configurable body plus all else, generously.
