@@ -28,6 +28,7 @@ use crate::log::Log;
 use crate::meta::Meta;
 use crate::metrics::{Metrics, register_state};
 use crate::registration::{self, Registration};
+use crate::takeover;
 use crate::topics::Registry;
 
 /// Operator, command line and console; few of each.
@@ -291,6 +292,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
     std::fs::create_dir_all(&folder).with_context(|| {
         format!("cannot write to dataDir {}: make it writable for this user", config.data_dir.display())
     })?;
+    takeover::check(&folder)?;
     // The store holds the lock of the directory: it comes first.
     let (store, recovered) =
         store::Store::open_telling(disk, Arc::new(store::SystemClock), config.store(), &standing.opening)?;
@@ -308,6 +310,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         );
     }
     let meta = Arc::new(Meta::open(&folder)?);
+    takeover::take_over(&folder, &meta, &store, config.limits.max_attempts, now_ms())?;
     let topics = Arc::new(Registry::open(Arc::clone(&meta), config.limits.max_attempts)?);
     let log = Arc::new(Log::new(store.clone(), config.flush, recovered.end, store_host));
     let delivery = Arc::new(Delivery::open(delivery::Needs {

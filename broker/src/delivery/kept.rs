@@ -12,9 +12,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use access::{GroupName, TopicName};
-use redb::TableDefinition;
+use redb::{TableDefinition, WriteTransaction};
 
-use super::queue::{Flight, Queue, Renewal};
+use super::queue::{Flight, Millis, Queue, Renewal};
 use crate::meta::{Error, Meta};
 
 const DELIVERY: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("delivery");
@@ -80,6 +80,63 @@ pub(super) fn read_all(
         let queue = decode(value, &bounds, ordered).ok_or_else(damaged)?;
         Ok((group.to_owned(), topic.to_owned(), id, queue))
     })
+}
+
+/// How a group stands on a queue, in numbers that any broker understands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) queue: u32,
+    /// The next offset that was never delivered.
+    pub(crate) cursor: u64,
+    /// Delivered, and to be delivered again; below the cursor, each offset once.
+    pub(crate) again: Vec<Again>,
+}
+
+/// A message that a group is to get again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub(crate) offset: u64,
+    /// How often it was delivered, from 1.
+    pub(crate) attempt: u32,
+    /// Not before this.
+    pub(crate) visible_at: Millis,
+}
+
+/// How groups stand. Handles that clients hold are not part of it.
+pub(crate) fn standings(meta: &Meta) -> Result<Vec<Standing>, Error> {
+    let everywhere = |_: &str, _: &str, _: u32| (0..u64::MAX, false);
+    let rows = read_all(meta, everywhere)?.into_iter();
+    Ok(rows
+        .map(|(group, topic, id, queue)| {
+            let again = queue.flights().map(|(offset, flight)| Again {
+                offset,
+                attempt: flight.attempt,
+                visible_at: flight.visible_at,
+            });
+            Standing { group, topic, queue: id, cursor: queue.cursor(), again: again.collect() }
+        })
+        .collect())
+}
+
+/// Puts groups where they stood with another broker, within a transaction of the caller; replaces what was known.
+pub(crate) fn put_standings(
+    transaction: &WriteTransaction,
+    standings: &[Standing],
+) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(DELIVERY)?;
+    for standing in standings {
+        let Standing { group, topic, queue: id, cursor, again } = standing;
+        let flights = again.iter().zip(1..).map(|(again, stamp)| {
+            let &Again { offset, attempt, visible_at } = again;
+            (offset, Flight { attempt: attempt.max(1), stamp, visible_at, ..Flight::default() })
+        });
+        let queue = Queue::load(*cursor, flights, [], &(0..u64::MAX), false);
+        let row = row(group, topic, *id, &queue);
+        table.insert(row.key.as_str(), row.value.as_slice())?;
+    }
+    Ok(())
 }
 
 fn split(key: &str) -> Option<(&str, &str, u32)> {

@@ -1,7 +1,7 @@
 //! How topics and groups lie in `meta.redb`: name → JSON, with a format version.
 
 use access::{GroupName, TopicName};
-use redb::TableDefinition;
+use redb::{TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Backoff, GroupConfig, MessageType, TopicConfig};
@@ -35,7 +35,7 @@ struct KeptGroup {
     backoff: Backoff,
 }
 
-pub(super) fn topics(meta: &Meta) -> Result<Vec<TopicConfig>, Error> {
+pub(crate) fn topics(meta: &Meta) -> Result<Vec<TopicConfig>, Error> {
     meta.read_all(TOPICS, |name, value| {
         let kept: KeptTopic = decode(name, value)?;
         let KeptTopic { format, read_queues, write_queues, readable, writable, message_type, owner } = kept;
@@ -45,7 +45,7 @@ pub(super) fn topics(meta: &Meta) -> Result<Vec<TopicConfig>, Error> {
     })
 }
 
-pub(super) fn groups(meta: &Meta) -> Result<Vec<GroupConfig>, Error> {
+pub(crate) fn groups(meta: &Meta) -> Result<Vec<GroupConfig>, Error> {
     meta.read_all(GROUPS, |name, value| {
         let kept: KeptGroup = decode(name, value)?;
         let KeptGroup { format, consume_enabled, ordered, max_attempts, backoff } = kept;
@@ -56,30 +56,36 @@ pub(super) fn groups(meta: &Meta) -> Result<Vec<GroupConfig>, Error> {
 }
 
 /// What is to be there, or not any more.
-pub(super) enum Change<'a> {
+pub(crate) enum Change<'a> {
     Topic(&'a TopicName, Option<&'a TopicConfig>),
     Group(&'a GroupName, Option<&'a GroupConfig>),
 }
 
 /// Writes the changes together: all of them or none.
 pub(super) fn write(meta: &Meta, changes: &[Change<'_>]) -> Result<(), Error> {
-    meta.write(|transaction| {
-        let mut topics = transaction.open_table(TOPICS)?;
-        let mut groups = transaction.open_table(GROUPS)?;
-        for change in changes {
-            match change {
-                Change::Topic(name, Some(topic)) => {
-                    topics.insert(name.as_str(), topic_value(topic).as_slice())?;
-                }
-                Change::Topic(name, None) => drop(topics.remove(name.as_str())?),
-                Change::Group(name, Some(group)) => {
-                    groups.insert(name.as_str(), group_value(group).as_slice())?;
-                }
-                Change::Group(name, None) => drop(groups.remove(name.as_str())?),
+    meta.write(|transaction| write_within(transaction, changes))
+}
+
+/// Writes the changes within a transaction of the caller.
+pub(crate) fn write_within(
+    transaction: &WriteTransaction,
+    changes: &[Change<'_>],
+) -> Result<(), redb::Error> {
+    let mut topics = transaction.open_table(TOPICS)?;
+    let mut groups = transaction.open_table(GROUPS)?;
+    for change in changes {
+        match change {
+            Change::Topic(name, Some(topic)) => {
+                topics.insert(name.as_str(), topic_value(topic).as_slice())?;
             }
+            Change::Topic(name, None) => drop(topics.remove(name.as_str())?),
+            Change::Group(name, Some(group)) => {
+                groups.insert(name.as_str(), group_value(group).as_slice())?;
+            }
+            Change::Group(name, None) => drop(groups.remove(name.as_str())?),
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 fn topic_value(topic: &TopicConfig) -> Vec<u8> {

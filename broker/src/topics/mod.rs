@@ -10,7 +10,7 @@
 
 mod group;
 mod history;
-mod kept;
+pub(crate) mod kept;
 mod names;
 mod topic;
 mod wish;
