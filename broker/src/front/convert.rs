@@ -12,6 +12,7 @@ use md5::{Digest as _, Md5};
 use proto::v2::{self, Code, Encoding};
 use store::{Properties, Record};
 
+use super::bodies;
 use crate::delivery::Received;
 use crate::topics::MessageType;
 
@@ -316,8 +317,9 @@ pub(super) fn outgoing(
 
 /// A message as it lies in the log.
 pub(super) fn stored(record: Record, topic: v2::Resource, digest: Option<String>) -> v2::Message {
-    let checksum = digest.unwrap_or_else(|| self::digest(&record.body));
-    let encoding = if record.sys_flag & COMPRESSED == 0 { Encoding::Identity } else { Encoding::Gzip };
+    let (body, encoding) = bodies::outgoing(&record);
+    let digest = digest.filter(|_| !bodies::is_unpacked(&record));
+    let checksum = digest.unwrap_or_else(|| self::digest(&body));
     let mut system = v2::SystemProperties {
         body_digest: Some(v2::Digest { r#type: v2::DigestType::Md5 as i32, checksum }),
         body_encoding: encoding as i32,
@@ -366,7 +368,7 @@ pub(super) fn stored(record: Record, topic: v2::Resource, digest: Option<String>
     if let (Some(topic), message_id) = (origin_topic, origin_id.unwrap_or_default()) {
         system.dead_letter_queue = Some(v2::DeadLetterQueue { topic, message_id });
     }
-    v2::Message { topic: Some(topic), user_properties, system_properties: Some(system), body: record.body }
+    v2::Message { topic: Some(topic), user_properties, system_properties: Some(system), body }
 }
 
 /// MD5 in upper-case hexadecimal: the one digest that all clients agree on.

@@ -4,6 +4,7 @@
 //! Errors travel as a status inside of a normal response, so nothing here fails as gRPC but Telemetry.
 
 mod ack;
+mod bodies;
 pub(crate) mod connections;
 mod convert;
 mod offset;

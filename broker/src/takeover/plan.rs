@@ -86,12 +86,11 @@ pub(super) fn plan(java: &JavaConfig, ours: &Ours, max_attempts: u32) -> Plan {
             }
             Err(why) => plan.left.push((format!("topic {name}"), why)),
         }
-        match topic.attributes.get("cleanup.policy").map(String::as_str) {
-            Some("COMPACTION") => plan.left.push((
+        if topic.attributes.get("cleanup.policy").is_some_and(|policy| policy == "COMPACTION") {
+            plan.left.push((
                 format!("compaction of topic {name}"),
                 "its messages are kept by time, as others are",
-            )),
-            _ => {}
+            ));
         }
     }
 

@@ -138,7 +138,10 @@ fn of_group<'a>(name: &'a str, java: &'a JavaConfig) -> Option<(&'a str, Option<
 /// Halves that no record of the other topic names.
 fn open_halves(store: &Store) -> Result<u64, ReadError> {
     let mut halves = BTreeSet::new();
-    walk(store, HALF, 0, 0, &mut |record| halves.insert(record.queue_offset.0) || true)?;
+    walk(store, HALF, 0, 0, &mut |record| {
+        halves.insert(record.queue_offset.0);
+        true
+    })?;
     walk(store, HALF_DONE, 0, 0, &mut |record| {
         for offset in String::from_utf8_lossy(&record.body).split(',') {
             if let Ok(offset) = offset.trim().parse() {

@@ -1,0 +1,135 @@
+//! Bodies as clients of the v2 protocol can read them.
+//!
+//! The protocol knows a plain body and a gzipped one. Clients of RocketMQ's older protocol compress with zlib, LZ4 or Zstandard
+//! (`MessageSysFlag`, bits 8 to 10), and a broker keeps what they sent. So such a body is unpacked on its way out. What v2
+//! clients gzipped goes as it lies.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use proto::v2::Encoding;
+use store::Record;
+
+const COMPRESSED: i32 = 0x1;
+const CODEC_SHIFT: i32 = 8;
+const CODEC_BITS: i32 = 0b111;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// More than any client may send; a body that unpacks to more is not unpacked.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The body of a record, and how it is encoded. One that cannot be unpacked goes as it lies: better odd than lost.
+pub(super) fn outgoing(record: &Record) -> (Bytes, Encoding) {
+    if record.sys_flag & COMPRESSED == 0 {
+        return (record.body.clone(), Encoding::Identity);
+    }
+    if record.body.starts_with(&GZIP_MAGIC) {
+        return (record.body.clone(), Encoding::Gzip);
+    }
+    match unpack(record.sys_flag, &record.body) {
+        Ok(body) => (body.into(), Encoding::Identity),
+        Err(error) => {
+            tracing::warn!(log_offset = %record.log_offset, %error, "a compressed body cannot be unpacked, it is sent as it lies");
+            (record.body.clone(), Encoding::Identity)
+        }
+    }
+}
+
+/// Will [`outgoing`] give other bytes than those that lie in the log?
+pub(super) fn is_unpacked(record: &Record) -> bool {
+    record.sys_flag & COMPRESSED != 0 && !record.body.starts_with(&GZIP_MAGIC)
+}
+
+fn unpack(sys_flag: i32, body: &[u8]) -> std::io::Result<Vec<u8>> {
+    match (sys_flag >> CODEC_SHIFT) & CODEC_BITS {
+        // Before there was a choice it was zlib.
+        0 | 3 => read_all(flate2::read::ZlibDecoder::new(body)),
+        1 => read_all(lz4_flex::frame::FrameDecoder::new(body)),
+        2 => read_all(zstd::stream::read::Decoder::new(body)?),
+        other => Err(std::io::Error::other(format!("no codec has the number {other}"))),
+    }
+}
+
+fn read_all(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    from.take(MOST_BYTES + 1).read_to_end(&mut body)?;
+    if body.len() as u64 > MOST_BYTES {
+        return Err(std::io::Error::other(format!("it unpacks to more than {MOST_BYTES} bytes")));
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Compressed by RocketMQ 5.4.0: see `store/tests/fixtures/java`.
+    const PLAIN: &str = "compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible compressible ";
+    const LZ4: &str = "04224d1860707318000000df636f6d707265737369626c65200d00ffe45069626c652000000000";
+    const ZSTD: &str = "28b52ffd0058a4000068636f6d707265737369626c65200100f8a0ce2f010000";
+    const ZLIB: &str = "785e4bcecf2d284a2d2ece4cca4955481ee58c540e003ce6ce41";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        hex.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    fn record(sys_flag: i32, body: Vec<u8>) -> Record {
+        Record {
+            log_offset: store::LogOffset(0),
+            queue_id: store::QueueId(0),
+            queue_offset: store::QueueOffset(0),
+            flag: 0,
+            sys_flag,
+            born_at_ms: 0,
+            born_host: ([127, 0, 0, 1], 1).into(),
+            stored_at_ms: 0,
+            store_host: ([127, 0, 0, 1], 1).into(),
+            reconsume_times: 0,
+            prepared_offset: store::LogOffset(0),
+            topic: Bytes::new(),
+            body: body.into(),
+            properties: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn what_java_clients_compressed_goes_out_plain() {
+        let check = |sys_flag, body: &str| {
+            let record = record(sys_flag, bytes(body));
+            assert!(is_unpacked(&record));
+            assert_eq!(outgoing(&record), (Bytes::from(PLAIN), Encoding::Identity), "{sys_flag:#x}");
+        };
+        check(0x101, LZ4);
+        check(0x201, ZSTD);
+        check(0x301, ZLIB);
+        check(0x1, ZLIB);
+    }
+
+    #[test]
+    fn what_v2_clients_sent_goes_out_as_it_lies() {
+        let gzipped = vec![0x1f, 0x8b, 8, 0];
+        for (sys_flag, body, encoding) in [(0, bytes(ZLIB), Encoding::Identity), (1, gzipped, Encoding::Gzip)]
+        {
+            let record = record(sys_flag, body.clone());
+            assert!(!is_unpacked(&record));
+            assert_eq!(outgoing(&record), (body.into(), encoding));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_unpacked_is_not_lost() {
+        let mut bomb = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        let zeros = vec![0; 1 << 20];
+        (0..65).for_each(|_| bomb.write_all(&zeros).unwrap());
+        for (sys_flag, body) in
+            [(0x201, b"odd".to_vec()), (0x701, bytes(ZSTD)), (0x1, bomb.finish().unwrap())]
+        {
+            let (out, encoding) = outgoing(&record(sys_flag, body.clone()));
+            assert!(out == body && encoding == Encoding::Identity, "{sys_flag:#x}");
+        }
+    }
+}
