@@ -24,6 +24,14 @@ pub fn clients() -> Result<PathBuf> {
     existing("GANTRY_CLIENTS", "the folder of the client programs, which `e2e/clients/prepare` prints")
 }
 
+/// The program around RocketMQ's own store.
+pub fn java_store() -> Result<PathBuf> {
+    existing(
+        "GANTRY_JAVA_STORE",
+        "the program around RocketMQ's store, which `e2e/java-store/prepare` prints",
+    )
+}
+
 /// The project's own folder.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")

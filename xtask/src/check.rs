@@ -20,7 +20,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
                 "clippy",
                 "--workspace",
                 "--all-targets",
-                "--features=e2e/cluster",
+                "--features=e2e/cluster,e2e/java",
                 "--locked",
                 "--quiet",
                 "--",

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cluster;
-use crate::image::Images;
+use crate::image::{Images, target_folder};
 use crate::run::{output, run as call, step};
 use crate::tools::Tools;
 
@@ -37,6 +37,25 @@ pub(crate) struct Options {
 pub(crate) fn clients(root: &Path) -> Result<PathBuf> {
     let said = output(Command::new(root.join("e2e/clients/prepare")).stderr(std::process::Stdio::inherit()))?;
     Ok(PathBuf::from(said.trim()))
+}
+
+/// Stores that go between RocketMQ's own store and `gantry dev`: its jars are needed, and no cluster.
+pub(crate) fn java(root: &Path) -> Result<()> {
+    let program =
+        output(Command::new(root.join("e2e/java-store/prepare")).stderr(std::process::Stdio::inherit()))?;
+    let cargo = || {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(root);
+        cargo
+    };
+    call(cargo().args(["build", "--locked", "--quiet", "--package=cli", "--bin=gantry"]))?;
+    call(
+        cargo()
+            .args(["test", "--locked", "--package=e2e", "--features=java", "--test=java"])
+            .env("RUST_TEST_THREADS", "2")
+            .env("GANTRY_CLI", target_folder(root)?.join("debug/gantry"))
+            .env("GANTRY_JAVA_STORE", program.trim()),
+    )
 }
 
 /// Runs the tests, on a cluster of their own unless one is given.

@@ -136,7 +136,7 @@ fn pack(root: &Path, version: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn target_folder(root: &Path) -> Result<PathBuf> {
+pub(crate) fn target_folder(root: &Path) -> Result<PathBuf> {
     let text = output(Command::new("cargo").current_dir(root).args([
         "metadata",
         "--format-version=1",

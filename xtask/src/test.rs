@@ -25,7 +25,8 @@ pub(crate) struct Options {
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if options.no_cluster {
         check::run(root)?;
-        return crates(root);
+        crates(root)?;
+        return step("stores between Java and here", || e2e::java(root));
     }
     thread::scope(|scope| {
         let cluster = scope.spawn(|| Tools::get(root));
@@ -33,6 +34,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         check::run(root)?;
         crates(root)?;
         step("trials", || trial::all(root))?;
+        step("stores between Java and here", || e2e::java(root))?;
         let images = step("images", || image::build(root))?;
         let tools = step("programs of the local cluster", || joined(cluster.join()))?;
         step("charts", || charts::golden(root, false))?;
