@@ -66,7 +66,7 @@ fn text(hex: &str) -> String {
 
 /// Sends `prefix1`, `prefix2`, … with their own keys.
 fn send(dev: &Dev, topic: &str, prefix: &str) -> Result<()> {
-    let (body, count) = (format!("{prefix}{{}}"), COUNT.to_string());
+    let (body, count) = (format!("{prefix}{{n}}"), COUNT.to_string());
     dev.gantry(&[
         "produce", topic, "--body", &body, "--key", &body, "--tag", "ours", "--count", &count, "--quiet",
     ])?;
