@@ -109,6 +109,7 @@ impl Opened {
 
         let log = Arc::new(log);
         let views = Arc::new(views);
+        views.repair_from(Arc::clone(&log));
         let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), walked.end));
         let flusher = Arc::new(Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush));
         let reads = Arc::new(Reads::new(

@@ -131,6 +131,38 @@ impl CommitLog {
         segments.get(index as usize).cloned().ok_or(NotThere::NeverWritten)
     }
 
+    /// Shows each valid record that starts in this range, in order. It may wait for the disk.
+    pub(crate) fn walk(
+        &self,
+        range: std::ops::Range<LogOffset>,
+        visit: &mut dyn FnMut(&codec::Head, &[u8], LogOffset),
+    ) {
+        let mut at = range.start.0;
+        while at < range.end.0 {
+            let Ok(segment) = self.segment(LogOffset(at)) else { return };
+            let end = segment.base() + segment.map().published();
+            let Some(bytes) = segment.slice(segment.base()..end) else { return };
+            while at < end.min(range.end.0) {
+                let rest = &bytes[(at - segment.base()) as usize..];
+                match walk::step(rest, LogOffset(at)) {
+                    walk::Step::Record(head, size) => {
+                        visit(&head, &rest[..size], LogOffset(at));
+                        at += size as u64;
+                    }
+                    walk::Step::Blank => break,
+                    walk::Step::Nothing | walk::Step::Flawed(_) => {
+                        let data_end = end - segment.base();
+                        match walk::scan(&bytes, segment.base(), data_end, at + 1) {
+                            Some(next) => at = next,
+                            None => break,
+                        }
+                    }
+                }
+            }
+            at = at.max(segment.end());
+        }
+    }
+
     /// Makes durable what is written before `target`; returns up to where. One caller at a time. `boundary` is the end of
     /// a record at or before `target`, the best that is known. After an error nobody can know what is on disk: the caller
     /// closes the log.

@@ -91,9 +91,7 @@ impl ViewsCheck {
             return note(&mut self.verdict, topic, head.queue_id, head.queue_offset, reason);
         };
         loop {
-            if let Err(reason) = cursor.fill(&self.views, self.read_ahead) {
-                note(&mut self.verdict, topic, head.queue_id, cursor.next, reason);
-            }
+            cursor.fill(&self.views, self.read_ahead);
             match cursor.ahead.front() {
                 Some(entry) if entry.queue_offset < expected.queue_offset => {
                     let entry = *entry;
@@ -119,7 +117,8 @@ impl ViewsCheck {
                     return note(&mut self.verdict, topic, head.queue_id, head.queue_offset, reason);
                 }
                 Some(_) | None => {
-                    let reason = format!("the record at log offset {} has no entry", head.place);
+                    let reason =
+                        format!("the record at log offset {} has no entry, or a damaged one", head.place);
                     return note(&mut self.verdict, topic, head.queue_id, head.queue_offset, reason);
                 }
             }
@@ -134,9 +133,7 @@ impl ViewsCheck {
             for mut cursor in queues {
                 let id = cursor.queue.id();
                 loop {
-                    if let Err(reason) = cursor.fill(&self.views, READ_AHEAD_OF_ONE) {
-                        note(&mut self.verdict, &topic, id, cursor.next, reason);
-                    }
+                    cursor.fill(&self.views, READ_AHEAD_OF_ONE);
                     let Some(entry) = cursor.ahead.pop_front() else { break };
                     judge_lone(&mut self.verdict, &self.damaged, &topic, id, entry);
                 }
@@ -147,21 +144,17 @@ impl ViewsCheck {
 }
 
 impl Cursor {
-    /// Reads on if nothing is left. After an error the queue is given up.
-    fn fill(&mut self, views: &Views, count: usize) -> Result<(), String> {
+    /// Reads on if nothing is left. An entry that cannot be read is passed over: its record is then found without one.
+    fn fill(&mut self, views: &Views, count: usize) {
         let end = self.queue.bounds().end;
-        if !self.ahead.is_empty() || self.next >= end {
-            return Ok(());
-        }
-        match views.read(self.queue.topic(), self.queue.id(), self.next, count) {
-            Ok(entries) => {
-                self.next = entries.last().map_or(end, |last| last.queue_offset.plus(1));
-                self.ahead.extend(entries);
-                Ok(())
-            }
-            Err(error) => {
-                self.next = end;
-                Err(format!("the entries from here on cannot be read: {error}"))
+        while self.ahead.is_empty() && self.next < end {
+            let read = |count| views.read(self.queue.topic(), self.queue.id(), self.next, count);
+            match read(count).or_else(|_| read(1)) {
+                Ok(entries) => {
+                    self.next = entries.last().map_or(end, |last| last.queue_offset.plus(1));
+                    self.ahead.extend(entries);
+                }
+                Err(_) => self.next = self.next.plus(1),
             }
         }
     }

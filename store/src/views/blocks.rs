@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::entry::{ENTRY_BYTES, RawEntry};
+use super::entry::{ENTRY_BYTES, Sealed};
 use crate::disk::{Disk, File, Reach};
 
 /// Entries that fit a block.
@@ -63,7 +63,7 @@ impl Stretch {
 pub(crate) struct BlockWrite {
     pub(crate) block: BlockId,
     pub(crate) index: u64,
-    pub(crate) entries: Vec<RawEntry>,
+    pub(crate) entries: Vec<Sealed>,
 }
 
 pub(crate) struct Blocks {
@@ -180,7 +180,7 @@ impl Blocks {
                 run.clear();
                 start = Some(place);
             }
-            run.extend(entries.iter().flat_map(RawEntry::as_bytes));
+            run.extend(entries.as_flattened());
             if index + entries.len() as u64 == BLOCK_ENTRIES {
                 run.resize(run.len() + (BLOCK_BYTES - BLOCK_ENTRIES * ENTRY_BYTES as u64) as usize, 0);
             }
@@ -204,7 +204,7 @@ impl Blocks {
         block: BlockId,
         index: u64,
         count: u64,
-        into: &mut Vec<RawEntry>,
+        into: &mut Vec<Sealed>,
         reach: Reach,
     ) -> io::Result<bool> {
         let mut bytes = [0; BLOCK_BYTES as usize];
@@ -219,7 +219,7 @@ impl Blocks {
             Reach::Disk => self.file(block.file())?.read_at(at, bytes).map(|()| true)?,
         };
         if read {
-            into.extend(bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(RawEntry::from_bytes));
+            into.extend_from_slice(bytes.as_chunks::<ENTRY_BYTES>().0);
         }
         Ok(read)
     }

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::blocks::{BLOCK_ENTRIES, BlockId, BlockWrite, Blocks, Stretch};
-use super::entry::RawEntry;
+use super::entry::{RawEntry, Seal, Sealed};
 use crate::answers::Entry;
 use crate::disk::Reach;
 use crate::error::ReadError;
@@ -122,6 +122,26 @@ pub(crate) struct Run {
     pub(crate) entries: Vec<Entry>,
     /// Where to go on: all before was looked at.
     pub(crate) next: QueueOffset,
+}
+
+/// Why entries cannot be read.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Read(ReadError),
+    /// Those at these queue offsets are not what was written.
+    Damaged(Range<u64>),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Read(ReadError::Io(error.to_string()))
+    }
 }
 
 enum Raw {
@@ -354,13 +374,13 @@ impl ConsumeQueue {
     }
 
     /// At most `max` entries from `from` on; holes are left out. `None`: the first of them lies further away.
-    pub(crate) fn read(
+    pub(super) fn read(
         &self,
         from: QueueOffset,
         max: usize,
         blocks: &Blocks,
         reach: Reach,
-    ) -> Result<Option<Run>, ReadError> {
+    ) -> Result<Option<Run>, Trouble> {
         let mut run = Run { entries: Vec::new(), next: from };
         // A stretch of holes must not look like the queue's end.
         while run.entries.len() < max {
@@ -379,13 +399,13 @@ impl ConsumeQueue {
     }
 
     /// `None`: they lie further away.
-    fn read_raw(
+    pub(super) fn read_raw(
         &self,
         from: u64,
         max: usize,
         blocks: &Blocks,
         reach: Reach,
-    ) -> Result<Option<Vec<RawEntry>>, ReadError> {
+    ) -> Result<Option<Vec<RawEntry>>, Trouble> {
         loop {
             match self.try_read_raw(from, max, blocks, reach)? {
                 Raw::Found(found) => return Ok(Some(found)),
@@ -395,9 +415,9 @@ impl ConsumeQueue {
         }
     }
 
-    fn try_read_raw(&self, from: u64, max: usize, blocks: &Blocks, reach: Reach) -> Result<Raw, ReadError> {
-        let deleted = |entries: &Entries| ReadError::Deleted { min: QueueOffset(entries.min) };
-        let (parts, mut found, written, reads_shared) = {
+    fn try_read_raw(&self, from: u64, max: usize, blocks: &Blocks, reach: Reach) -> Result<Raw, Trouble> {
+        let deleted = |entries: &Entries| ReadError::Deleted { min: QueueOffset(entries.min) }.into();
+        let (parts, mut sealed, written, reads_shared) = {
             let entries = self.entries.lock();
             if from < entries.min {
                 return Err(deleted(&entries));
@@ -415,13 +435,12 @@ impl ConsumeQueue {
             }
             // What follows in memory comes with the next call.
             let end = end.min(entries.recent_start);
-            let found = Vec::with_capacity((end - from) as usize);
-            (entries.located(from..end), found, entries.written, end > entries.own_end())
+            let sealed = Vec::with_capacity((end - from) as usize);
+            (entries.located(from..end), sealed, entries.written, end > entries.own_end())
         };
         // Without the lock: a slow disk must not hold up those who append.
         for (block, index, count) in parts {
-            let read = blocks.read(block, index, count, &mut found, reach);
-            if !read.map_err(|error| ReadError::Io(error.to_string()))? {
+            if !blocks.read(block, index, count, &mut sealed, reach)? {
                 return Ok(Raw::FurtherAway);
             }
         }
@@ -431,12 +450,47 @@ impl ConsumeQueue {
         match from < entries.min {
             true => Err(deleted(&entries)),
             false if reads_shared && entries.written != written => Ok(Raw::Moved),
-            false => Ok(Raw::Found(found)),
+            false => self.unseal(from, &sealed).map(Raw::Found),
         }
     }
 
+    fn seal(&self) -> Seal {
+        Seal::new(&self.topic, self.id)
+    }
+
+    /// The entries from `from` on that these bytes were.
+    fn unseal(&self, from: u64, sealed: &[Sealed]) -> Result<Vec<RawEntry>, Trouble> {
+        let seal = self.seal();
+        let whole = |(at, sealed): (u64, &Sealed)| RawEntry::unseal(sealed, &seal, at);
+        let entries: Vec<_> = (from..).zip(sealed).map(whole).collect();
+        let Some(first) = entries.iter().position(Option::is_none) else {
+            return Ok(entries.into_iter().flatten().collect());
+        };
+        let last = entries.iter().rposition(Option::is_none).unwrap_or(first);
+        Err(Trouble::Damaged(from + first as u64..from + last as u64 + 1))
+    }
+
+    /// Writes these entries, from `from` on, where they lie now.
+    pub(super) fn rewrite(&self, from: u64, entries: &[RawEntry], blocks: &Blocks) -> io::Result<()> {
+        let seal = self.seal();
+        // Held while they are written: otherwise the blocks could be another's by then.
+        let kept = self.entries.lock();
+        let start = from.max(kept.min).max(kept.blocks_start);
+        let end = (from + entries.len() as u64).min(kept.written);
+        if kept.deleted || start >= end {
+            return Ok(());
+        }
+        let mut at = start;
+        let writes = kept.located(start..end).into_iter().map(|(block, index, count)| {
+            let part = (at..at + count).map(|at| entries[(at - from) as usize].seal(&seal, at)).collect();
+            at += count;
+            BlockWrite { block, index, entries: part }
+        });
+        blocks.write(writes.collect())
+    }
+
     /// The log now starts here. Only for housekeeping.
-    pub(super) fn advance_min(&self, log_min: LogOffset, blocks: &Blocks) -> Result<Freed, ReadError> {
+    pub(super) fn advance_min(&self, log_min: LogOffset, blocks: &Blocks) -> Result<Freed, Trouble> {
         let (mut low, mut high) = {
             let mut entries = self.entries.lock();
             if entries.min == entries.next() || entries.first_at >= log_min.0 {
@@ -487,7 +541,7 @@ impl ConsumeQueue {
     }
 
     /// What is to be written now, in blocks taken for it. Only for housekeeping.
-    pub(super) fn due(&self, wish: Wish, blocks: &Blocks) -> io::Result<Due> {
+    pub(super) fn due(&self, wish: Wish, blocks: &Blocks) -> Result<Due, Trouble> {
         let mut fetched = None;
         loop {
             let before =
@@ -495,10 +549,12 @@ impl ConsumeQueue {
             match self.try_due(wish, before, blocks) {
                 Ok(due) => return Ok(due),
                 Err(stretch) => {
-                    let mut entries = Vec::with_capacity(usize::from(stretch.count));
+                    let mut sealed = Vec::with_capacity(usize::from(stretch.count));
                     let (index, count) = (stretch.index.into(), stretch.count.into());
-                    blocks.read(stretch.block, index, count, &mut entries, Reach::Disk)?;
-                    fetched = Some((stretch, entries));
+                    blocks.read(stretch.block, index, count, &mut sealed, Reach::Disk)?;
+                    // Only this thread moves a stretch, so these are the last before `written`.
+                    let first = self.entries.lock().written - u64::from(stretch.count);
+                    fetched = Some((stretch, self.unseal(first, &sealed)?));
                 }
             }
         }
@@ -532,6 +588,7 @@ impl ConsumeQueue {
         };
         let mut unwritten =
             Unwritten { writes: Vec::new(), new_blocks: Vec::new(), shared: None, written: end, wish };
+        let seal = self.seal();
         let mut at = entries.written - before.len() as u64;
         while at < end {
             let place = at - entries.blocks_start;
@@ -555,6 +612,8 @@ impl ConsumeQueue {
                     Some(_) => entries.recent[(offset - entries.recent_start) as usize],
                     None => before[before.len() - (entries.written - offset) as usize],
                 })
+                .zip(at..)
+                .map(|(entry, at)| entry.seal(&seal, at))
                 .collect();
             unwritten.writes.push(BlockWrite { block, index, entries: part });
             at += count;

@@ -16,6 +16,7 @@ pub(crate) mod consume_queue;
 mod deleted;
 pub(crate) mod entry;
 mod in_use;
+mod repair;
 mod snapshot;
 mod topics;
 
@@ -23,14 +24,14 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use blocks::Blocks;
 pub(crate) use consume_queue::{ConsumeQueue, Run};
-use consume_queue::{Due, Freed, News, Wish};
+use consume_queue::{Due, Freed, News, Trouble, Wish};
 use deleted::{KeptMarks, Marks};
 pub(crate) use entry::RawEntry;
 use in_use::{InUse, Queues};
@@ -38,6 +39,7 @@ use snapshot::{Loaded, Snapshot};
 use topics::Topics;
 
 use crate::answers::Entry;
+use crate::commit_log::CommitLog;
 use crate::disk::{Disk, Reach};
 use crate::error::{OpenError, ReadError};
 use crate::planted::{Bug, is_planted};
@@ -49,6 +51,12 @@ const MOST_HELD: u64 = 2 << 20;
 const PRESSED_IDLE_ROUNDS: u32 = 5;
 /// Blocks that are written together.
 const PORTION: usize = 4096;
+/// One look repairs so many damaged stretches.
+const MOST_REPAIRS: usize = 64;
+
+fn unreadable(damaged: &Range<u64>) -> ReadError {
+    ReadError::Io(format!("the entries from {} to {} are damaged on the disk", damaged.start, damaged.end))
+}
 
 /// All queues.
 pub(crate) struct Views {
@@ -56,6 +64,8 @@ pub(crate) struct Views {
     dir: PathBuf,
     topics: Topics,
     blocks: Blocks,
+    /// What damaged entries are made anew from; set once the log is open.
+    log: OnceLock<Arc<CommitLog>>,
     in_use: Mutex<InUse>,
     /// The round of housekeeping.
     round: AtomicU32,
@@ -120,6 +130,7 @@ impl Views {
             dir,
             topics: Topics::default(),
             blocks,
+            log: OnceLock::new(),
             in_use: Mutex::default(),
             round: AtomicU32::new(0),
             held: AtomicU64::new(0),
@@ -218,8 +229,46 @@ impl Views {
         max: usize,
         reach: Reach,
     ) -> Result<Option<Run>, ReadError> {
-        let nothing = || Ok(Some(Run { entries: Vec::new(), next: from }));
-        self.queue(topic, id).map_or_else(nothing, |queue| queue.read(from, max, &self.blocks, reach))
+        let Some(queue) = self.queue(topic, id) else {
+            return Ok(Some(Run { entries: Vec::new(), next: from }));
+        };
+        match queue.read(from, max, &self.blocks, reach) {
+            // Making them anew takes the disk.
+            Err(Trouble::Damaged(_)) if reach != Reach::Disk => Ok(None),
+            outcome => self.repaired(&queue, outcome, || queue.read(from, max, &self.blocks, reach)),
+        }
+    }
+
+    /// The log is open: from now on damaged entries can be made anew from it.
+    pub(crate) fn repair_from(&self, log: Arc<CommitLog>) {
+        assert!(self.log.set(log).is_ok(), "views have one log");
+    }
+
+    /// The outcome; if it is damage, that of another try after each repair.
+    fn repaired<T>(
+        &self,
+        queue: &ConsumeQueue,
+        mut outcome: Result<T, Trouble>,
+        again: impl Fn() -> Result<T, Trouble>,
+    ) -> Result<T, ReadError> {
+        for _ in 0..MOST_REPAIRS {
+            match outcome {
+                Ok(found) => return Ok(found),
+                Err(Trouble::Read(error)) => return Err(error),
+                Err(Trouble::Damaged(range)) => {
+                    let Some(log) = self.log.get() else {
+                        return Err(unreadable(&range));
+                    };
+                    repair::repair(queue, range, log, &self.deleted, &self.blocks)?;
+                    outcome = again();
+                }
+            }
+        }
+        match outcome {
+            Ok(found) => Ok(found),
+            Err(Trouble::Read(error)) => Err(error),
+            Err(Trouble::Damaged(range)) => Err(unreadable(&range)),
+        }
     }
 
     /// Adds the next entry of a queue; returns the queue's new end. `None`: its topic was deleted.
@@ -275,7 +324,8 @@ impl Views {
     /// The log now starts here: entries of what is before are gone. Only for housekeeping and recovery.
     pub(crate) fn advance_min(&self, min: LogOffset) {
         for queue in self.all().flat_map(|(_, queues)| queues) {
-            match queue.advance_min(min, &self.blocks) {
+            let outcome = queue.advance_min(min, &self.blocks);
+            match self.repaired(&queue, outcome, || queue.advance_min(min, &self.blocks)) {
                 Ok(freed) => self.free(freed),
                 Err(error) => {
                     tracing::warn!(topic = queue.topic(), queue_id = %queue.id(), %error, "cannot find where a queue starts now");
@@ -365,7 +415,11 @@ impl Views {
             while writes.len() < PORTION
                 && let Some(queue) = queues.pop()
             {
-                match wish(&queue).map(|wish| queue.due(wish, &self.blocks)) {
+                let due = |wish| {
+                    let outcome = queue.due(wish, &self.blocks);
+                    self.repaired(&queue, outcome, || queue.due(wish, &self.blocks)).map_err(io::Error::other)
+                };
+                match wish(&queue).map(due) {
                     None => done.push(queue),
                     Some(Ok(Due::Nothing(freed))) => {
                         self.free(freed);

@@ -3,7 +3,7 @@
 //! ```text
 //!   field             width   big-endian
 //!   magic             8       "GANTRYVS"
-//!   version           4       2
+//!   version           4       3
 //!   complete to       8       log offset; every entry of a record before it is in here, and none behind it. Durable.
 //!   stored at         8       store time of the last record before it
 //!   per topic:        2+n     name
@@ -18,7 +18,8 @@
 //!   CRC-32            4       of all before
 //! ```
 //!
-//! Version 1 had the count of topics before them instead of the end, and knew no shared blocks.
+//! Version 1 had the count of topics before them instead of the end, and knew no shared blocks. Entries in the blocks of
+//! versions 1 and 2 have no checksum: such a snapshot says only how far queues had counted.
 //!
 //! Everything in it can be rebuilt from the log, but for one thing: how far a queue has counted whose messages are all
 //! deleted. So the snapshot before the last one is kept, and asked for that if the last one is damaged.
@@ -36,7 +37,9 @@ use crate::disk::{Disk, File};
 use crate::{LogOffset, QueueId};
 
 const MAGIC: &[u8; 8] = b"GANTRYVS";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Entries in blocks had no checksum.
+const WITHOUT_SEALS: u32 = 2;
 const WITHOUT_SHARED_BLOCKS: u32 = 1;
 const END: u16 = u16::MAX;
 /// So much is written with one call.
@@ -162,7 +165,7 @@ impl Snapshot {
         let mut from = Decoder(content);
         let (magic, version) = (from.array()?, from.u32()?);
         if magic != *MAGIC
-            || !matches!(version, WITHOUT_SHARED_BLOCKS | VERSION)
+            || !matches!(version, WITHOUT_SHARED_BLOCKS | WITHOUT_SEALS | VERSION)
             || crc32fast::hash(content) != u32::from_be_bytes(*crc)
         {
             return None;
@@ -372,12 +375,14 @@ pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Loaded> {
         Err(error) => Err(error),
     };
     let (exists, last) = read(path(dir))?;
-    if let Some(last) = last {
-        return Ok(Loaded::Good(last));
+    match last {
+        Some(last) if last.version == VERSION => return Ok(Loaded::Good(last)),
+        Some(last) => return Ok(Loaded::Stale(last)),
+        None => {}
     }
     Ok(match read(previous_path(dir))?.1 {
         // A crash between the two renames: nothing that it names was used again.
-        Some(previous) if !exists => Loaded::Good(previous),
+        Some(previous) if !exists && previous.version == VERSION => Loaded::Good(previous),
         Some(previous) => Loaded::Stale(previous),
         None => Loaded::Nothing,
     })
