@@ -12,8 +12,9 @@ use crate::scribe::{BODY_BYTES, Scribe};
 use crate::stalls::Stalls;
 
 pub(crate) fn measure(dir: &Path, gib: u64, java: Option<&Java>) -> anyhow::Result<()> {
+    // As much with bare writes as with appends: the kernel's memory for it is part of the price, for both.
     let count = gib << 20;
-    let raw = raw_writes(&dir.join("raw"), 1 << 20)?;
+    let raw = raw_writes(&dir.join("raw"), count)?;
     println!("bare write calls of 1 KiB: {raw:.0} a second");
 
     let (store, _) = Store::open(Config::new(dir.join("store")))?;
@@ -38,7 +39,7 @@ pub(crate) fn measure(dir: &Path, gib: u64, java: Option<&Java>) -> anyhow::Resu
     store.close()?;
     drop(store);
     std::fs::remove_dir_all(dir.join("store"))?;
-    let raw_again = raw_writes(&dir.join("raw"), 1 << 20)?;
+    let raw_again = raw_writes(&dir.join("raw"), count)?;
     println!("bare write calls again: {raw_again:.0} a second, so {:.2} ×", rate / raw_again);
 
     if let Some(java) = java {

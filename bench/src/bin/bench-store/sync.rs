@@ -18,7 +18,7 @@ const WAITING: u64 = 256;
 pub(crate) fn measure(dir: &Path, waiting: u64, alone: u64) -> anyhow::Result<()> {
     let (store, _) = Store::open(Config { flush: Flush::Sync, ..Config::new(dir.join("store")) })?;
     let scribe = Scribe::new();
-    let (confirmed, confirmations) = mpsc::sync_channel::<Result<(), FlushFailed>>(WAITING as usize);
+    let (confirmed, confirmations) = mpsc::sync_channel::<Result<(), FlushFailed>>(2 * WAITING as usize);
     let submit = |number| -> anyhow::Result<()> {
         let end = store.append(&[scribe.record(number)])?.end;
         let confirmed = confirmed.clone();
