@@ -1,13 +1,14 @@
-//! The store, as the broker appends to it: waits until a batch is confirmed, without blocking a worker.
+//! The store, as the broker appends to it and reads from it: waits for the disk without blocking a worker.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-use store::{AppendError, Appended, Flush, FlushFailed, LogOffset, NewRecord, Store};
+use access::TopicName;
+use store::{
+    AppendError, Appended, Entry, FetchError, Fetched, Flush, FlushFailed, NewRecord, QueueId, QueueOffset,
+    Store, Wanted,
+};
 use tokio::sync::oneshot;
-
-/// What lies further behind the end of the log than this may be on the disk only.
-const WARM_BYTES: u64 = 64 << 20;
 
 /// Why a batch is not in the log.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -24,14 +25,13 @@ pub(crate) enum Error {
 pub(crate) struct Log {
     store: Store,
     flush: Flush,
-    end: AtomicU64,
     /// What records say about where they were stored.
     pub(crate) store_host: SocketAddr,
 }
 
 impl Log {
-    pub(crate) fn new(store: Store, flush: Flush, end: LogOffset, store_host: SocketAddr) -> Self {
-        Self { store, flush, end: AtomicU64::new(end.0), store_host }
+    pub(crate) fn new(store: Store, flush: Flush, store_host: SocketAddr) -> Self {
+        Self { store, flush, store_host }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -41,7 +41,6 @@ impl Log {
     /// Appends the records together, and waits until they are confirmed.
     pub(crate) async fn append(&self, records: &[NewRecord<'_>]) -> Result<Appended, Error> {
         let appended = self.store.append(records)?;
-        self.end.fetch_max(appended.end.0, Ordering::Relaxed);
         match self.flush {
             // Confirmed as soon as it is appended.
             Flush::Async => {}
@@ -58,8 +57,34 @@ impl Log {
         Ok(appended)
     }
 
-    /// Whether reading at `offset` may wait for the disk.
-    pub(crate) fn is_cold(&self, offset: LogOffset) -> bool {
-        self.end.load(Ordering::Relaxed).saturating_sub(offset.0) > WARM_BYTES
+    /// At most `max` entries of a queue, and the records of those that are wanted, from wherever they lie, without
+    /// blocking a worker. Whoever drops this takes nobody's place at the disk any more.
+    pub(crate) async fn fetch(
+        &self,
+        topic: &TopicName,
+        id: u32,
+        from: u64,
+        max: usize,
+        wants: impl Fn(&Entry) -> bool + Send + 'static,
+    ) -> Result<Fetched, FetchError> {
+        let awaited = Arc::new(());
+        let awaiting = Arc::downgrade(&awaited);
+        let wanted = Wanted {
+            topic: topic.to_string(),
+            queue_id: QueueId(id),
+            from: QueueOffset(from),
+            max,
+            wants: Box::new(wants),
+            awaited: Box::new(move || awaiting.strong_count() > 0),
+        };
+        let (sender, fetched) = oneshot::channel();
+        let tell = move |outcome| {
+            // The client may have gone meanwhile.
+            let _ = sender.send(outcome);
+        };
+        self.store.fetch(wanted, Box::new(tell));
+        let outcome = fetched.await.unwrap_or(Err(FetchError::Closed));
+        drop(awaited);
+        outcome
     }
 }

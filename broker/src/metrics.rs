@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use access::GroupName;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::delivery::Delivery;
 use crate::log::Log;
 
 /// Clones count together.
@@ -42,9 +45,39 @@ impl Metrics {
     }
 }
 
-/// Shows how many polls wait and how the log stands.
-pub(crate) fn register_state(registry: &mut Registry, parked_polls: Gauge, log: Arc<Log>) {
-    registry.register("gantry_parked_polls", "Long polls that wait for messages", parked_polls);
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabel {
+    consumer_group: String,
+}
+
+/// For each group, the messages that retention deleted before it was done with them. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Skipped(Family<GroupLabel, Counter>);
+
+impl Skipped {
+    fn label(group: &GroupName) -> GroupLabel {
+        GroupLabel { consumer_group: group.to_string() }
+    }
+
+    pub(crate) fn inc_by(&self, group: &GroupName, messages: u64) {
+        self.0.get_or_create(&Self::label(group)).inc_by(messages);
+    }
+
+    /// There is no such group any more.
+    pub(crate) fn forget(&self, group: &GroupName) {
+        self.0.remove(&Self::label(group));
+    }
+}
+
+/// Shows how delivery and the log stand.
+pub(crate) fn register_state(registry: &mut Registry, delivery: &Delivery, log: Arc<Log>) {
+    let parked = delivery.parked_polls();
+    registry.register("gantry_parked_polls", "Long polls that wait for messages", parked);
+    registry.register(
+        "gantry_messages_skipped_by_retention",
+        "Messages that retention deleted before the group was done with them",
+        delivery.skipped().0,
+    );
     registry.register_collector(Box::new(LogState(log)));
 }
 
@@ -65,6 +98,7 @@ impl Collector for LogState {
             ("gantry_log_end_offset", "End of what is written to the log", state.appended.0),
             ("gantry_log_flushed_offset", "End of what is on the disk", state.flushed.0),
             ("gantry_log_flushes", "How often the log was flushed since it was opened", state.flushes),
+            ("gantry_cold_read_bytes", "Bytes read from files for readers far behind", state.cold_read_bytes),
             ("gantry_disk_total_bytes", "Size of the volume", state.disk_total_bytes),
             ("gantry_disk_free_bytes", "Free space of the volume", state.disk_free_bytes),
             ("gantry_log_refuses", "1 while the log takes no messages", u64::from(state.refusing.is_some())),

@@ -161,7 +161,7 @@ async fn start_with(
     let mut shown = prometheus_client::registry::Registry::default();
     metrics.register(&mut shown);
     clients.metrics().register(&mut shown);
-    register_state(&mut shown, delivery.parked_polls(), Arc::clone(&log));
+    register_state(&mut shown, &delivery, Arc::clone(&log));
 
     let front = Front {
         topics: Arc::clone(&topics),
@@ -312,7 +312,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
     let meta = Arc::new(Meta::open(&folder)?);
     takeover::take_over(&folder, &meta, &store, config.limits.max_attempts, now_ms())?;
     let topics = Arc::new(Registry::open(Arc::clone(&meta), config.limits.max_attempts)?);
-    let log = Arc::new(Log::new(store.clone(), config.flush, recovered.end, store_host));
+    let log = Arc::new(Log::new(store.clone(), config.flush, store_host));
     let delivery = Arc::new(Delivery::open(delivery::Needs {
         broker_name: config.broker_name.clone(),
         log: Arc::clone(&log),

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::handle::Handle;
-use super::pop::{Delivered, Pop, Popped, Rules, Source, Wish};
+use super::pop::{Delivered, Look, Pop, Popped, Rules, Source, Wish};
 use super::queue::{Flight, Millis, Queue};
 
 /// How soon a delivery is visible again whose client is gone or never got it.
@@ -140,16 +140,26 @@ impl Consumption {
         for id in ids.clone() {
             let bounds = source.bounds(id);
             let queue = entry(&mut self.queues, id, &bounds, rules.ordered);
-            queue.align(bounds.start);
+            pop.align(id, queue, &mut self.held, bounds.start);
             queue.set_ordered(rules.ordered);
             pop.due(id, queue, &mut self.held, source);
+            if pop.popped.away {
+                break;
+            }
         }
-        for id in ids {
-            if pop.is_full() {
+        for id in ids.clone() {
+            // At the disk it ends, so that no queue in memory is always preferred.
+            if pop.is_full() || pop.popped.away {
                 break;
             }
             let queue = self.queues.get_mut(&id).expect("every queue was looked at");
-            pop.fresh(id, queue, source);
+            pop.fresh(id, queue, &mut self.held, source);
+        }
+        if pop.is_away_with_nothing() {
+            // The next poll begins at the same queue.
+            self.turn = self.turn.wrapping_sub(1);
+            pop.survey(ids.filter_map(|id| Some((id, self.queues.get(&id)?))), source);
+            return pop.popped;
         }
         if rules.ordered && wish.poll != 0 {
             let at: Vec<_> = pop
@@ -162,7 +172,7 @@ impl Consumption {
                 self.held.insert(wish.poll, Held { live: at.len(), at });
             }
         }
-        pop.popped.more |= pop.is_full();
+        pop.popped.more |= pop.is_full() || pop.popped.away;
         pop.popped
     }
 
@@ -178,7 +188,15 @@ impl Consumption {
             if !queue.flight(offset).is_some_and(is_held) {
                 continue;
             }
-            let seen = source.look(id, offset, 1).and_then(|mut seen| seen.pop());
+            let seen = match source.look(id, offset, 1) {
+                Look::Seen(mut seen) => seen.pop(),
+                Look::Away => {
+                    // What comes before it goes now; all of a lane that follows is away until its time is over.
+                    pop.popped.away = true;
+                    break;
+                }
+                Look::Gone { .. } | Look::Failed => None,
+            };
             let Some(seen) = seen.filter(|seen| seen.offset == offset) else { continue };
             queue.update(offset, |flight| {
                 flight.visible_at = visible_at;
@@ -188,7 +206,7 @@ impl Consumption {
             let handle = handle_of(id, offset, flight);
             pop.popped.deliveries.push(Delivered { handle, item: seen.item });
         }
-        !pop.popped.deliveries.is_empty()
+        !pop.popped.deliveries.is_empty() || pop.popped.away
     }
 
     /// What the handle points at, if it may still be used.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use access::{GroupName, TopicName};
-use store::{NewRecord, Properties, QueueId, Record};
+use store::{FetchError, Found, NewRecord, Properties, QueueId, QueueOffset, ReadError, Record};
 
 use super::consumption::{Invalid, Standing, Strictness};
 use super::handle::Handle;
@@ -48,6 +48,9 @@ pub(crate) enum NotBuried {
     /// It may work later.
     #[error(transparent)]
     Failed(#[from] Error),
+    /// It may be read later.
+    #[error("the message cannot be read: {0}")]
+    Unread(FetchError),
 }
 
 impl Delivery {
@@ -83,13 +86,17 @@ impl Delivery {
         if standing == Standing::Finished {
             return Ok(Buried::Before);
         }
-        let offset = store::QueueOffset(handle.offset);
-        let entries = self.needs.log.store().entries(topic.as_str(), QueueId(handle.queue), offset, 1);
-        let entry =
-            entries.ok().and_then(|entries| entries.first().copied()).filter(|e| e.queue_offset == offset);
+        let offset = QueueOffset(handle.offset);
+        let found = match self.needs.log.fetch(topic, handle.queue, handle.offset, 1, |_| true).await {
+            Ok(fetched) => {
+                fetched.found.into_iter().next().filter(|found| found.entry.queue_offset == offset)
+            }
+            Err(FetchError::Read(ReadError::Deleted { .. })) => None,
+            Err(error) => return Err(NotBuried::Unread(error)),
+        };
         // Deleted by retention: there is nothing left to give up.
-        let Some(entry) = entry else { return Ok(Buried::Before) };
-        let Some(record) = self.read_or_drop(&subscription, &handle, Item { entry, record: None }) else {
+        let Some(Found { entry, record }) = found else { return Ok(Buried::Before) };
+        let Some(record) = self.read_or_drop(&subscription, &handle, Item { entry, record }) else {
             return Ok(Buried::Before);
         };
         self.store_dead_letter(&subscription, &handle, &record).await?;
@@ -97,7 +104,7 @@ impl Delivery {
     }
 
     /// The handle of a delivery by the id of its message, for clients that send no handle (C++). Reads what the
-    /// group has in flight.
+    /// group has in flight, and so blocks on the disk.
     pub(crate) fn handle_by_message_id(
         &self,
         group: &GroupName,
@@ -118,7 +125,7 @@ impl Delivery {
         };
         let store = self.needs.log.store();
         let (id, offset) = in_flight.into_iter().find(|(id, offset)| {
-            let wanted = store::QueueOffset(*offset);
+            let wanted = QueueOffset(*offset);
             let entries = store.entries(topic.as_str(), QueueId(*id), wanted, 1).unwrap_or_default();
             let record =
                 entries.first().filter(|e| e.queue_offset == wanted).and_then(|e| store.record(e).ok());

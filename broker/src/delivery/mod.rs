@@ -49,6 +49,7 @@ pub(crate) use poll::{Ask, Batch, NotReceived, Received};
 
 use crate::log::Log;
 use crate::meta::{self, Meta};
+use crate::metrics::Skipped;
 use crate::topics::Registry;
 use queue::Millis;
 use subscription::Subscription;
@@ -90,6 +91,8 @@ pub(crate) struct Delivery {
     alarms: alarms::Alarms,
     /// Polls that wait now.
     parked: Gauge,
+    /// Messages that retention deleted before a group was done with them.
+    skipped: Skipped,
 }
 
 impl Delivery {
@@ -107,6 +110,7 @@ impl Delivery {
             dirty: Mutex::default(),
             alarms: alarms::Alarms::default(),
             parked: Gauge::default(),
+            skipped: Skipped::default(),
         };
         let mut stale = false;
         for (group, topic, id, queue) in rows {
@@ -133,6 +137,11 @@ impl Delivery {
         self.parked.clone()
     }
 
+    /// Messages that retention deleted before a group was done with them.
+    pub(crate) fn skipped(&self) -> Skipped {
+        self.skipped.clone()
+    }
+
     /// The client is gone: what it kept by being online falls due soon.
     pub(crate) fn client_gone(&self, group: &str, client: &str) {
         let subscriptions: Vec<_> = {
@@ -156,6 +165,7 @@ impl Delivery {
                 listeners.subscriptions.write().retain(|other| !Arc::ptr_eq(other, subscription));
             }
         }
+        self.skipped.forget(group);
         self.forget(gone.into_values())
     }
 

@@ -1,7 +1,7 @@
 //! Random polls, acknowledgements, refusals, waits, crashes: what [`Consumption`] does, against a model that is too
 //! simple to be wrong. And the rules of dead letters, renewal and giving back, one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::consumption::{Consumption, GIVEN_BACK_AFTER, Invalid, Standing, Stric
 use super::handle::Handle;
 use super::kept;
 use super::pop::{
-    Away, BURIAL_HOLD, Delivered, Popped, RENEWAL_LIMIT, RENEWAL_STEP, Rules, Seen, Source, Wish,
+    Away, BURIAL_HOLD, Delivered, Look, Popped, RENEWAL_LIMIT, RENEWAL_STEP, Rules, Seen, Skip, Source, Wish,
 };
 use super::queue::Millis;
 
@@ -21,11 +21,22 @@ const QUEUES: u32 = 2;
 struct Log {
     lanes: Vec<Vec<u64>>,
     starts: Vec<u64>,
+    /// Of a log on a disk: what was fetched since the last look, and what the looks so far need.
+    shelf: Option<BTreeSet<(u32, u64)>>,
+    needs: Vec<(u32, u64)>,
 }
 
 impl Log {
     fn new(queues: u32) -> Self {
-        Self { lanes: vec![Vec::new(); queues as usize], starts: vec![0; queues as usize] }
+        let (lanes, starts) = (vec![Vec::new(); queues as usize], vec![0; queues as usize]);
+        Self { lanes, starts, shelf: None, needs: Vec::new() }
+    }
+
+    fn fetch(&mut self) {
+        assert!(!self.needs.is_empty(), "a poll that is away needs something");
+        let shelf = self.shelf.as_mut().unwrap();
+        shelf.clear();
+        shelf.extend(self.needs.drain(..).flat_map(|(queue, from)| [(queue, from), (queue, from + 1)]));
     }
 
     fn bounds_of(&self, queue: u32) -> Range<u64> {
@@ -40,12 +51,24 @@ impl Source for Log {
         self.bounds_of(queue)
     }
 
-    fn look(&mut self, queue: u32, from: u64, max: usize) -> Option<Vec<Seen<()>>> {
+    fn look(&mut self, queue: u32, from: u64, max: usize) -> Look<()> {
         let Range { start, end } = self.bounds_of(queue);
-        let offsets = from.max(start)..end;
+        if from < start {
+            return Look::Gone { start };
+        }
+        let mut offsets = from..end;
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| !offsets.is_empty()) {
+            let fetched =
+                offsets.clone().take_while(|offset| shelf.contains(&(queue, *offset))).count() as u64;
+            if fetched == 0 {
+                self.needs.push((queue, from));
+                return Look::Away;
+            }
+            offsets.end = from + fetched;
+        }
         let lanes = &self.lanes[queue as usize];
         let see = |offset: u64| Seen { offset, takes: true, lane: lanes[offset as usize], item: () };
-        Some(offsets.take(max).map(see).collect())
+        Look::Seen(offsets.take(max).map(see).collect())
     }
 }
 
@@ -194,9 +217,10 @@ impl World {
     }
 
     fn pop(&mut self, max: usize, away: Millis) -> usize {
-        let popped = self.state.pop(self.now, &wish(max, away), &rules(self.ordered), &mut self.log);
-        let Popped { deliveries, dead, more: _, capped } = popped;
-        assert!(deliveries.len() <= max && dead.is_empty() && !capped);
+        let popped =
+            pop_patiently(&mut self.state, self.now, &wish(max, away), &rules(self.ordered), &mut self.log);
+        let Popped { deliveries, dead, more: _, capped, away: _, skipped } = popped;
+        assert!(deliveries.len() <= max && dead.is_empty() && !capped && skipped.is_empty());
         let mut batch: Vec<(u32, u64)> = Vec::new();
         for Delivered { handle, item: () } in &deliveries {
             let (at, now) = ((handle.queue, handle.offset), self.now);
@@ -281,8 +305,10 @@ proptest! {
     fn nothing_is_lost_nothing_comes_early_and_attempts_only_grow(
         steps in proptest::collection::vec(step(), 0..120),
         ordered: bool,
+        on_disk: bool,
     ) {
         let mut world = World::new(ordered);
+        world.log.shelf = on_disk.then(BTreeSet::new);
         for step in steps {
             world.act(step);
         }
@@ -294,6 +320,26 @@ fn one_message() -> Log {
     let mut log = Log::new(QUEUES);
     log.lanes[0].push(0);
     log
+}
+
+/// As a poll does: where it must ask the disk before it can take anything, it asks and begins anew.
+fn pop_patiently(
+    state: &mut Consumption,
+    now: Millis,
+    wish: &Wish,
+    rules: &Rules<'_>,
+    log: &mut Log,
+) -> Popped<()> {
+    if let Some(shelf) = &mut log.shelf {
+        shelf.clear();
+    }
+    loop {
+        let popped = state.pop(now, wish, rules, log);
+        if !(popped.away && popped.deliveries.is_empty()) {
+            return popped;
+        }
+        log.fetch();
+    }
 }
 
 fn pop(state: &mut Consumption, now: Millis, wish: &Wish, rules: &Rules<'_>, log: &mut Log) -> Vec<Handle> {
@@ -382,17 +428,91 @@ fn the_cap_on_messages_in_flight_stops_new_ones_and_not_those_that_fall_due() {
 }
 
 #[test]
-fn what_retention_deleted_is_skipped() {
+fn what_retention_deleted_is_skipped_and_told() {
     let mut log = Log::new(QUEUES);
     log.lanes[0] = vec![0; 10];
     let mut state = Consumption::new(0);
-    pop(&mut state, 0, &wish(4, 10), &rules(false), &mut log);
+    let first = pop(&mut state, 0, &wish(4, 10), &rules(false), &mut log);
+    state.ack(1, &first[1], Strictness::Latest, &online).unwrap();
     log.starts[0] = 6;
-    let offsets: Vec<u64> = pop(&mut state, 10, &wish(32, 10), &rules(false), &mut log)
-        .iter()
-        .map(|handle| handle.offset)
-        .collect();
+    let popped = state.pop(10, &wish(32, 10), &rules(false), &mut log);
+    let offsets: Vec<u64> = popped.deliveries.iter().map(|delivered| delivered.handle.offset).collect();
     assert_eq!(offsets, [6, 7, 8, 9]);
+    assert_eq!(popped.skipped, [Skip { queue: 0, offsets: 0..6, messages: 5 }], "one of them was done");
+    assert!(state.pop(20, &wish(32, 10), &rules(false), &mut log).skipped.is_empty(), "once");
+}
+
+#[test]
+fn what_retention_deletes_between_two_looks_is_told_too() {
+    /// Its bounds are older than what a look finds.
+    struct Late(Log);
+    impl Source for Late {
+        type Item = ();
+        fn bounds(&mut self, queue: u32) -> Range<u64> {
+            0..self.0.bounds_of(queue).end
+        }
+        fn look(&mut self, queue: u32, from: u64, max: usize) -> Look<()> {
+            self.0.look(queue, from, max)
+        }
+    }
+    for ordered in [false, true] {
+        let mut late = Late(Log::new(QUEUES));
+        late.0.lanes[0] = vec![0; 10];
+        let mut state = Consumption::new(0);
+        assert_eq!(state.pop(0, &wish(3, 10), &rules(ordered), &mut late).deliveries.len(), 3);
+        late.0.starts[0] = 6;
+        let popped = state.pop(10, &wish(32, 10), &rules(ordered), &mut late);
+        let offsets: Vec<u64> = popped.deliveries.iter().map(|delivered| delivered.handle.offset).collect();
+        assert_eq!(offsets, [6, 7, 8, 9]);
+        assert_eq!(popped.skipped, [Skip { queue: 0, offsets: 0..6, messages: 6 }]);
+    }
+}
+
+#[test]
+fn what_is_deleted_while_the_broker_is_down_is_told_by_the_next_poll() {
+    let mut log = Log::new(QUEUES);
+    log.lanes[0] = vec![0; 10];
+    log.starts[0] = 6;
+    let mut state = Consumption::new(0);
+    state.restore(0, super::queue::Queue::load(2, [(1, Default::default())], [], &(6..10), false));
+    let popped = state.pop(0, &wish(32, 10), &rules(false), &mut log);
+    assert_eq!(popped.deliveries.len(), 4);
+    assert_eq!(popped.skipped, [Skip { queue: 0, offsets: 1..6, messages: 5 }]);
+}
+
+#[test]
+fn a_poll_that_must_ask_the_disk_takes_nothing_and_a_queue_in_memory_is_not_preferred() {
+    /// Queue 0 is on the disk, queue 1 in memory.
+    struct Half(Log);
+    impl Source for Half {
+        type Item = ();
+        fn bounds(&mut self, queue: u32) -> Range<u64> {
+            self.0.bounds_of(queue)
+        }
+        fn look(&mut self, queue: u32, from: u64, max: usize) -> Look<()> {
+            let shelf = self.0.shelf.take_if(|_| queue == 1);
+            let look = self.0.look(queue, from, max);
+            self.0.shelf = self.0.shelf.take().or(shelf);
+            look
+        }
+    }
+    let mut log = Log::new(QUEUES);
+    log.lanes = vec![vec![0; 100], vec![0; 100]];
+    log.shelf = Some(BTreeSet::new());
+    let mut half = Half(log);
+    let mut state = Consumption::new(0);
+    let mut from = [0; 2];
+    for _ in 0..20 {
+        let popped = state.pop(0, &wish(2, 10), &rules(false), &mut half);
+        if popped.away && popped.deliveries.is_empty() {
+            assert!(
+                state.queue(0).is_none_or(|queue| queue.cursor() == from[0] && queue.len() as u64 == from[0])
+            );
+            half.0.fetch();
+        }
+        popped.deliveries.iter().for_each(|delivered| from[delivered.handle.queue as usize] += 1);
+    }
+    assert!(from[0] >= 10 && from[1] >= 10, "{from:?}");
 }
 
 #[test]
@@ -416,9 +536,9 @@ fn a_poll_ends_when_it_has_looked_at_enough() {
         fn bounds(&mut self, queue: u32) -> Range<u64> {
             self.0.bounds_of(queue)
         }
-        fn look(&mut self, queue: u32, from: u64, max: usize) -> Option<Vec<Seen<()>>> {
-            let seen = self.0.look(queue, from, max)?;
-            Some(seen.into_iter().map(|seen| Seen { takes: false, ..seen }).collect())
+        fn look(&mut self, queue: u32, from: u64, max: usize) -> Look<()> {
+            let Look::Seen(seen) = self.0.look(queue, from, max) else { panic!("all is in memory") };
+            Look::Seen(seen.into_iter().map(|seen| Seen { takes: false, ..seen }).collect())
         }
     }
     let mut log = Log::new(QUEUES);

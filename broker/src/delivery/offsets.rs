@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::Delivery;
 use super::filter::Filter;
-use super::pop::Source as _;
-use super::source::Queues;
+use super::poll::{DISK_PATIENCE, TooManyReads};
+use super::pop::{Look, Source as _};
+use super::source::{Need, Queues, Shelf};
 
 /// How a group stands on a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,15 @@ pub(crate) struct Pulled {
     pub(crate) next: u64,
 }
 
+/// The outcome of one look.
+enum Pull {
+    Looked(Pulled),
+    /// These must be fetched first.
+    Away(Vec<Need>),
+    /// Retention was at work since the bounds were read.
+    Gone,
+}
+
 /// Why a pull fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullFailed {
@@ -42,9 +52,18 @@ pub(crate) enum PullFailed {
         /// What there is.
         bounds: Range<u64>,
     },
+    /// The bounds on reading what is not in memory.
+    #[error("too many read old messages now: pull again")]
+    TooManyReads,
     /// The disk refuses.
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+impl From<TooManyReads> for PullFailed {
+    fn from(TooManyReads: TooManyReads) -> Self {
+        Self::TooManyReads
+    }
 }
 
 impl Delivery {
@@ -125,6 +144,7 @@ impl Delivery {
         let listeners = self.listeners(topic);
         let deadline = Instant::now() + wait;
         let mut next = offset;
+        let mut shelf = Shelf::default();
         listeners.pulling.fetch_add(1, Ordering::SeqCst);
         let _pulling = scopeguard(|| {
             listeners.pulling.fetch_sub(1, Ordering::SeqCst);
@@ -138,9 +158,28 @@ impl Delivery {
             if next < bounds.start || next > bounds.end {
                 return Err(PullFailed::OutOfRange { offset: next, bounds });
             }
-            let pulled = self.pull_now(topic, id, &mut next, max, filter)?;
-            if !pulled.is_empty() || wait.is_zero() {
-                return Ok(Pulled { records: pulled, next });
+            match self.pull_now(topic, id, next, max, filter, &shelf)? {
+                Pull::Away(needs) => {
+                    tokio::select! {
+                        biased;
+                        () = self.needs.stopping.cancelled() => return Ok(Pulled { records: Vec::new(), next }),
+                        fetched = self.fetch(topic, filter, needs, &mut shelf) => fetched?,
+                        () = tokio::time::sleep_until(deadline.max(Instant::now() + DISK_PATIENCE)) => {
+                            return Ok(Pulled { records: Vec::new(), next });
+                        }
+                    }
+                    continue;
+                }
+                // The bounds say so.
+                Pull::Gone => continue,
+                Pull::Looked(pulled) if !pulled.records.is_empty() || wait.is_zero() => return Ok(pulled),
+                Pull::Looked(pulled) if pulled.next > next => {
+                    // None of these matches; what comes behind them may.
+                    next = pulled.next;
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Pull::Looked(_) => {}
             }
             tokio::select! {
                 biased;
@@ -151,42 +190,50 @@ impl Delivery {
         }
     }
 
+    /// A look from `from` on that waits for nothing.
     fn pull_now(
         &self,
         topic: &TopicName,
         id: u32,
-        next: &mut u64,
+        from: u64,
         max: usize,
         filter: &Filter,
-    ) -> Result<Vec<Record>, ReadError> {
+        shelf: &Shelf,
+    ) -> Result<Pull, ReadError> {
         let store = self.needs.log.store();
-        let mut source = Queues { store, topic: topic.as_str(), filter, ordered: false };
-        let mut records = Vec::new();
-        // A bound on what one pull looks at; the client goes on from `next`.
-        for seen in source.look(id, *next, max.saturating_mul(8)).unwrap_or_default() {
-            if records.len() == max {
+        let mut source = Queues::new(store, topic.as_str(), filter, false, shelf);
+        // A bound on what one look takes in.
+        let seen = match source.look(id, from, max.saturating_mul(8)) {
+            Look::Seen(seen) => seen,
+            Look::Away => return Ok(Pull::Away(source.into_needs())),
+            Look::Gone { .. } => return Ok(Pull::Gone),
+            Look::Failed => return Err(ReadError::Io("the disk refuses".to_owned())),
+        };
+        let mut pulled = Pulled { records: Vec::new(), next: from };
+        for seen in seen {
+            if pulled.records.len() == max {
                 break;
             }
-            *next = seen.offset + 1;
             if seen.takes {
-                match seen.item.record.map_or_else(|| store.record(&seen.item.entry), Ok) {
-                    Ok(record) => records.push(record),
+                match seen.item.read(store) {
+                    Ok(record) => pulled.records.push(record),
                     Err(error @ ReadError::Io(_)) => return Err(error),
                     Err(error) => {
                         tracing::error!(%topic, queue_id = id, %error, "a message that cannot be read is skipped");
                     }
                 }
             }
+            pulled.next = seen.offset + 1;
         }
-        Ok(records)
+        Ok(Pull::Looked(pulled))
     }
 
-    /// The first offset stored at `at_ms` or later.
+    /// The first offset stored at `at_ms` or later. Blocks on the disk.
     pub(crate) fn offset_at_time(&self, topic: &TopicName, id: u32, at_ms: i64) -> Result<u64, ReadError> {
         Ok(self.needs.log.store().offset_at_time(topic.as_str(), QueueId(id), at_ms)?.0)
     }
 
-    /// When the last message of a queue was stored, Unix milliseconds; `None`: it is empty.
+    /// When the last message of a queue was stored, Unix milliseconds; `None`: it is empty. Blocks on the disk.
     pub(crate) fn last_stored_at(&self, topic: &TopicName, id: u32) -> Option<i64> {
         let bounds = self.bounds(topic, id);
         let last = QueueOffset(bounds.end.checked_sub(1)?);

@@ -4,16 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{GroupName, TopicName};
-use store::{ReadError, Record};
+use store::{FetchError, ReadError, Record};
 use tokio::time::Instant;
 
 use super::filter::Filter;
 use super::handle::Handle;
-use super::pop::{Away, Delivered, Popped, Rules, Wish};
-use super::source::{Item, Queues};
+use super::pop::{Away, Delivered, Popped, Rules, Skip, Wish};
+use super::source::{Item, Need, Queues, Shelf};
 use super::subscription::Subscription;
 use super::{Delivery, now_ms};
 use crate::topics::{self, Topic, stable_hash};
+
+/// A poll that does not wait for messages waits so long for the disk.
+pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The bounds on reading what is not in memory.
+#[derive(Debug)]
+pub(super) struct TooManyReads;
+
+impl From<TooManyReads> for NotReceived {
+    fn from(TooManyReads: TooManyReads) -> Self {
+        Self::TooManyReads
+    }
+}
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -56,6 +69,9 @@ pub(crate) enum NotReceived {
         /// How many there may be.
         limit: usize,
     },
+    /// The bounds on reading what is not in memory.
+    #[error("too many polls read old messages now: poll again")]
+    TooManyReads,
     /// The group could not be created.
     #[error(transparent)]
     Group(#[from] topics::Error),
@@ -74,14 +90,12 @@ pub(crate) struct Received {
 /// Messages on their way to a client. What is not taken out is given back.
 pub(crate) struct Batch {
     messages: std::vec::IntoIter<Received>,
-    /// Reading the bodies may wait for the disk.
-    pub(crate) cold: bool,
     owner: Option<(Arc<Delivery>, Arc<Subscription>)>,
 }
 
 impl Batch {
     fn empty() -> Self {
-        Self { messages: Vec::new().into_iter(), cold: false, owner: None }
+        Self { messages: Vec::new().into_iter(), owner: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -95,11 +109,6 @@ impl Batch {
     /// Takes the next message out.
     pub(crate) fn pop(&mut self) -> Option<Received> {
         self.messages.next()
-    }
-
-    /// The messages, still in the batch.
-    pub(crate) fn messages(&self) -> &[Received] {
-        self.messages.as_slice()
     }
 }
 
@@ -124,6 +133,8 @@ enum Attempt {
     Messages(Batch),
     /// Nothing matched so far, there is more to look at.
     GoOn,
+    /// Nothing was taken, these must be fetched first.
+    Away(Vec<Need>),
     Nothing {
         capped: bool,
     },
@@ -141,10 +152,21 @@ impl Delivery {
         let _polling = subscription.enter();
         let deadline = Instant::now() + ask.wait;
         let mut parked = None;
+        let mut shelf = Shelf::default();
         loop {
             let topic = self.readable(&ask.topic)?;
-            let capped = match self.attempt(&subscription, &topic, ask) {
+            let capped = match self.attempt(&subscription, &topic, ask, &shelf) {
                 Attempt::Messages(batch) => return Ok(batch),
+                Attempt::Away(needs) => {
+                    let patience = deadline.max(Instant::now() + DISK_PATIENCE);
+                    tokio::select! {
+                        biased;
+                        () = self.needs.stopping.cancelled() => return Ok(Batch::empty()),
+                        fetched = self.fetch(&ask.topic, &ask.filter, needs, &mut shelf) => fetched?,
+                        () = tokio::time::sleep_until(patience) => return Ok(Batch::empty()),
+                    }
+                    continue;
+                }
                 Attempt::GoOn => {
                     tokio::task::yield_now().await;
                     continue;
@@ -174,6 +196,34 @@ impl Delivery {
         }
     }
 
+    /// Puts what a look needs on the shelf. Nothing is taken or locked meanwhile, so a client may go as it likes.
+    pub(super) async fn fetch(
+        &self,
+        topic: &TopicName,
+        filter: &Filter,
+        needs: Vec<Need>,
+        shelf: &mut Shelf,
+    ) -> Result<(), TooManyReads> {
+        shelf.clear();
+        for need in needs {
+            match need.fetch(&self.needs.log, topic, filter).await {
+                Ok(fetched) => shelf.put(need, fetched),
+                Err(FetchError::Busy) if shelf.is_empty() => return Err(TooManyReads),
+                Err(FetchError::Busy) => return Ok(()),
+                // The next look is told where the queue starts now.
+                Err(FetchError::Read(ReadError::Deleted { .. })) => {}
+                Err(error @ (FetchError::Closed | FetchError::Read(_))) => {
+                    tracing::error!(%topic, queue_id = need.queue, %error, "cannot read a queue");
+                    shelf.fail(need);
+                }
+            }
+            if shelf.is_full() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     async fn group_rules(&self, group: &GroupName) -> Result<Arc<topics::GroupConfig>, topics::Error> {
         if let Some(rules) = self.needs.topics.group(group.as_str()) {
             return Ok(rules);
@@ -191,8 +241,15 @@ impl Delivery {
         }
     }
 
-    /// One look at the queues. No await between taking messages and the batch that gives them back.
-    fn attempt(self: &Arc<Self>, subscription: &Arc<Subscription>, topic: &Topic, ask: &Ask) -> Attempt {
+    /// One look at the queues, and at what was fetched. No await between taking messages and the batch that gives them
+    /// back, and no wait for a disk under the lock.
+    fn attempt(
+        self: &Arc<Self>,
+        subscription: &Arc<Subscription>,
+        topic: &Topic,
+        ask: &Ask,
+        shelf: &Shelf,
+    ) -> Attempt {
         let group = self.needs.topics.group_or_default(&ask.group);
         let wish = Wish {
             max: ask.max,
@@ -210,14 +267,15 @@ impl Delivery {
             queues: topic.config.read_queues,
             online: &*self.needs.online,
         };
-        let mut source = Queues {
-            store: self.needs.log.store(),
-            topic: subscription.topic.as_str(),
-            filter: &ask.filter,
-            ordered: group.ordered,
-        };
-        let Popped { deliveries, dead, more, capped } =
+        let store = self.needs.log.store();
+        let mut source = Queues::new(store, subscription.topic.as_str(), &ask.filter, group.ordered, shelf);
+        let Popped { deliveries, dead, more, capped, away, skipped } =
             subscription.state.lock().pop(now_ms(), &wish, &rules, &mut source);
+        let needs = Some(source.into_needs()).filter(|_| away);
+        if !skipped.is_empty() {
+            self.changed(subscription);
+            skipped.iter().for_each(|skip| self.tell_skipped(subscription, skip));
+        }
         if !deliveries.is_empty() || !dead.is_empty() || more {
             self.changed(subscription);
         }
@@ -231,25 +289,35 @@ impl Delivery {
         if !batch.is_empty() && subscription.is_polled_by_others() {
             self.arm(subscription);
         }
-        match (batch.is_empty(), more) {
-            (false, _) => Attempt::Messages(batch),
-            (true, true) => Attempt::GoOn,
-            (true, false) => Attempt::Nothing { capped },
+        match (batch.is_empty(), needs, more) {
+            (false, _, _) => Attempt::Messages(batch),
+            (true, Some(needs), _) => Attempt::Away(needs),
+            (true, None, true) => Attempt::GoOn,
+            (true, None, false) => Attempt::Nothing { capped },
         }
+    }
+
+    /// Retention deleted what the group was not done with: never silently.
+    fn tell_skipped(&self, subscription: &Subscription, skip: &Skip) {
+        let Skip { queue, offsets, messages } = skip;
+        let (topic, group) = (&subscription.topic, &subscription.group);
+        tracing::warn!(
+            %topic, %group, queue_id = queue, from = offsets.start, to = offsets.end, messages,
+            "retention deleted messages before the group was done with them, it goes on behind them"
+        );
+        self.skipped.inc_by(group, *messages);
     }
 
     fn read(self: &Arc<Self>, subscription: &Arc<Subscription>, deliveries: Vec<Delivered<Item>>) -> Batch {
         let mut messages = Vec::with_capacity(deliveries.len());
-        let mut cold = false;
         for Delivered { handle, item } in deliveries {
-            cold |= self.needs.log.is_cold(item.entry.log_offset);
             if let Some(record) = self.read_or_drop(subscription, &handle, item) {
                 let receipt_handle = handle.to_text(subscription.scope);
                 messages.push(Received { record, receipt_handle, attempt: handle.attempt, handle });
             }
         }
         let owner = Some((Arc::clone(self), Arc::clone(subscription)));
-        Batch { messages: messages.into_iter(), cold, owner }
+        Batch { messages: messages.into_iter(), owner }
     }
 
     /// The record; if it is gone for good the group is done with it.
@@ -259,15 +327,19 @@ impl Delivery {
         handle: &Handle,
         item: Item,
     ) -> Option<Record> {
-        let Item { entry, record } = item;
-        let error = match record.map_or_else(|| self.needs.log.store().record(&entry), Ok) {
+        let error = match item.read(self.needs.log.store()) {
             Ok(record) => return Some(record),
             Err(error) => error,
         };
         let (topic, group) = (&subscription.topic, &subscription.group);
         let mut state = subscription.state.lock();
         match error {
-            ReadError::Deleted { .. } => state.finish(handle.queue, handle.offset),
+            ReadError::Deleted { .. } => {
+                state.finish(handle.queue, handle.offset);
+                drop(state);
+                let (queue, offsets) = (handle.queue, handle.offset..handle.offset + 1);
+                self.tell_skipped(subscription, &Skip { queue, offsets, messages: 1 });
+            }
             ReadError::Damaged { .. } => {
                 tracing::error!(%topic, %group, queue_id = handle.queue, %error, "a damaged message is skipped");
                 state.finish(handle.queue, handle.offset);

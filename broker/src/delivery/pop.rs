@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::consumption::{GIVEN_BACK_AFTER, Held, handle_of, let_go};
 use super::handle::Handle;
-use super::queue::{Flight, Millis, Queue, Renewal};
+use super::queue::{Aligned, Flight, Millis, Queue, Renewal};
 
 /// How far one renewal reaches (RocketMQ's proxy: 60 s, looked at as time passes).
 pub(super) const RENEWAL_STEP: Millis = 60_000;
@@ -30,14 +30,27 @@ pub(super) struct Seen<T> {
     pub(super) item: T,
 }
 
+/// The outcome of a look.
+#[derive(Clone, Debug)]
+pub(super) enum Look<T> {
+    /// In order. Nothing: the queue ends here.
+    Seen(Vec<Seen<T>>),
+    /// The disk must be asked first; the source remembers for what.
+    Away,
+    /// Retention has deleted it; the queue starts here now.
+    Gone { start: u64 },
+    /// It cannot be read now.
+    Failed,
+}
+
 /// The queues of the topic, as they are now.
 pub(super) trait Source {
     /// What comes with an offset: enough to read the message.
     type Item;
     /// From the first offset that is left to the end (exclusive).
     fn bounds(&mut self, queue: u32) -> Range<u64>;
-    /// At most `max` entries from `from` on, in order. `None`: they cannot be read now.
-    fn look(&mut self, queue: u32, from: u64, max: usize) -> Option<Vec<Seen<Self::Item>>>;
+    /// At most `max` entries from `from` on. Waits for nothing.
+    fn look(&mut self, queue: u32, from: u64, max: usize) -> Look<Self::Item>;
 }
 
 /// What one poll wants.
@@ -86,6 +99,20 @@ pub(super) struct Popped<T> {
     pub(super) more: bool,
     /// A queue has as much in flight as it may.
     pub(super) capped: bool,
+    /// It ended where the disk must be asked. If it brings nothing it is to be made again once that was done.
+    pub(super) away: bool,
+    /// What retention deleted before the group was done with it.
+    pub(super) skipped: Vec<Skip>,
+}
+
+/// Messages of a queue that the group will never be done with: retention has deleted them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Skip {
+    pub(super) queue: u32,
+    /// Where the group stood, and where the queue starts now.
+    pub(super) offsets: Range<u64>,
+    /// How many of them it was not done with.
+    pub(super) messages: u64,
 }
 
 /// One poll under way.
@@ -100,7 +127,14 @@ pub(super) struct Pop<'a, T> {
 
 impl<'a, T> Pop<'a, T> {
     pub(super) fn new(now: Millis, wish: &'a Wish, rules: &'a Rules<'a>, stamp: u64) -> Self {
-        let popped = Popped { deliveries: Vec::new(), dead: Vec::new(), more: false, capped: false };
+        let popped = Popped {
+            deliveries: Vec::new(),
+            dead: Vec::new(),
+            more: false,
+            capped: false,
+            away: false,
+            skipped: Vec::new(),
+        };
         Self { now, wish, rules, stamp, budget: SCAN_BUDGET, popped }
     }
 
@@ -123,6 +157,42 @@ impl<'a, T> Pop<'a, T> {
         }
     }
 
+    /// The queue starts at `start` now: what lies before it is nobody's any more.
+    pub(super) fn align(&mut self, id: u32, queue: &mut Queue, held: &mut HashMap<u64, Held>, start: u64) {
+        let from = queue.progress();
+        let Aligned { messages, polls } = queue.align(start);
+        polls.into_iter().for_each(|poll| let_go(held, poll));
+        if messages > 0 {
+            self.popped.skipped.push(Skip { queue: id, offsets: from..start, messages });
+        }
+    }
+
+    /// Whether it took nothing, and must ask the disk before it can.
+    pub(super) fn is_away_with_nothing(&self) -> bool {
+        self.popped.away && self.popped.deliveries.is_empty() && self.popped.dead.is_empty()
+    }
+
+    /// Looks at what would come next, so that the source hears at once of all that the disk must be asked for: a batch may
+    /// be of many queues.
+    pub(super) fn survey<'q, S: Source<Item = T>>(
+        &self,
+        queues: impl Iterator<Item = (u32, &'q Queue)>,
+        source: &mut S,
+    ) {
+        let mut room = self.wish.max;
+        for (id, queue) in queues.filter(|(_, queue)| queue.len() < self.rules.max_in_flight) {
+            let left = source.bounds(id).end.saturating_sub(queue.cursor());
+            if left > 0 {
+                // Nothing is taken: the source remembers what it needs.
+                let _seen = source.look(id, queue.cursor(), room);
+                room = room.saturating_sub(usize::try_from(left).unwrap_or(usize::MAX));
+            }
+            if room == 0 {
+                return;
+            }
+        }
+    }
+
     /// Delivers again what falls due in this queue.
     pub(super) fn due<S: Source<Item = T>>(
         &mut self,
@@ -138,6 +208,9 @@ impl<'a, T> Pop<'a, T> {
                 if !self.deliver_again(id, offset, queue, held, source) {
                     break;
                 }
+            }
+            if self.popped.away {
+                return;
             }
         }
         // Full or out of budget: what is due now waits for the next poll.
@@ -164,12 +237,23 @@ impl<'a, T> Pop<'a, T> {
             queue.update(offset, |flight| flight.visible_at = visible_at);
             return false;
         }
-        let Some(mut seen) = source.look(id, offset, 1) else {
-            queue.update(offset, |flight| flight.visible_at = now + GIVEN_BACK_AFTER);
-            return false;
+        let seen = match source.look(id, offset, 1) {
+            Look::Seen(mut seen) => seen.pop(),
+            Look::Away => {
+                self.popped.away = true;
+                return false;
+            }
+            Look::Gone { start } => {
+                self.align(id, queue, held, start);
+                return false;
+            }
+            Look::Failed => {
+                queue.update(offset, |flight| flight.visible_at = now + GIVEN_BACK_AFTER);
+                return false;
+            }
         };
-        let Some(seen) = seen.pop().filter(|seen| seen.offset == offset && seen.takes) else {
-            // Deleted by retention, or the subscription has changed: RocketMQ skips both.
+        let Some(seen) = seen.filter(|seen| seen.offset == offset && seen.takes) else {
+            // Damaged and found so by recovery, or the subscription has changed: RocketMQ skips both.
             if let Some(flight) = queue.remove(offset) {
                 let_go(held, flight.poll);
             }
@@ -208,7 +292,13 @@ impl<'a, T> Pop<'a, T> {
     }
 
     /// Delivers what is new in this queue.
-    pub(super) fn fresh<S: Source<Item = T>>(&mut self, id: u32, queue: &mut Queue, source: &mut S) {
+    pub(super) fn fresh<S: Source<Item = T>>(
+        &mut self,
+        id: u32,
+        queue: &mut Queue,
+        held: &mut HashMap<u64, Held>,
+        source: &mut S,
+    ) {
         while !self.is_full() {
             if queue.len() >= self.rules.max_in_flight {
                 self.popped.capped = true;
@@ -221,10 +311,18 @@ impl<'a, T> Pop<'a, T> {
             let sifts = self.wish.sifts || self.rules.ordered;
             let wanted = if sifts { self.room().max(SCAN_CHUNK) } else { self.room() };
             let max = wanted.min(self.budget).min(self.rules.max_in_flight - queue.len());
-            let seen = source.look(id, queue.cursor(), max).unwrap_or_default();
-            if seen.is_empty() {
-                return;
-            }
+            let seen = match source.look(id, queue.cursor(), max) {
+                Look::Seen(seen) if !seen.is_empty() => seen,
+                Look::Seen(_) | Look::Failed => return,
+                Look::Away => {
+                    self.popped.away = true;
+                    return;
+                }
+                Look::Gone { start } => {
+                    self.align(id, queue, held, start);
+                    continue;
+                }
+            };
             for seen in seen {
                 if self.is_full() {
                     return;

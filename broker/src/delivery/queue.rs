@@ -49,6 +49,15 @@ pub(super) struct Renewal {
     pub(super) until: Millis,
 }
 
+/// What an alignment took away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Aligned {
+    /// How many messages were neither done nor will be.
+    pub(super) messages: u64,
+    /// Which polls held them.
+    pub(super) polls: Vec<u64>,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Lane {
     offsets: BTreeSet<u64>,
@@ -78,7 +87,8 @@ impl Queue {
     }
 
     /// A queue as it was kept, which now reaches from `bounds.start` to `bounds.end`. What lies beyond the
-    /// end was lost with the tail of the log, and other messages will take its offsets.
+    /// end was lost with the tail of the log, and other messages will take its offsets. What lies before the start is
+    /// forgotten, and told, by the next poll.
     pub(super) fn load(
         cursor: u64,
         flights: impl IntoIterator<Item = (u64, Flight)>,
@@ -97,7 +107,6 @@ impl Queue {
                 queue.insert(offset, flight);
             }
         }
-        queue.align(bounds.start);
         queue.touched = false;
         queue
     }
@@ -267,20 +276,25 @@ impl Queue {
     }
 
     /// Forgets what lies below `start`: retention has deleted it.
-    pub(super) fn align(&mut self, start: u64) {
+    pub(super) fn align(&mut self, start: u64) -> Aligned {
+        let mut aligned = Aligned::default();
         if start > self.cursor {
+            let ahead = self.ahead.range(self.cursor..start).count() as u64;
+            aligned.messages = start - self.cursor - ahead;
             self.touched = true;
             self.cursor = start;
         }
         if self.flights.keys().next().is_some_and(|first| *first < start) {
             let gone: Vec<u64> = self.flights.range(..start).map(|(offset, _)| *offset).collect();
-            for offset in gone {
-                self.remove(offset);
+            for flight in gone.into_iter().filter_map(|offset| self.remove(offset)) {
+                aligned.messages += 1;
+                aligned.polls.push(flight.poll);
             }
         }
         while self.ahead.first().is_some_and(|first| *first < self.cursor) {
             self.ahead.pop_first();
         }
+        aligned
     }
 
     /// Starts anew at `offset`.

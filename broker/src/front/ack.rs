@@ -136,10 +136,15 @@ impl Front {
         let receipt_handle = match receipt_handle.is_empty() {
             false => receipt_handle,
             // The client in C++ sends none.
-            true => match self.delivery.handle_by_message_id(&group, &topic, &message_id) {
-                Some(handle) => handle,
-                None => return Ok(()),
-            },
+            true => {
+                let (delivery, group, topic) = (self.delivery.clone(), group.clone(), topic.clone());
+                let find = move || delivery.handle_by_message_id(&group, &topic, &message_id);
+                let found = tokio::task::spawn_blocking(find).await;
+                match found.expect("looking for a delivery does not panic") {
+                    Some(handle) => handle,
+                    None => return Ok(()),
+                }
+            }
         };
         let strictness = status::strictness(client);
         match self.delivery.forward_to_dead_letters(&group, &topic, &receipt_handle, strictness).await {

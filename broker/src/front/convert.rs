@@ -298,15 +298,10 @@ pub(super) fn deliver_at_ms(message: &v2::Message) -> Option<i64> {
     message.system_properties.as_ref()?.delivery_timestamp.as_ref().map(timestamp_ms)
 }
 
-/// A message on its way to a client. `digest`: of the body, if it was made before.
-pub(super) fn outgoing(
-    received: Received,
-    topic: v2::Resource,
-    invisible: Option<Duration>,
-    digest: Option<String>,
-) -> v2::Message {
+/// A message on its way to a client.
+pub(super) fn outgoing(received: Received, topic: v2::Resource, invisible: Option<Duration>) -> v2::Message {
     let Received { record, receipt_handle, attempt, .. } = received;
-    let mut message = stored(record, topic, digest);
+    let mut message = stored(record, topic);
     if let Some(system) = &mut message.system_properties {
         system.receipt_handle = Some(receipt_handle);
         system.delivery_attempt = Some(i32::try_from(attempt).unwrap_or(i32::MAX));
@@ -316,10 +311,9 @@ pub(super) fn outgoing(
 }
 
 /// A message as it lies in the log.
-pub(super) fn stored(record: Record, topic: v2::Resource, digest: Option<String>) -> v2::Message {
+pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
     let (body, encoding) = bodies::outgoing(&record);
-    let digest = digest.filter(|_| !bodies::is_unpacked(&record));
-    let checksum = digest.unwrap_or_else(|| self::digest(&body));
+    let checksum = digest(&body);
     let mut system = v2::SystemProperties {
         body_digest: Some(v2::Digest { r#type: v2::DigestType::Md5 as i32, checksum }),
         body_encoding: encoding as i32,
@@ -372,7 +366,7 @@ pub(super) fn stored(record: Record, topic: v2::Resource, digest: Option<String>
 }
 
 /// MD5 in upper-case hexadecimal: the one digest that all clients agree on.
-pub(super) fn digest(body: &[u8]) -> String {
+fn digest(body: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut text = String::with_capacity(32);
     for byte in Md5::digest(body) {

@@ -11,6 +11,7 @@ use proto::v2::{
 };
 
 use super::{Front, convert, status};
+use crate::delivery::PullFailed;
 
 const MAX_BATCH: i32 = 32;
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -142,8 +143,16 @@ impl Front {
         let wait = long_polling_timeout.as_ref().and_then(convert::duration).unwrap_or_default();
         let wait =
             wait.min(LONGEST_WAIT).min(client.deadline.map_or(LONGEST_WAIT, |deadline| deadline / 4 * 3));
-        let pulled = self.delivery.pull(&topic, id, offset, max, &filter, wait).await;
-        let pulled = pulled.map_err(|error| status::not_pulled(&error))?;
+        let pulled = match self.delivery.pull(&topic, id, offset, max, &filter, wait).await {
+            Ok(pulled) => pulled,
+            // As RocketMQ does (`PULL_OFFSET_MOVED`): where to go on comes with it.
+            Err(ref error @ PullFailed::OutOfRange { ref bounds, offset }) => {
+                let nearest = wire_offset(offset.clamp(bounds.start, bounds.end));
+                let status = status::not_pulled(error).status(client);
+                return Ok(vec![Content::Status(status), Content::NextOffset(nearest)]);
+            }
+            Err(error) => return Err(status::not_pulled(&error)),
+        };
 
         let resource = message_queue.and_then(|queue| queue.topic).unwrap_or_default();
         let first = match pulled.records.is_empty() {
@@ -156,7 +165,7 @@ impl Front {
             pulled
                 .records
                 .into_iter()
-                .map(|record| Content::Message(convert::stored(record, resource.clone(), None))),
+                .map(|record| Content::Message(convert::stored(record, resource.clone()))),
         );
         contents.push(Content::NextOffset(wire_offset(pulled.next)));
         Ok(contents)

@@ -41,28 +41,15 @@ impl Front {
         let ask = ask(client, &request, topic.as_ref())?;
         // C# and Rust never send their settings again after a restart of the broker: polling shows that they live.
         self.telemetry.clients.heard_of_group(Instant::now(), client, ask.group.clone());
-        let mut batch = self.delivery.receive(&ask).await.map_err(|error| status::not_received(&error))?;
+        let batch = self.delivery.receive(&ask).await.map_err(|error| status::not_received(&error))?;
         if batch.is_empty() {
             let sentence = "no message came within the time of the poll: poll again";
             return Ok(Receiving::of(wire::for_client(client, Code::MessageNotFound, sentence)));
-        }
-        let mut digests = Vec::new();
-        if batch.cold {
-            // Whatever must come from the disk comes here, not on a worker of the runtime.
-            let read = move || {
-                let digests: Vec<_> =
-                    batch.messages().iter().map(|m| convert::digest(&m.record.body)).collect();
-                (batch, digests)
-            };
-            (batch, digests) = tokio::task::spawn_blocking(read)
-                .await
-                .expect("reading the bodies of messages does not panic");
         }
         self.metrics.messages_out.inc_by(batch.len() as u64);
         Ok(Receiving {
             status: Some(status::ok()),
             batch: Some(batch),
-            digests: digests.into_iter(),
             topic: topic.unwrap_or_default(),
             invisible: ask.invisible,
             time: Some(now_ms()),
@@ -135,7 +122,6 @@ fn wait(deadline: Option<Duration>, asked: Option<Duration>) -> Result<Duration,
 pub(crate) struct Receiving {
     status: Option<Status>,
     batch: Option<Batch>,
-    digests: std::vec::IntoIter<String>,
     topic: Resource,
     invisible: Option<Duration>,
     time: Option<i64>,
@@ -146,7 +132,6 @@ impl Receiving {
         Self {
             status: Some(status),
             batch: None,
-            digests: Vec::new().into_iter(),
             topic: Resource::default(),
             invisible: None,
             time: Some(now_ms()),
@@ -158,13 +143,7 @@ impl Receiving {
             return Some(Content::Status(status));
         }
         if let Some(received) = self.batch.as_mut().and_then(Batch::pop) {
-            let digest = self.digests.next();
-            return Some(Content::Message(convert::outgoing(
-                received,
-                self.topic.clone(),
-                self.invisible,
-                digest,
-            )));
+            return Some(Content::Message(convert::outgoing(received, self.topic.clone(), self.invisible)));
         }
         self.time.take().map(|time| Content::DeliveryTimestamp(convert::timestamp(time)))
     }

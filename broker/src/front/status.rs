@@ -58,7 +58,9 @@ pub(super) fn not_received(error: &NotReceived) -> Refusal {
         NotReceived::NoTopic(topic) => return topic_not_found(topic),
         NotReceived::Group(error) => return not_changed(error),
         NotReceived::NotReadable(_) | NotReceived::GroupDisabled(_) => Code::Forbidden,
-        NotReceived::TooManyPolls(_) | NotReceived::TooManyInFlight { .. } => Code::TooManyRequests,
+        NotReceived::TooManyPolls(_) | NotReceived::TooManyInFlight { .. } | NotReceived::TooManyReads => {
+            Code::TooManyRequests
+        }
     };
     Refusal::new(code, error.to_string())
 }
@@ -81,6 +83,12 @@ pub(super) fn not_buried(error: &NotBuried) -> Option<Refusal> {
     match error {
         NotBuried::Invalid(Invalid::Expired | Invalid::Superseded) => None,
         NotBuried::Invalid(invalid @ Invalid::Unknown) => Some(invalid_handle(*invalid)),
+        NotBuried::Unread(store::FetchError::Busy) => {
+            Some(Refusal::new(Code::TooManyRequests, error.to_string()))
+        }
+        NotBuried::Unread(store::FetchError::Closed | store::FetchError::Read(_)) => {
+            Some(Refusal::new(Code::InternalServerError, error.to_string()))
+        }
         NotBuried::Failed(delivery::DeadLetterError::Topic(error)) => Some(not_changed(error)),
         NotBuried::Failed(delivery::DeadLetterError::Log(error)) => Some(not_appended(error)),
     }
@@ -89,6 +97,7 @@ pub(super) fn not_buried(error: &NotBuried) -> Option<Refusal> {
 pub(super) fn not_pulled(error: &PullFailed) -> Refusal {
     let code = match error {
         PullFailed::OutOfRange { .. } => Code::IllegalOffset,
+        PullFailed::TooManyReads => Code::TooManyRequests,
         PullFailed::Read(_) => Code::InternalServerError,
     };
     Refusal::new(code, error.to_string())

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::rig::*;
 
-async fn page(rig: &Rig, path: &str) -> String {
+pub(crate) async fn page(rig: &Rig, path: &str) -> String {
     let mut socket = tokio::net::TcpStream::connect(rig.running.http_addr.unwrap()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: broker\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();

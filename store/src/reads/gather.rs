@@ -27,6 +27,9 @@ pub struct Wanted {
     pub max: usize,
     /// Whether the record of an entry is wanted as well.
     pub wants: Box<dyn Fn(&Entry) -> bool + Send>,
+    /// Whether anybody waits for it still. What nobody waits for any more is dropped before it is read, and takes nobody's
+    /// place: nobody is told then.
+    pub awaited: Box<dyn Fn() -> bool + Send>,
 }
 
 /// What a fetch brings.
@@ -63,10 +66,14 @@ impl Gather {
         Self { wanted, run: None, found: Vec::new(), bytes: 0, ends_early: false }
     }
 
+    pub(super) fn is_awaited(&self) -> bool {
+        (self.wanted.awaited)()
+    }
+
     /// Goes on from where it stopped. False: what comes next lies further away.
     pub(super) fn go(&mut self, reads: &Reads, reach: Reach) -> Result<bool, ReadError> {
         if self.run.is_none() {
-            let Wanted { topic, queue_id, from, max, wants: _ } = &self.wanted;
+            let Wanted { topic, queue_id, from, max, wants: _, awaited: _ } = &self.wanted;
             self.run = reads.views.run(topic, *queue_id, *from, *max, reach)?;
         }
         let Some(run) = &self.run else { return Ok(false) };

@@ -44,6 +44,9 @@ impl Pool {
     /// Gives back what it does not take.
     pub(super) fn submit(&self, job: Job) -> Result<(), (Refused, Job)> {
         let mut state = self.state.lock();
+        if state.waiting.len() >= self.most_waiting {
+            state.waiting.retain(|(gather, _)| gather.is_awaited());
+        }
         let refused = match &*state {
             State { stopped: true, .. } => Refused::Stopped,
             State { started: false, .. } => Refused::NoThreads,
@@ -60,8 +63,15 @@ impl Pool {
     /// Waits for a fetch; `None`: stop.
     pub(super) fn next(&self) -> Option<Job> {
         let mut state = self.state.lock();
-        self.bell.wait_while(&mut state, |state| state.waiting.is_empty() && !state.stopped);
-        if state.stopped { None } else { state.waiting.pop_front() }
+        loop {
+            self.bell.wait_while(&mut state, |state| state.waiting.is_empty() && !state.stopped);
+            if state.stopped {
+                return None;
+            }
+            if let Some(job) = state.waiting.pop_front().filter(|(gather, _)| gather.is_awaited()) {
+                return Some(job);
+            }
+        }
     }
 
     /// Takes no more; returns those that wait.

@@ -24,13 +24,14 @@ fn cold_house() -> House {
 
 fn wanted(queue: u32, from: u64, max: usize) -> Wanted {
     let (topic, queue_id, from) = ("t".to_owned(), QueueId(queue), QueueOffset(from));
-    Wanted { topic, queue_id, from, max, wants: Box::new(|_: &Entry| true) }
+    let (wants, awaited) = (Box::new(|_: &Entry| true), Box::new(|| true));
+    Wanted { topic, queue_id, from, max, wants, awaited }
 }
 
 /// Where the outcome of a fetch comes.
 fn ask(store: &Store, wanted: Wanted) -> mpsc::Receiver<Result<Fetched, FetchError>> {
     let (sender, outcome) = mpsc::channel();
-    store.fetch(wanted, Box::new(move |fetched| sender.send(fetched).unwrap()));
+    store.fetch(wanted, Box::new(move |fetched| drop(sender.send(fetched))));
     outcome
 }
 
@@ -286,15 +287,21 @@ fn readers_beyond_the_bound_are_told_so_at_once_and_appends_go_on() {
 }
 
 #[test]
-fn a_reader_that_is_gone_is_nobodys_trouble() {
+fn readers_that_are_gone_are_nobodys_trouble() {
     let (house, store) = narrow_house();
     fill(&store, "t", 100);
     house.disk.hold_reads();
-    let (sender, gone) = mpsc::channel::<Result<Fetched, FetchError>>();
-    store.fetch(wanted(0, 0, 10), Box::new(move |fetched| drop(sender.send(fetched))));
-    drop(gone);
+    let first = ask(&store, wanted(0, 0, 10));
+    house.disk.wait_for_held_reads(1);
+    drop(first);
+    for _ in 0..10 {
+        let gone = Wanted { awaited: Box::new(|| false), ..wanted(0, 10, 10) };
+        store.fetch(gone, Box::new(|_| panic!("nobody waits for it")));
+    }
+    let waiting = ask(&store, wanted(0, 20, 10));
     house.disk.release_reads();
-    assert_eq!(fetch(&store, wanted(0, 0, 10)).found.len(), 10);
+    assert_eq!(waiting.recv().unwrap().unwrap().found.len(), 10);
+    store.close().unwrap();
 }
 
 #[test]
