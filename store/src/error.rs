@@ -19,16 +19,16 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// A CommitLog file has another size than the first one.
+    /// A CommitLog file has another size than the others.
     #[error(
-        "{path} has {found} bytes where the log's first file has {expected}; restore it, or make it whole with `truncate -s {expected} {path}`: what is missing then counts as damaged, and the rest is served"
+        "{path} has {found} bytes where the log's files have {expected}; restore it, or make it whole with `truncate -s {expected} {path}`: what is missing then counts as damaged, and the rest is served"
     )]
     SegmentSize {
         /// Which file.
         path: PathBuf,
         /// Its size.
         found: u64,
-        /// The first file's.
+        /// The others', by the distance of their names.
         expected: u64,
     },
 }

@@ -70,14 +70,16 @@ impl Files {
             .filter_map(|file| segment::base_of(&file.name).map(|base| (base, file.bytes)))
             .collect();
         files.sort_unstable();
-        if let Some(&(base, 0)) = files.last() {
+        let mark = FlushedMark::open(disk.as_ref(), &config.root, config.flush)?;
+        if let Some(&(base, 0)) = files.last()
+            && base >= mark.flushed().0
+        {
             // Java leaves such a file when it dies between creating and sizing it.
             let path = segment::path(&dir, base);
             disk.remove(&path).map_err(OpenError::at(&path))?;
             files.pop();
         }
-        // A log keeps the size that it began with, whoever made it: offsets are found by it.
-        let segment_bytes = files.first().map_or(config.segment_bytes, |&(_, bytes)| bytes);
+        let segment_bytes = size_of_segments(&files, config.segment_bytes, mark.flushed());
         for &(base, found) in &files {
             if found != segment_bytes {
                 let path = segment::path(&dir, base);
@@ -102,7 +104,6 @@ impl Files {
             }
         }
         let bases = files.into_iter().map(|(base, _)| base).collect();
-        let mark = FlushedMark::open(disk.as_ref(), &config.root, config.flush)?;
         Ok(Self { disk, dir, temp, segment_bytes, bases, mark })
     }
 
@@ -277,6 +278,25 @@ impl<'a> Told<'a> {
     }
 }
 
+/// The size of a log's segments, from their bases and sizes: it keeps the size that it began with, whoever made it, since
+/// offsets are found by it. Any file may have lost its end: where they do not agree, the distance of two tells it, and a
+/// single one is believed unless more was flushed than it holds.
+fn size_of_segments(files: &[(u64, u64)], configured: u64, flushed: LogOffset) -> u64 {
+    let distance = files.windows(2).map(|pair| pair[1].0 - pair[0].0).min();
+    match files {
+        [] => configured,
+        &[(base, bytes)] => {
+            if base + bytes >= flushed.0 {
+                bytes
+            } else {
+                configured
+            }
+        }
+        &[(_, bytes), ..] if files.iter().all(|file| file.1 == bytes) => bytes,
+        _ => distance.unwrap_or(configured),
+    }
+}
+
 struct Walk<'a> {
     files: &'a Files,
     from: LogOffset,
@@ -358,5 +378,26 @@ impl Walk<'_> {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_lost_its_end_does_not_say_how_long_segments_are() {
+        for (files, flushed, expected) in [
+            (&[][..], 0, 4096),
+            (&[(0, 8192)], 0, 8192),
+            (&[(0, 8192)], 8192, 8192),
+            (&[(0, 5000)], 8000, 4096),
+            (&[(0, 5000), (8192, 8192)], 0, 8192),
+            (&[(0, 8192), (8192, 1)], 0, 8192),
+            (&[(0, 8192), (16_384, 8192)], 0, 8192),
+            (&[(0, 8192), (16_384, 8192), (24_576, 1)], 0, 8192),
+        ] {
+            assert_eq!(size_of_segments(files, 4096, LogOffset(flushed)), expected, "{files:?} {flushed}");
+        }
     }
 }
