@@ -10,7 +10,7 @@ use store::Flush;
 
 use crate::driver::{self, Plan};
 use crate::ledger::{self, Ledger, Pen};
-use crate::{power_cut, room};
+use crate::{bit_rot, power_cut, room};
 
 #[derive(Parser)]
 #[command(name = "trials", about = "Breaks what the store stands on, and looks what is left")]
@@ -29,6 +29,8 @@ enum Command {
         #[arg(long, value_enum)]
         flush: Option<FlushArgument>,
     },
+    /// A bit, a sector or the end of one file of a store is damaged: 300 times, nightly 5,000
+    BitRot(Options),
     /// The ledger's own process, and its judge
     Ledger {
         #[command(subcommand)]
@@ -105,6 +107,10 @@ fn act(command: Command) -> Result<()> {
                 let outcome = power_cut::run(&program, flush, times, seed)?;
                 println!("{flush:?}: {outcome:?}");
             }
+            Ok(())
+        }),
+        Command::BitRot(options) => trial("bit-rot", options, (300, 5000), |times, seed| {
+            print!("{}", bit_rot::run(times, seed)?);
             Ok(())
         }),
         Command::Ledger { action: LedgerAction::Record { file, socket } } => {

@@ -4,6 +4,7 @@
 //! ```text
 //!   ledger     what was attempted, acknowledged and delivered; in a process of its own; and the verdict on it
 //!   power_cut  the power goes: nothing acknowledged is lost, and the views are what the log says
+//!   bit_rot    one fault at a time in a stopped store: no wrong byte comes, no valid record is dropped
 //!   driver     a program that writes to a store, for the trials to watch
 //!   audit      reads a store, all of it, and holds it against a ledger
 //!   device     a block device that loses, tears, fails, and is cut at an exact moment
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod bit_rot;
 pub mod commands;
 pub mod device;
 pub mod dice;

@@ -40,7 +40,7 @@ pub(crate) fn all(root: &Path) -> Result<()> {
 }
 
 /// What `./test` runs.
-const QUICK: [&str; 1] = ["power-cut"];
+const QUICK: [&str; 2] = ["bit-rot", "power-cut"];
 
 /// Builds the trials and the broker that they try; the folder of the programs.
 fn build(root: &Path, release: bool) -> Result<PathBuf> {
