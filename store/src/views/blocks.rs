@@ -216,7 +216,14 @@ impl Blocks {
                 Some(file) => file.read_cached_at(at, bytes)? == bytes.len(),
                 None => false,
             },
-            Reach::Disk => self.file(block.file())?.read_at(at, bytes).map(|()| true)?,
+            Reach::Disk => match self.file(block.file())?.read_at(at, bytes) {
+                // The file lost its end. Zeros are damaged entries, and those are made anew.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    bytes.fill(0);
+                    true
+                }
+                read => read.map(|()| true)?,
+            },
         };
         if read {
             into.extend_from_slice(bytes.as_chunks::<ENTRY_BYTES>().0);

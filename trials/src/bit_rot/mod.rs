@@ -44,16 +44,12 @@ struct Counts {
     damaging: u64,
     /// Faults after which the store does not open before somebody does what it says.
     refused: u64,
-    /// Faults after which valid records were out of reach until the views were built anew. Entries in blocks have no
-    /// checksum of their own: their rot is seen when their records are read, and not repaired.
-    out_of_reach: u64,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (kind, Counts { faults, damaging, refused, out_of_reach }) in &self.kinds {
-            write!(f, "  {kind}: {faults} faults, {damaging} in records, {refused} refused at opening, ")?;
-            writeln!(f, "{out_of_reach} until the views are built anew")?;
+        for (kind, Counts { faults, damaging, refused }) in &self.kinds {
+            writeln!(f, "  {kind}: {faults} faults, {damaging} in records, {refused} refused at opening")?;
         }
         Ok(())
     }
@@ -68,7 +64,7 @@ pub fn run(times: u64, seed: u64) -> Result<Outcome> {
         let template = dice.one_of(&templates);
         let (path, fault) = choose(template, &mut dice)?;
         let judged = attempt(template, &path, &fault, dice.once_in(REAL));
-        let Judged { damaging, refused, out_of_reach } = judged.map_err(|error| {
+        let Judged { damaging, refused } = judged.map_err(|error| {
             error.context(format!(
                 "fault {number}: {fault:?} in {} of the {} store",
                 path.display(),
@@ -79,7 +75,6 @@ pub fn run(times: u64, seed: u64) -> Result<Outcome> {
         counts.faults += 1;
         counts.damaging += u64::from(damaging);
         counts.refused += u64::from(refused);
-        counts.out_of_reach += u64::from(out_of_reach);
     }
     Ok(outcome)
 }
@@ -113,14 +108,13 @@ fn kind(path: &Path) -> String {
 struct Judged {
     damaging: bool,
     refused: bool,
-    out_of_reach: bool,
 }
 
 fn attempt(template: &Template, path: &Path, fault: &Fault, real: bool) -> Result<Judged> {
     let disk = template.disk.crash(Crash::Kill);
     disk.edit(path, |bytes| fault.apply(bytes));
-    let what = (&*hit(template, path, fault), kind(path) == "blocks");
-    let judged = judge(template, Arc::new(disk.clone()), &template.config, what, &|path, bytes| {
+    let hit = hit(template, path, fault);
+    let judged = judge(template, Arc::new(disk.clone()), &template.config, &hit, &|path, bytes| {
         disk.edit(path, |content| content.resize(bytes as usize, 0));
         Ok(())
     })?;
@@ -134,7 +128,7 @@ fn attempt(template: &Template, path: &Path, fault: &Fault, real: bool) -> Resul
             std::fs::write(to, copy.read(&file)?)?;
         }
         let config = Config { root: dir.path().to_owned(), ..template.config.clone() };
-        judge(template, Arc::new(RealDisk), &config, what, &|path, bytes| {
+        judge(template, Arc::new(RealDisk), &config, &hit, &|path, bytes| {
             Ok(std::fs::OpenOptions::new().write(true).open(path)?.set_len(bytes)?)
         })
         .map_err(|error| error.context("on files of this machine"))?;
@@ -156,7 +150,7 @@ fn judge(
     template: &Template,
     disk: Arc<dyn Disk>,
     config: &Config,
-    (hit, in_blocks): (&[&Put], bool),
+    hit: &[&Put],
     make_whole: &dyn Fn(&Path, u64) -> Result<()>,
 ) -> Result<Judged> {
     let open = || Store::open_without_threads(Arc::clone(&disk), Arc::new(SystemClock), config.clone());
@@ -169,43 +163,25 @@ fn judge(
         }
         other => other?,
     };
-    let mut store = store;
-    let mut found = read_all(&store, template)?;
+    let found = read_all(&store, template)?;
     let is_dropped = |found: &Bodies, put: &&Put| {
         let may_be_gone = put.topic == DELETED || hit.iter().any(|other| other.log == put.log);
         !may_be_gone && !found.contains_key(&put.place())
     };
-    let out_of_reach = in_blocks && template.put.iter().any(|put| is_dropped(&found, &put));
-    if out_of_reach {
-        store.close()?;
-        drop(store);
-        remove_views(disk.as_ref(), &config.root)?;
-        store = open()?.0;
-        found = read_all(&store, template)?;
-    }
     for put in &template.put {
         let wrong = found.get(&put.place()).is_some_and(|hash| *hash != put.hash);
         ensure!(!wrong, "a wrong byte was delivered: {put:?}");
         ensure!(!is_dropped(&found, &put), "a valid record was dropped: {put:?}");
     }
+    // Zeros over zeros are no damage.
+    let gone: Vec<_> = hit.iter().copied().filter(|put| !found.contains_key(&put.place())).collect();
     ensure!(
-        hit.iter().all(|put| found.contains_key(&put.place()))
-            || refused
-            || is_reported(&store, &recovered, hit),
-        "damage is not reported: {hit:?}, {recovered:?}"
+        gone.is_empty() || refused || is_reported(&store, &recovered, &gone),
+        "damage is not reported: {gone:?}, {recovered:?}"
     );
     go_on(&store, template)?;
     store.close()?;
-    Ok(Judged { damaging: !hit.is_empty(), refused, out_of_reach })
-}
-
-/// All of them but what says which topics were deleted, which is not in the log.
-fn remove_views(disk: &dyn Disk, root: &Path) -> Result<()> {
-    let views = root.join("views");
-    for file in disk.list(&views)?.into_iter().filter(|file| file.name != "deleted") {
-        disk.remove(&views.join(file.name))?;
-    }
-    Ok(())
+    Ok(Judged { damaging: !gone.is_empty(), refused })
 }
 
 /// The bodies of everything that can be read, by topic, queue and offset.
@@ -238,7 +214,7 @@ fn read_all(store: &Store, template: &Template) -> Result<Bodies> {
 }
 
 /// Recovery told of it, or reading does.
-fn is_reported(store: &Store, recovered: &Recovered, hit: &[&Put]) -> bool {
+fn is_reported(store: &Store, recovered: &Recovered, gone: &[&Put]) -> bool {
     let by_reading = |put: &&Put| {
         let queue = QueueId(put.queue);
         let entries = store.entries(put.topic, queue, QueueOffset(put.offset), 1).unwrap_or_default();
@@ -247,7 +223,7 @@ fn is_reported(store: &Store, recovered: &Recovered, hit: &[&Put]) -> bool {
     let deleted = |put: &&Put| put.topic == DELETED;
     !recovered.damaged.is_empty()
         || recovered.cut_bytes > 0
-        || hit.iter().all(|put| deleted(put) || by_reading(put))
+        || gone.iter().all(|put| deleted(put) || by_reading(put))
 }
 
 /// A damaged store takes messages, and gives no offset away twice.
