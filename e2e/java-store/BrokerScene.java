@@ -8,10 +8,14 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.broker.BrokerController;
+import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.PopResult;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyContext;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.impl.mqclient.DoNothingClientRemotingProcessor;
+import org.apache.rocketmq.client.impl.mqclient.MQClientAPIExt;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.TransactionListener;
@@ -20,8 +24,10 @@ import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.compression.CompressionType;
+import org.apache.rocketmq.common.constant.ConsumeInitMode;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageConst;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.common.namesrv.NamesrvConfig;
@@ -29,6 +35,8 @@ import org.apache.rocketmq.namesrv.NamesrvController;
 import org.apache.rocketmq.remoting.netty.NettyClientConfig;
 import org.apache.rocketmq.remoting.netty.NettyServerConfig;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.header.AckMessageRequestHeader;
+import org.apache.rocketmq.remoting.protocol.header.PopMessageRequestHeader;
 import org.apache.rocketmq.remoting.protocol.subscription.CustomizedRetryPolicy;
 import org.apache.rocketmq.remoting.protocol.subscription.ExponentialRetryPolicy;
 import org.apache.rocketmq.remoting.protocol.subscription.GroupRetryPolicy;
@@ -99,6 +107,7 @@ final class BrokerScene {
     scene.produce();
     scene.transactions();
     scene.consume();
+    scene.pop();
     scene.stop();
   }
 
@@ -120,6 +129,7 @@ final class BrokerScene {
     topic("delayed", 1, 6, Map.of("+message.type", "DELAY"));
     topic("paid", 1, 6, Map.of("+message.type", "TRANSACTION"));
     topic("frozen", 3, 4, Map.of());
+    topic("picked", 1, 6, Map.of());
     SubscriptionGroupConfig billing = group("billing");
     billing.setRetryMaxTimes(3);
     billing.setGroupRetryPolicy(policy(GroupRetryPolicyType.EXPONENTIAL));
@@ -130,7 +140,7 @@ final class BrokerScene {
     shipping.getGroupRetryPolicy().setCustomizedRetryPolicy(new CustomizedRetryPolicy(new long[] {500, 1_500}));
     SubscriptionGroupConfig paused = group("paused");
     paused.setConsumeEnable(false);
-    for (SubscriptionGroupConfig group : List.of(billing, shipping, paused)) {
+    for (SubscriptionGroupConfig group : List.of(billing, shipping, paused, group("picking"))) {
       broker.getSubscriptionGroupManager().updateSubscriptionGroupConfig(group);
     }
     broker.registerBrokerAll(true, false, true);
@@ -178,6 +188,9 @@ final class BrokerScene {
       Message message = new Message("fifo", "step", "step-" + index, ("step " + index).getBytes("UTF-8"));
       message.putUserProperty("__SHARDINGKEY", "customer-" + index % 2);
       producer.send(message, queue("fifo", index % 2));
+    }
+    for (int index = 0; index < 4; index++) {
+      producer.send(new Message("picked", "tag", "pick-" + index, ("pick " + index).getBytes("UTF-8")), queue("picked", 0));
     }
     Message soon = new Message("delayed", "soon", "delay-soon", "a second".getBytes("UTF-8"));
     soon.setDelayTimeLevel(1);
@@ -248,6 +261,38 @@ final class BrokerScene {
     await("the retry topic", () -> store().getMaxOffsetInQueue("%RETRY%billing", 0) == 1);
     broker.getConsumerOffsetManager().commitOffset("test", "shipping", "fifo", 0, 2);
     broker.getConsumerOffsetManager().commitOffset("test", "shipping", "fifo", 1, 1);
+  }
+
+  /** Group picking pops three messages, as the proxy does it for the newer clients, and acknowledges the middle one. */
+  private void pop() throws Exception {
+    String address = "127.0.0.1:" + broker.getBrokerConfig().getListenPort();
+    ClientConfig config = new ClientConfig();
+    config.setNamesrvAddr(nameServerAddress);
+    MQClientAPIExt client = new MQClientAPIExt(config, new NettyClientConfig(), new DoNothingClientRemotingProcessor(null), null);
+    client.start();
+    PopMessageRequestHeader pop = new PopMessageRequestHeader();
+    pop.setConsumerGroup("picking");
+    pop.setTopic("picked");
+    pop.setQueueId(0);
+    pop.setMaxMsgNums(3);
+    pop.setInvisibleTime(300_000);
+    pop.setPollTime(10_000);
+    pop.setBornTime(System.currentTimeMillis());
+    pop.setInitMode(ConsumeInitMode.MIN);
+    pop.setOrder(false);
+    PopResult popped = client.popMessageAsync(address, BROKER, pop, 20_000).get();
+    if (popped.getMsgFoundList() == null || popped.getMsgFoundList().size() != 3) {
+      throw new IllegalStateException("the Java broker does not pop three messages: " + popped);
+    }
+    MessageExt middle = popped.getMsgFoundList().get(1);
+    AckMessageRequestHeader ack = new AckMessageRequestHeader();
+    ack.setConsumerGroup("picking");
+    ack.setTopic("picked");
+    ack.setQueueId(0);
+    ack.setOffset(middle.getQueueOffset());
+    ack.setExtraInfo(middle.getProperty(MessageConst.PROPERTY_POP_CK));
+    client.ackMessageAsync(address, ack, 20_000).get();
+    client.shutdown();
   }
 
   private DefaultMQPushConsumer consumer(String group) {

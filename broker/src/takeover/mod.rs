@@ -13,6 +13,7 @@
 mod fastjson;
 mod files;
 mod plan;
+mod popped;
 mod waiting;
 
 use std::collections::BTreeMap;

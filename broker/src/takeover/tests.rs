@@ -71,9 +71,9 @@ fn the_topics_and_groups_of_a_java_broker_become_ours_and_its_own_do_not() {
     taken.take_over().unwrap();
     let topics = kept::topics(&taken.meta).unwrap();
     let names: Vec<_> = topics.iter().map(|topic| topic.name.as_str()).collect();
-    assert_eq!(names, ["delayed", "fifo", "frozen", "orders", "paid"]);
+    assert_eq!(names, ["delayed", "fifo", "frozen", "orders", "paid", "picked"]);
     let kinds: Vec<_> = topics.iter().map(|topic| topic.message_type.as_str()).collect();
-    assert_eq!(kinds, ["DELAY", "FIFO", "NORMAL", "NORMAL", "TRANSACTION"]);
+    assert_eq!(kinds, ["DELAY", "FIFO", "NORMAL", "NORMAL", "TRANSACTION", "NORMAL"]);
     assert_eq!(topic(&topics, "orders").read_queues, 4);
     let frozen = topic(&topics, "frozen");
     assert_eq!((frozen.write_queues, frozen.readable, frozen.writable), (3, true, false));
@@ -81,7 +81,7 @@ fn the_topics_and_groups_of_a_java_broker_become_ours_and_its_own_do_not() {
     let groups = kept::groups(&taken.meta).unwrap();
     assert_eq!(
         groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(),
-        ["billing", "paused", "shipping"]
+        ["billing", "paused", "picking", "shipping"]
     );
     let billing = group(&groups, "billing");
     assert_eq!((billing.max_attempts, billing.ordered), (4, false));
@@ -113,14 +113,27 @@ fn groups_go_on_where_they_were_and_get_again_what_waits_for_a_retry() {
 }
 
 #[test]
+fn what_was_popped_and_not_acknowledged_is_in_flight() {
+    let taken = Taken::open();
+    taken.take_over().unwrap();
+    // Three of four were popped, for five minutes, and the middle one acknowledged.
+    let (cursor, again) = taken.standing("picking", "picked", 0).unwrap();
+    assert_eq!((cursor, again.iter().map(|again| again.offset).collect::<Vec<_>>()), (3, vec![0, 2]));
+    let entry = taken.store.entries("picked", store::QueueId(0), store::QueueOffset(3), 1).unwrap()[0];
+    let sent_at = taken.store.record(&entry).unwrap().stored_at_ms;
+    let wait = again[0].visible_at - sent_at;
+    assert!((300_000..400_000).contains(&wait) && again[1].visible_at == again[0].visible_at, "{again:?}");
+}
+
+#[test]
 fn what_waits_for_its_time_and_open_transactions_are_counted() {
     let taken = Taken::open();
     let java = read(&taken.config()).unwrap().unwrap();
     let plan = plan(&java, &Ours::default(), MAX_ATTEMPTS);
     let found = waiting::find(&taken.store, &java, &plan, 0, NOW).unwrap();
     assert_eq!(found.delayed, BTreeMap::from([("SCHEDULE_TOPIC_XXXX", 1), ("rmq_sys_wheel_timer", 1)]));
-    // Killed before it noted that two of the three are done.
-    assert_eq!(found.half, 3);
+    // One was committed, one rolled back.
+    assert_eq!(found.half, 1);
     assert_eq!(found.orphans, BTreeMap::new());
     // A copy whose original is of a topic that is gone waits for nobody, and that is told.
     let mut java = java;

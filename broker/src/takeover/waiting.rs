@@ -5,6 +5,8 @@
 //! original is looked for, by the unique key that both have, among those of its topic that were stored from ten minutes
 //! before it was born until it was copied.
 //!
+//! What a group had popped and not acknowledged it has in flight as well: see `popped`.
+//!
 //! Messages that wait for their time, and transactions without an end, are counted, to be told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,9 +16,12 @@ use store::{QueueId, QueueOffset, ReadError, Record, Store};
 
 use super::files::{JavaConfig, TopicAndGroup};
 use super::plan::{Plan, RETRY};
+use super::popped::{Accounts, Owed};
 use crate::delivery::Again;
 
 const SCHEDULE: &str = "SCHEDULE_TOPIC_XXXX";
+const POPS: &str = "rmq_sys_REVIVE_LOG_";
+const POPS_GROUP: &str = "CID_RMQ_SYS_REVIVE_GROUP";
 const TIMER: &str = "rmq_sys_wheel_timer";
 const HALF: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 const HALF_DONE: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
@@ -109,16 +114,59 @@ pub(super) fn find(
     }
     walk(store, TIMER, 0, 0, &mut |record| {
         let due = property(record, "TIMER_OUT_MS").and_then(|ms| ms.parse::<i64>().ok());
-        if due.is_some_and(|due| due > now_ms) {
+        let is_of_pops = property(record, "REAL_TOPIC").is_some_and(|topic| topic.starts_with(POPS));
+        if due.is_some_and(|due| due > now_ms) && !is_of_pops {
             *found.delayed.entry(TIMER).or_default() += 1;
         }
         true
     })?;
     found.half = open_halves(store)?;
+    for owed in owed(store, java, since)? {
+        match of_group(&owed.topic, java) {
+            // A retry topic's message is a copy itself.
+            Some((group, popped)) => walk(store, &owed.topic, owed.queue, owed.offset, &mut |record| {
+                if record.queue_offset.0 == owed.offset {
+                    let topic = property(record, "RETRY_TOPIC").or_else(|| popped.map(str::to_owned));
+                    keep(group, topic, record, owed.visible_at);
+                }
+                false
+            })?,
+            None => {
+                let again = Again { offset: owed.offset, attempt: 1, visible_at: owed.visible_at };
+                let of = (owed.group, owed.topic, owed.queue);
+                if plan.cursors.get(&of).is_some_and(|cursor| owed.offset < *cursor) {
+                    note(found.again.entry(of).or_default(), again);
+                }
+            }
+        }
+    }
     for (topic, copies) in copies {
         find_originals(store, java, plan, &topic, copies, &mut found)?;
     }
     Ok(found)
+}
+
+/// What groups had popped and not acknowledged.
+fn owed(store: &Store, java: &JavaConfig, since: u64) -> Result<Vec<Owed>, ReadError> {
+    let mut accounts = Accounts::default();
+    let mut account = |record: &Record, settled: bool| {
+        if record.log_offset.0 >= since {
+            accounts.note(&property(record, "TAGS").unwrap_or_default(), &record.body, settled);
+        }
+        true
+    };
+    walk(store, TIMER, 0, 0, &mut |record| {
+        let is_of_pops = property(record, "REAL_TOPIC").is_some_and(|topic| topic.starts_with(POPS));
+        !is_of_pops || account(record, false)
+    })?;
+    for (name, topic) in java.topics.iter().filter(|(name, _)| name.starts_with(POPS)) {
+        let done = java.offsets.get(&TopicAndGroup { topic: name.clone(), group: POPS_GROUP.to_owned() });
+        for queue in 0..topic.read_queue_nums {
+            let done = done.and_then(|queues| queues.get(&queue)).copied().unwrap_or(0);
+            walk(store, name, queue, 0, &mut |record| account(record, record.queue_offset.0 < done))?;
+        }
+    }
+    Ok(accounts.owed())
 }
 
 /// The group that a retry topic is of, and the topic if it is one of popped messages (`%RETRY%group_topic`, `%RETRY%group+topic`).

@@ -134,6 +134,10 @@ fn a_java_brokers_directory_is_taken_over_goes_on_and_is_given_back() -> Result<
         all.iter().filter(|(body, _)| *body == plain).count() == 3,
         "LZ4, Zstandard and zlib are unpacked"
     );
+    // Three of its four were popped just now, and one of those acknowledged: two stay invisible for a while.
+    ensure!(receive(&dev, "picked", "picking")? == [("pick 3".to_owned(), 1)], "picking has two in flight");
+    let group = dev.gantry(&["group", "describe", "picking", "-o", "json"])?;
+    ensure!(group.replace(' ', "").contains("\"inFlight\":2"), "picking: {group}");
     ensure!(receive(&dev, "fifo", "shipping")?.len() == 3, "shipping goes on in the middle");
 
     send(&dev, "orders", "closed-")?;

@@ -66,7 +66,7 @@ fn consume_queues_and_index_are_byte_for_byte_what_java_makes() {
     for (name, queues, queues_sum, index_sum) in [
         ("records", 10, 0x45df_6aa0, 0xac73_8520),
         ("checked", 10, 0xfb5b_825c, 0x5276_99d1),
-        ("broker", 14, 0xeee0_146f, 0x8b57_d272),
+        ("broker", 16, 0xd55d_054d, 0xc4c7_c1d4),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let to = dir.path().join("java");
