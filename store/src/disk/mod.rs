@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use mapped::RealDisk;
-pub use memory::{Crash, MemoryDisk};
+pub use memory::{Crash, Failed, Fault, MemoryDisk};
 
 /// A file that was listed.
 #[derive(Clone, Debug, PartialEq, Eq)]

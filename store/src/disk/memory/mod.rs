@@ -2,6 +2,7 @@
 //!
 //! Everything is decided by the caller or by a seed, so that a run can be repeated.
 
+mod fault;
 mod world;
 
 use std::collections::BTreeSet;
@@ -15,12 +16,13 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::{Disk, File, Listed, Lock, Map, Space};
-use world::{Change, Content, Dice, Names, Node, SECTOR, World, count_down};
+pub use fault::{Failed, Fault};
+use world::{Change, Content, Dice, Names, Node, World};
 
 /// How everything ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Crash {
-    /// The process is killed: what it wrote stays.
+    /// The process is killed: what it wrote stays, and is as durable as it was.
     Kill,
     /// The power goes, and nothing that was not synced had reached the disk.
     LoseUnsynced,
@@ -87,17 +89,24 @@ impl MemoryDisk {
     /// Calls so far that could have failed.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.world.lock().calls
+        self.world.lock().plan.calls
     }
 
-    /// The `n`-th call from now fails, once; 0 is the next.
-    pub fn fail_call(&self, n: u64) {
-        self.world.lock().fail_call = Some(n);
+    /// The `n`-th call from now fails so, once; 0 is the next. If it makes bytes durable, then as kernels do, what was
+    /// dirty counts as clean after it.
+    pub fn fail_call(&self, n: u64, fault: Fault) {
+        self.world.lock().plan.fail_call(n, fault);
     }
 
-    /// The `n`-th flush of a map from now fails, once, and as kernels do, what was dirty counts as clean after it.
+    /// The `n`-th flush of a map from now fails, once, and what was dirty counts as clean after it.
     pub fn fail_flush(&self, n: u64) {
-        self.world.lock().fail_flush = Some(n);
+        self.world.lock().plan.fail_flush(n);
+    }
+
+    /// The call that failed because it was told to, if it was reached.
+    #[must_use]
+    pub fn failed(&self) -> Option<Failed> {
+        self.world.lock().plan.failed.clone()
     }
 
     /// From now on reads of files find everything cached, or nothing, as at first.
@@ -131,19 +140,17 @@ impl MemoryDisk {
     #[must_use]
     pub fn crash(&self, crash: Crash) -> Self {
         let world = self.world.lock();
-        let mut dice = Dice(match crash {
-            Crash::Tear(seed) => seed | 1,
-            Crash::Kill | Crash::LoseUnsynced => 1,
-        });
-        let survives = match crash {
-            Crash::Kill => world.changes.len(),
-            Crash::LoseUnsynced => 0,
-            Crash::Tear(_) => dice.below(world.changes.len() + 1),
+        let mut dice = match crash {
+            // The system still holds what the process wrote, and what is durable of it.
+            Crash::Kill => return Self { world: Arc::new(Mutex::new(world.fork())), gate: Arc::default() },
+            Crash::LoseUnsynced => None,
+            Crash::Tear(seed) => Some(Dice(seed | 1)),
         };
+        let survives = dice.as_mut().map_or(0, |dice| dice.below(world.changes.len() + 1));
         let mut names = world.durable_names.clone();
         world.changes[..survives].iter().for_each(|change| change.apply(&mut names));
         let names: Names =
-            names.into_iter().map(|(path, node)| (path, node.lock().after(crash, &mut dice))).collect();
+            names.into_iter().map(|(path, node)| (path, node.lock().after_power_cut(&mut dice))).collect();
         let world =
             World { durable_names: names.clone(), names, capacity: world.capacity, ..World::default() };
         Self { world: Arc::new(Mutex::new(world)), gate: Arc::default() }
@@ -166,20 +173,43 @@ impl MemoryDisk {
         self.world.lock().names.keys().cloned().collect()
     }
 
-    fn call(&self) -> io::Result<()> {
-        let mut world = self.world.lock();
-        world.calls += 1;
-        count_down(&mut world.fail_call)
+    /// Counts a call; says how it must fail, if it must.
+    fn planned(&self, call: &'static str, path: &Path) -> Option<Fault> {
+        self.world.lock().plan.call(call, path)
+    }
+
+    /// Counts a call that cannot be done by halves.
+    fn call(&self, call: &'static str, path: &Path) -> io::Result<()> {
+        self.planned(call, path).map_or(Ok(()), |fault| Err(fault.error()))
+    }
+
+    /// Counts a change of names; by halves, it is done though the caller hears that it is not.
+    fn change(
+        &self,
+        call: &'static str,
+        path: &Path,
+        change: impl FnOnce(&mut World) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.planned(call, path) {
+            None => change(&mut self.world.lock()),
+            Some(fault) => {
+                if fault == Fault::Half {
+                    // What that would have answered does not count.
+                    let _ = change(&mut self.world.lock());
+                }
+                Err(fault.error())
+            }
+        }
     }
 }
 
 impl Disk for MemoryDisk {
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        self.call()
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.call("create_dir", dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        self.call()?;
+        self.call("list", dir)?;
         let world = self.world.lock();
         let inside = world.names.iter().filter(|(path, _)| path.parent() == Some(dir));
         Ok(inside
@@ -191,59 +221,61 @@ impl Disk for MemoryDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.call()?;
+        self.call("read", path)?;
         let node = self.world.lock().node(path)?;
         let content = node.lock();
         Ok(content.now.clone())
     }
 
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let failed = self.call();
+        let fault = self.planned("write", path);
         let mut world = self.world.lock();
         world.take(content.len() as u64)?;
         let node = world.node_or_new(path);
         drop(world);
         let mut file = node.lock();
-        file.now = content.to_vec();
-        if failed.is_err() {
-            // Half of it, and none of that durable.
-            file.now.truncate(content.len() / 2);
-            let half = file.now.len();
-            file.touched(0..half);
-            return failed;
+        let written = match fault {
+            None => content.len(),
+            Some(Fault::Half) => content.len() / 2,
+            Some(Fault::Refuse | Fault::Full) => 0,
+        };
+        file.now = content[..written].to_vec();
+        match fault {
+            None => file.sync(),
+            // None of it is durable.
+            Some(_) => file.touched(0..written),
         }
-        file.sync();
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call()?;
-        let mut world = self.world.lock();
-        let node = world.node(from)?;
-        world.change(Change { path: to.to_owned(), from: Some(from.to_owned()), node: Some(node) });
-        Ok(())
+        self.change("rename", to, |world| {
+            let node = world.node(from)?;
+            world.change(Change { path: to.to_owned(), from: Some(from.to_owned()), node: Some(node) });
+            Ok(())
+        })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call()?;
-        let mut world = self.world.lock();
-        world.node(path)?;
-        world.change(Change { path: path.to_owned(), from: None, node: None });
-        Ok(())
+        self.change("remove", path, |world| {
+            world.node(path)?;
+            world.change(Change { path: path.to_owned(), from: None, node: None });
+            Ok(())
+        })
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.call()?;
-        let mut world = self.world.lock();
-        // A journal commits in order: what is older than the last change here goes with it.
-        let last = world.changes.iter().rposition(|change| change.path.parent() == Some(dir));
-        let durable: Vec<_> = world.changes.drain(..last.map_or(0, |last| last + 1)).collect();
-        durable.iter().for_each(|change| change.apply(&mut world.durable_names));
-        Ok(())
+        self.change("sync_dir", dir, |world| {
+            // A journal commits in order: what is older than the last change here goes with it.
+            let last = world.changes.iter().rposition(|change| change.path.parent() == Some(dir));
+            let durable: Vec<_> = world.changes.drain(..last.map_or(0, |last| last + 1)).collect();
+            durable.iter().for_each(|change| change.apply(&mut world.durable_names));
+            Ok(())
+        })
     }
 
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        self.call()?;
+        self.call("allocate", path)?;
         let mut world = self.world.lock();
         if world.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -257,42 +289,43 @@ impl Disk for MemoryDisk {
     }
 
     fn map(&self, path: &Path, bytes: u64, published: u64) -> io::Result<Arc<dyn Map>> {
-        self.call()?;
+        self.call("map", path)?;
         let node = self.world.lock().node(path)?;
         let found = node.lock().now.len() as u64;
         if found != bytes || published > bytes {
             return Err(io::Error::other(format!("the file has {found} bytes, not {bytes}")));
         }
-        Ok(Arc::new(MemoryMap { disk: self.clone(), node, bytes, published: AtomicU64::new(published) }))
+        let published = AtomicU64::new(published);
+        Ok(Arc::new(MemoryMap { disk: self.clone(), path: path.to_owned(), node, bytes, published }))
     }
 
     fn data_end(&self, path: &Path) -> io::Result<u64> {
-        self.call()?;
+        self.call("data_end", path)?;
         let node = self.world.lock().node(path)?;
         let content = node.lock();
         Ok(content.now.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.call()?;
+        self.call("open", path)?;
         let node = self.world.lock().node_or_new(path);
         Ok(Arc::new(MemoryFile { disk: self.clone(), node, path: path.to_owned(), to_read: false }))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.call()?;
+        self.call("open_to_read", path)?;
         let node = self.world.lock().node(path)?;
         Ok(Arc::new(MemoryFile { disk: self.clone(), node, path: path.to_owned(), to_read: true }))
     }
 
-    fn space(&self, _dir: &Path) -> io::Result<Space> {
-        self.call()?;
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.call("space", dir)?;
         let world = self.world.lock();
         Ok(Space { total_bytes: world.capacity, free_bytes: world.capacity.saturating_sub(world.used()) })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.call()?;
+        self.call("lock", path)?;
         if !self.world.lock().locked.insert(path.to_owned()) {
             return Ok(None);
         }
@@ -315,15 +348,15 @@ impl Drop for MemoryLock {
 
 struct MemoryFile {
     disk: MemoryDisk,
-    node: Node,
     path: PathBuf,
+    node: Node,
     to_read: bool,
 }
 
 impl File for MemoryFile {
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
         self.disk.gate.pass();
-        self.disk.call()?;
+        self.disk.call("read_at", &self.path)?;
         let content = self.node.lock();
         let range = at as usize..at as usize + into.len();
         let found = content.now.get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -332,7 +365,7 @@ impl File for MemoryFile {
     }
 
     fn read_cached_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        self.disk.call()?;
+        self.disk.call("read_cached_at", &self.path)?;
         if !self.disk.world.lock().cached {
             return Ok(0);
         }
@@ -351,7 +384,12 @@ impl File for MemoryFile {
         if self.to_read {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.disk.call()?;
+        let fault = self.disk.planned("write_at", &self.path);
+        let bytes = match fault {
+            None => bytes,
+            Some(Fault::Half) => &bytes[..bytes.len() / 2],
+            Some(Fault::Refuse | Fault::Full) => &[],
+        };
         let range = at as usize..at as usize + bytes.len();
         let growth = range.end.saturating_sub(self.node.lock().now.len());
         self.disk.world.lock().take(growth as u64)?;
@@ -361,18 +399,18 @@ impl File for MemoryFile {
         }
         content.now[range.clone()].copy_from_slice(bytes);
         content.touched(range);
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.call()?;
-        self.node.lock().sync();
-        Ok(())
+        let fault = self.disk.planned("sync", &self.path);
+        self.node.lock().flush(0..usize::MAX, fault)
     }
 }
 
 struct MemoryMap {
     disk: MemoryDisk,
+    path: PathBuf,
     node: Node,
     bytes: u64,
     published: AtomicU64,
@@ -411,22 +449,8 @@ impl Map for MemoryMap {
     }
 
     fn flush(&self, range: Range<u64>) -> io::Result<()> {
-        let failed = self.disk.call().and_then(|()| count_down(&mut self.disk.world.lock().fail_flush));
-        let mut content = self.node.lock();
-        let first = range.start as usize / SECTOR;
-        let end = (range.end as usize).div_ceil(SECTOR).max(first);
-        let flushed: Vec<_> = content.dirty.range(first..end).copied().collect();
-        for sector in &flushed {
-            content.dirty.remove(sector);
-        }
-        // What this or an earlier failure dropped stays dropped.
-        failed?;
-        for sector in flushed {
-            let range = sector * SECTOR..((sector + 1) * SECTOR).min(content.now.len());
-            let Content { now, durable, .. } = &mut *content;
-            durable[range.clone()].copy_from_slice(&now[range]);
-        }
-        Ok(())
+        let fault = self.disk.world.lock().plan.flush(&self.path);
+        self.node.lock().flush(range.start as usize..range.end as usize, fault)
     }
 
     fn populate(&self, _range: Range<u64>) -> io::Result<()> {

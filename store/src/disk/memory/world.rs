@@ -1,6 +1,6 @@
 //! What a disk in memory holds: names and contents, as they are and as they would survive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Crash;
+use super::fault::{Fault, Plan};
 
 /// What a disk writes whole or not at all.
 pub(super) const SECTOR: usize = 512;
@@ -24,9 +24,7 @@ pub(super) struct World {
     pub(super) changes: Vec<Change>,
     pub(super) capacity: u64,
     pub(super) locked: BTreeSet<PathBuf>,
-    pub(super) calls: u64,
-    pub(super) fail_call: Option<u64>,
-    pub(super) fail_flush: Option<u64>,
+    pub(super) plan: Plan,
     /// Reads of files find everything in memory.
     pub(super) cached: bool,
     pub(super) dropped: Vec<(PathBuf, Range<u64>)>,
@@ -41,7 +39,7 @@ pub(super) struct Change {
     pub(super) node: Option<Node>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     pub(super) now: Vec<u8>,
     pub(super) durable: Vec<u8>,
@@ -59,29 +57,32 @@ impl Content {
         self.durable.clone_from(&self.now);
         self.dirty.clear();
     }
-}
 
-pub(super) fn count_down(left: &mut Option<u64>) -> io::Result<()> {
-    match left {
-        Some(0) => {
-            *left = None;
-            Err(io::Error::other("the disk was told to fail"))
+    /// Makes durable what is dirty in this range of bytes. What an earlier failure dropped stays dropped.
+    pub(super) fn flush(&mut self, range: Range<usize>, fault: Option<Fault>) -> io::Result<()> {
+        let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
+        let dirty: Vec<_> = self.dirty.extract_if(sectors, |_| true).collect();
+        let step = match fault {
+            None => 1,
+            Some(Fault::Half) => 2,
+            Some(fault @ (Fault::Refuse | Fault::Full)) => return Err(fault.error()),
+        };
+        for sector in dirty.into_iter().step_by(step) {
+            let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.now.len());
+            if self.durable.len() < range.end {
+                self.durable.resize(range.end, 0);
+            }
+            self.durable[range.clone()].copy_from_slice(&self.now[range]);
         }
-        Some(n) => {
-            *n -= 1;
-            Ok(())
-        }
-        None => Ok(()),
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 }
 
 impl Content {
-    pub(super) fn after(&self, crash: Crash, dice: &mut Dice) -> Node {
-        let mut left = match crash {
-            Crash::Kill => self.now.clone(),
-            Crash::LoseUnsynced | Crash::Tear(_) => self.durable.clone(),
-        };
-        if let Crash::Tear(_) = crash {
+    /// The durable bytes, and by the dice, some of the dirty ones.
+    pub(super) fn after_power_cut(&self, dice: &mut Option<Dice>) -> Node {
+        let mut left = self.durable.clone();
+        if let Some(dice) = dice {
             for &sector in self.dirty.iter().filter(|_| dice.below(2) == 1) {
                 let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.now.len());
                 if left.len() < range.end {
@@ -107,6 +108,32 @@ impl Change {
 }
 
 impl World {
+    /// The same, in files of its own, with nothing locked and nothing planned.
+    pub(super) fn fork(&self) -> Self {
+        let mut copies: HashMap<*const Mutex<Content>, Node> = HashMap::new();
+        let mut copy = |node: &Node| {
+            let copied = copies.entry(Arc::as_ptr(node));
+            Arc::clone(copied.or_insert_with(|| Arc::new(Mutex::new(node.lock().clone()))))
+        };
+        let mut names = |names: &Names| -> Names {
+            names.iter().map(|(path, node)| (path.clone(), copy(node))).collect()
+        };
+        let (now, durable_names) = (names(&self.names), names(&self.durable_names));
+        let changes = self
+            .changes
+            .iter()
+            .cloned()
+            .map(|change| Change { node: change.node.as_ref().map(&mut copy), ..change });
+        Self {
+            names: now,
+            durable_names,
+            changes: changes.collect(),
+            capacity: self.capacity,
+            cached: self.cached,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn node(&self, path: &Path) -> io::Result<Node> {
         self.names.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
     }
