@@ -97,10 +97,8 @@ impl Housekeeping {
         if let Err(error) = self.views.write_out() {
             tracing::warn!(%error, "cannot write consume queue entries, they stay in memory");
         }
-        if self.is_snapshot_due()
-            && let Err(error) = self.take_snapshot()
-        {
-            tracing::warn!(%error, "no snapshot of the views, opening the store will take longer");
+        if self.is_snapshot_due() {
+            self.try_snapshot();
         }
     }
 
@@ -120,18 +118,28 @@ impl Housekeeping {
             );
         }
         // How far a queue has counted is nowhere else once its messages are gone.
-        if self.views.last_snapshot().1 < min
-            && let Err(error) = self.take_snapshot()
-        {
-            // It may be the full disk that keeps us from writing, and removing is what helps.
-            tracing::warn!(%error, "no snapshot of the views before old segments go");
-        }
+        let counted = self.views.last_snapshot().1 >= min || self.try_snapshot();
         // The views first: who asks them must not be sent to bytes that are gone.
-        self.views.advance_min(min);
+        let views_know = self.views.advance_min(min);
+        // Otherwise the next round tries again. But a full disk keeps us from writing, and removing is what helps.
+        if !(counted && views_know) && self.log.cannot_grow().is_none() {
+            return;
+        }
         if let Err(error) = self.log.remove_oldest(count) {
             tracing::error!(%error, "cannot remove an old segment");
         }
         self.reads.forget_before(self.log.min());
+        if !counted {
+            self.try_snapshot();
+        }
+    }
+
+    fn try_snapshot(&self) -> bool {
+        let taken = self.take_snapshot();
+        if let Err(error) = &taken {
+            tracing::warn!(%error, "no snapshot of the views, opening the store will take longer");
+        }
+        taken.is_ok()
     }
 
     fn is_snapshot_due(&self) -> bool {

@@ -23,6 +23,8 @@ const SYNC_STEP: u64 = 256 << 10;
 pub(super) struct FlushedMark {
     file: Arc<dyn File>,
     noted: AtomicU64,
+    /// There was a mark when the log was opened.
+    known: bool,
     step: u64,
 }
 
@@ -37,7 +39,8 @@ impl FlushedMark {
         };
         let file = disk.open(&path).map_err(failed())?;
         let step = if flush == Flush::Sync { SYNC_STEP } else { 1 };
-        Ok(Self { file, noted: AtomicU64::new(decode(&content).unwrap_or(0)), step })
+        let noted = decode(&content);
+        Ok(Self { file, noted: AtomicU64::new(noted.unwrap_or(0)), known: noted.is_some(), step })
     }
 
     /// All before was flushed once.
@@ -45,11 +48,27 @@ impl FlushedMark {
         LogOffset(self.noted.load(Ordering::Relaxed))
     }
 
+    /// Was there a mark when the log was opened? If not, it was never written to by us, or much is lost.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// The log was opened, and is flushed up to here. From now on there is a mark.
+    pub(super) fn start_at(&self, flushed: LogOffset) {
+        if !self.known {
+            self.write(flushed);
+        }
+    }
+
     /// The log is flushed up to here.
     pub(super) fn note(&self, flushed: LogOffset) {
         if flushed.0 < self.noted.load(Ordering::Relaxed) + self.step {
             return;
         }
+        self.write(flushed);
+    }
+
+    fn write(&self, flushed: LogOffset) {
         self.noted.store(flushed.0, Ordering::Relaxed);
         if let Err(error) = self.file.write_at(0, &encode(flushed)) {
             tracing::debug!(%error, "cannot note how far the log is flushed");

@@ -4,6 +4,7 @@
 //! so that nobody can take it for records later; what rotted is skipped and counted, and everything behind it is served.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -156,14 +157,11 @@ impl Files {
         let mut walked = walk.walked;
         self.cut(&mut walked)?;
 
-        let segments = self.open_segments(walked.end)?;
         // What was read may have come from the page cache of a killed process: make it durable before anybody counts
         // on it.
-        for segment in segments.iter().filter(|segment| segment.end() > durable) {
-            segment
-                .flush(durable..walked.end.0)
-                .map_err(OpenError::at(&segment::path(&self.dir, segment.base())))?;
-        }
+        self.make_durable(durable..walked.end.0)?;
+        self.mark.start_at(walked.end);
+        let segments = self.open_segments(walked.end)?;
         segments.iter().filter(|segment| segment.end() <= walked.end.0).for_each(|s| s.map().seal());
         let last = segments.last().expect("a recovered log has a segment").clone();
         let log = CommitLog {
@@ -241,9 +239,32 @@ impl Files {
         Ok(bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
     }
 
+    /// Flushes this range. If a flush of it failed in the process before, the kernel takes its pages for clean, and would
+    /// do nothing: so they are written again first. A log without a mark was never flushed by us.
+    fn make_durable(&self, range: Range<u64>) -> Result<(), OpenError> {
+        let bases =
+            self.bases.iter().filter(|&&base| base < range.end && range.start < base + self.segment_bytes);
+        for &base in bases {
+            let (from, to) = (range.start.max(base), range.end.min(base + self.segment_bytes));
+            let segment = self.map(base, from - base)?;
+            if self.mark.is_known() {
+                segment.map().fill(from - base..to - base, &mut write_again);
+            }
+            segment.flush(from..to).map_err(OpenError::at(&segment::path(&self.dir, base)))?;
+        }
+        Ok(())
+    }
+
     fn open_segments(&self, end: LogOffset) -> Result<Vec<Arc<Segment>>, OpenError> {
         let published = |base: u64| (end.0 - base).min(self.segment_bytes);
         self.bases.iter().map(|&base| self.map(base, published(base)).map(Arc::new)).collect()
+    }
+}
+
+/// Writes a byte of each page with what it holds.
+fn write_again(bytes: &mut [u8]) {
+    for page in bytes.chunks_mut(4096) {
+        page[0] = std::hint::black_box(page[0]);
     }
 }
 

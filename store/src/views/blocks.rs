@@ -12,7 +12,7 @@
 //! used again only after a snapshot without it is durable; and a block that is partly filled may be filled further in
 //! place, because what a snapshot counts of it is never written again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ const BLOCK_BYTES: u64 = 4096;
 const FILE_BLOCKS: u32 = 16_384;
 /// Neighbouring blocks are written with one call, up to this many bytes.
 const WRITE_BYTES: usize = 1 << 20;
+/// So much is written between two syncs: it is kept until it is durable.
+const UNSYNCED_BYTES: usize = 4 << 20;
 
 /// A block, numbered through all files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +73,7 @@ pub(crate) struct Blocks {
     dir: PathBuf,
     files: RwLock<Vec<Arc<dyn File>>>,
     room: Mutex<Room>,
+    unsynced: Mutex<Unsynced>,
 }
 
 #[derive(Default)]
@@ -85,8 +88,22 @@ struct Room {
     filling: Option<(BlockId, u64)>,
     /// No block from here on was ever used.
     end: u32,
-    /// Files written since the last sync.
-    dirty: Vec<bool>,
+}
+
+/// What was written since the last sync.
+#[derive(Default)]
+struct Unsynced {
+    runs: Vec<Run>,
+    bytes: usize,
+    /// A sync of it failed. The kernel may take its pages for clean now, so it is written again before the next one.
+    failed: bool,
+}
+
+/// Neighbouring bytes of a file.
+struct Run {
+    file: usize,
+    at: u64,
+    bytes: Vec<u8>,
 }
 
 impl Room {
@@ -118,7 +135,13 @@ impl Blocks {
         room.end = own.last().map_or(0, |last| last.0 + 1);
         room.free =
             (0..room.end).rev().map(BlockId).filter(|block| own.binary_search(block).is_err()).collect();
-        Self { disk, dir: dir.to_path_buf(), files: RwLock::default(), room: Mutex::new(room) }
+        Self {
+            disk,
+            dir: dir.to_path_buf(),
+            files: RwLock::default(),
+            room: Mutex::new(room),
+            unsynced: Mutex::default(),
+        }
     }
 
     /// Takes a free block, low ones first.
@@ -168,33 +191,31 @@ impl Blocks {
     /// Writes, neighbours together. Not durable before [`Blocks::sync`].
     pub(crate) fn write(&self, mut writes: Vec<BlockWrite>) -> io::Result<()> {
         writes.sort_by_key(|write| (write.block, write.index));
-        let mut run = Vec::new();
-        let mut start: Option<(usize, u64)> = None;
+        let mut unsynced = self.unsynced.lock();
+        let mut run: Option<Run> = None;
         for BlockWrite { block, index, entries } in writes {
-            let place = (block.file(), block.at() + index * ENTRY_BYTES as u64);
-            let follows = start.is_some_and(|(file, at)| (file, at + run.len() as u64) == place);
-            if !follows || run.len() >= WRITE_BYTES {
-                if let Some((file, at)) = start {
-                    self.write_run(file, at, &run)?;
-                }
-                run.clear();
-                start = Some(place);
+            let (file, at) = (block.file(), block.at() + index * ENTRY_BYTES as u64);
+            let follows = |run: &mut Run| (run.file, run.at + run.bytes.len() as u64) == (file, at);
+            if let Some(full) = run.take_if(|run| !follows(run) || run.bytes.len() >= WRITE_BYTES) {
+                self.write_run(full, &mut unsynced)?;
             }
-            run.extend(entries.as_flattened());
+            let run = run.get_or_insert_with(|| Run { file, at, bytes: Vec::new() });
+            run.bytes.extend_from_slice(entries.as_flattened());
             if index + entries.len() as u64 == BLOCK_ENTRIES {
-                run.resize(run.len() + (BLOCK_BYTES - BLOCK_ENTRIES * ENTRY_BYTES as u64) as usize, 0);
+                let padding = (BLOCK_BYTES - BLOCK_ENTRIES * ENTRY_BYTES as u64) as usize;
+                run.bytes.resize(run.bytes.len() + padding, 0);
             }
         }
-        start.map_or(Ok(()), |(file, at)| self.write_run(file, at, &run))
+        run.map_or(Ok(()), |run| self.write_run(run, &mut unsynced))
     }
 
-    fn write_run(&self, file: usize, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(file)?.write_at(at, bytes)?;
-        let mut room = self.room.lock();
-        if room.dirty.len() <= file {
-            room.dirty.resize(file + 1, false);
+    fn write_run(&self, run: Run, unsynced: &mut Unsynced) -> io::Result<()> {
+        if unsynced.bytes >= UNSYNCED_BYTES {
+            self.make_durable(unsynced)?;
         }
-        room.dirty[file] = true;
+        self.file(run.file)?.write_at(run.at, &run.bytes)?;
+        unsynced.bytes += run.bytes.len();
+        unsynced.runs.push(run);
         Ok(())
     }
 
@@ -233,25 +254,21 @@ impl Blocks {
 
     /// Makes durable what was written.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let dirty = std::mem::take(&mut self.room.lock().dirty);
-        let synced = self.sync_files(&dirty);
-        if synced.is_err() {
-            let mut room = self.room.lock();
-            let len = room.dirty.len().max(dirty.len());
-            room.dirty.resize(len, false);
-            dirty
-                .iter()
-                .enumerate()
-                .filter(|(_, dirty)| **dirty)
-                .for_each(|(file, _)| room.dirty[file] = true);
-        }
-        synced
+        self.make_durable(&mut self.unsynced.lock())
     }
 
-    fn sync_files(&self, dirty: &[bool]) -> io::Result<()> {
-        for file in dirty.iter().enumerate().filter_map(|(file, dirty)| dirty.then_some(file)) {
+    fn make_durable(&self, unsynced: &mut Unsynced) -> io::Result<()> {
+        if unsynced.failed {
+            for run in &unsynced.runs {
+                self.file(run.file)?.write_at(run.at, &run.bytes)?;
+            }
+        }
+        let files: BTreeSet<_> = unsynced.runs.iter().map(|run| run.file).collect();
+        unsynced.failed = true;
+        for file in files {
             self.file(file)?.sync()?;
         }
+        *unsynced = Unsynced::default();
         Ok(())
     }
 

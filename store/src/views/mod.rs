@@ -321,17 +321,21 @@ impl Views {
         self.deleted.store(self.disk.as_ref(), &self.dir)
     }
 
-    /// The log now starts here: entries of what is before are gone. Only for housekeeping and recovery.
-    pub(crate) fn advance_min(&self, min: LogOffset) {
+    /// The log now starts here: entries of what is before are gone. Only for housekeeping and recovery. False: some queue
+    /// could not find out where it starts, and does not know yet.
+    pub(crate) fn advance_min(&self, min: LogOffset) -> bool {
+        let mut all_know = true;
         for queue in self.all().flat_map(|(_, queues)| queues) {
             let outcome = queue.advance_min(min, &self.blocks);
             match self.repaired(&queue, outcome, || queue.advance_min(min, &self.blocks)) {
                 Ok(freed) => self.free(freed),
                 Err(error) => {
                     tracing::warn!(topic = queue.topic(), queue_id = %queue.id(), %error, "cannot find where a queue starts now");
+                    all_know = false;
                 }
             }
         }
+        all_know
     }
 
     /// Every topic and its queues, which are sorted by id.
@@ -347,6 +351,8 @@ impl Views {
     /// A round: writes full blocks, and all of queues that fell idle. Only for housekeeping. If the disk fails, the
     /// entries stay in memory until the next round.
     pub(crate) fn write_out(&self) -> io::Result<()> {
+        // If that failed when a topic was deleted.
+        self.deleted.store(self.disk.as_ref(), &self.dir)?;
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         let (full, maybe_idle) = self.in_use.lock().begin(round);
         let full_written = self.write_full(full);

@@ -53,51 +53,6 @@ fn after_a_failed_flush_nothing_more_is_confirmed_whichever_it_is() {
 }
 
 #[test]
-fn whichever_call_fails_what_was_confirmed_survives_and_the_store_says_so() {
-    let mut calls = 0;
-    while calls < 400 {
-        let house = House::new(Flush::Sync);
-        let Ok((store, _)) = house.try_open() else { unreachable!("nothing fails yet") };
-        house.disk.fail_call(calls);
-        let confirmed = Arc::new(AtomicU64::new(0));
-        for n in 0..40u64 {
-            let Ok(appended) =
-                store.append(&[record(&message("t", 0, n.to_string()), &Properties::default())])
-            else {
-                break;
-            };
-            let confirmed = Arc::clone(&confirmed);
-            store.on_confirmed(
-                appended.end,
-                Box::new(move |result| {
-                    if result.is_ok() {
-                        confirmed.store(n + 1, Ordering::Relaxed);
-                    }
-                }),
-            );
-            let _ = store.flush();
-            if n % 7 == 0 {
-                store.housekeep();
-                let _ = store.snapshot();
-            }
-        }
-        let confirmed = confirmed.load(Ordering::Relaxed);
-        for crash in [Crash::LoseUnsynced, Crash::Tear(calls + 1)] {
-            let (store, _) = house.crash(crash).open();
-            assert_eq!(
-                numbers(&store, "t")[..confirmed as usize],
-                same(0..confirmed),
-                "call {calls}, {crash:?}"
-            );
-        }
-        if house.disk.calls() < calls {
-            return;
-        }
-        calls += 1;
-    }
-}
-
-#[test]
 fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
     let house = House::new(Flush::Async);
     let (store, _) = house.open();

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod disk;
+mod every_call;
+mod expected;
 mod faults;
 mod java;
 mod java_export;
@@ -17,3 +19,4 @@ mod recovery;
 mod support;
 mod threads;
 mod times;
+mod trace;

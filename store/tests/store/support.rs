@@ -129,3 +129,15 @@ pub(crate) fn numbers(store: &Store, topic: &str) -> Vec<(u64, u64)> {
 pub(crate) fn same(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
     numbers.into_iter().map(|n| (n, n)).collect()
 }
+
+/// A small generator of numbers (xorshift): the same seed, the same numbers. The seed is not 0.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as usize % bound
+    }
+}

@@ -92,9 +92,14 @@ impl MemoryDisk {
         self.world.lock().plan.calls
     }
 
+    /// The `n`-th call from now fails, once, and half of it is done; 0 is the next.
+    pub fn fail_call(&self, n: u64) {
+        self.fail_call_with(n, Fault::Half);
+    }
+
     /// The `n`-th call from now fails so, once; 0 is the next. If it makes bytes durable, then as kernels do, what was
     /// dirty counts as clean after it.
-    pub fn fail_call(&self, n: u64, fault: Fault) {
+    pub fn fail_call_with(&self, n: u64, fault: Fault) {
         self.world.lock().plan.fail_call(n, fault);
     }
 
