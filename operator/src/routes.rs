@@ -16,7 +16,6 @@ use crate::{
     conditions::{self, Type},
     identity::{BROKER_GROUP, COMPONENT, NAME_SERVER_SET, Role},
     pods,
-    topic::topic_name,
     watch::Stores,
 };
 
@@ -139,13 +138,7 @@ impl Routes {
             targets.push(Target::Topic(ObjectRef::from_obj(topic)));
         }
         if self.others.passes(&change, topic.uid()) {
-            let namespace = topic.namespace();
-            let rivals = stores.topics.state_filter(|other| {
-                other.namespace() == namespace
-                    && other.uid() != topic.uid()
-                    && topic_name(other) == topic_name(topic)
-                    && other.spec.name_server_ref.name == topic.spec.name_server_ref.name
-            });
+            let rivals = stores.topic_names.rivals(topic, &stores.topics);
             targets.extend(rivals.iter().map(|rival| Target::Topic(ObjectRef::from_obj(&**rival))));
         }
         targets

@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     options::Scope,
     routes::{Change, Routes, Target},
+    topic::names::TopicNames,
 };
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub struct Stores {
     pub broker_groups: Store<BrokerGroup>,
     /// Resources.
     pub topics: Store<Topic>,
+    /// Which of them ask for a name.
+    pub topic_names: TopicNames,
     /// Our objects.
     pub stateful_sets: Store<StatefulSet>,
     /// Our objects.
@@ -120,6 +123,7 @@ pub fn start(
         name_server_sets: nss_store,
         broker_groups: bg_store,
         topics: topic_store,
+        topic_names: TopicNames::default(),
         stateful_sets,
         services,
         config_maps,
@@ -130,9 +134,11 @@ pub fn start(
     };
 
     let mut spawner = Spawner { client, scope, metrics, senders, stores: stores.clone(), tasks };
-    spawner.resources(nss_writer, Routes::name_server_set);
-    spawner.resources(bg_writer, Routes::broker_group);
-    spawner.resources(topic_writer, Routes::topic);
+    spawner.resources(nss_writer, Routes::name_server_set, |_, _| {});
+    spawner.resources(bg_writer, Routes::broker_group, |_, _| {});
+    spawner.resources(topic_writer, Routes::topic, |stores, event| {
+        stores.topic_names.apply(event, &stores.topics);
+    });
     spawner.objects(stateful_set_writer, Routes::object);
     spawner.objects(service_writer, Routes::object);
     spawner.objects(config_map_writer, Routes::object);
@@ -173,6 +179,11 @@ impl Stores {
     }
 }
 
+/// From a change to what must be looked at.
+type Route<K> = fn(&mut Routes, &Stores, Change<'_, K>) -> Vec<Target>;
+/// Takes an event into an index, after the store has it.
+type Index<K> = fn(&Stores, &Event<K>);
+
 struct Spawner<'a> {
     client: &'a Client,
     scope: &'a Scope,
@@ -183,29 +194,27 @@ struct Spawner<'a> {
 }
 
 impl Spawner<'_> {
-    fn resources<K>(
-        &mut self,
-        writer: Writer<K>,
-        route: fn(&mut Routes, &Stores, Change<'_, K>) -> Vec<Target>,
-    ) where
+    fn resources<K>(&mut self, writer: Writer<K>, route: Route<K>, index: Index<K>)
+    where
         K: Watched,
     {
-        self.follow(watcher::Config::default(), writer, route);
+        self.follow(watcher::Config::default(), writer, route, index);
     }
 
-    fn objects<K>(&mut self, writer: Writer<K>, route: fn(&mut Routes, &Stores, Change<'_, K>) -> Vec<Target>)
+    fn objects<K>(&mut self, writer: Writer<K>, route: Route<K>)
     where
         K: Watched,
     {
         let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
-        self.follow(watcher::Config::default().labels(&ours), writer, route);
+        self.follow(watcher::Config::default().labels(&ours), writer, route, |_, _| {});
     }
 
     fn follow<K: Watched>(
         &mut self,
         config: watcher::Config,
         writer: Writer<K>,
-        route: fn(&mut Routes, &Stores, Change<'_, K>) -> Vec<Target>,
+        route: Route<K>,
+        index: Index<K>,
     ) {
         let api = match self.scope {
             Scope::All => Api::all(self.client.clone()),
@@ -215,7 +224,7 @@ impl Spawner<'_> {
         self.tasks.spawn(follow(
             events,
             writer,
-            route,
+            (route, index),
             self.stores.clone(),
             self.senders.clone(),
             Arc::clone(self.metrics),
@@ -250,7 +259,7 @@ where
 async fn follow<K: Watched>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     mut writer: Writer<K>,
-    route: fn(&mut Routes, &Stores, Change<'_, K>) -> Vec<Target>,
+    (route, index): (Route<K>, Index<K>),
     stores: Stores,
     senders: Senders,
     metrics: Arc<Metrics>,
@@ -269,6 +278,7 @@ async fn follow<K: Watched>(
             }
         };
         writer.apply_watcher_event(&event);
+        index(&stores, &event);
         let targets = match &event {
             Event::Apply(object) => route(&mut routes, &stores, Change::Is(object)),
             Event::Delete(object) => route(&mut routes, &stores, Change::Gone(object)),

@@ -9,6 +9,7 @@ use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
 use crate::context::{Context, Error};
 
 pub mod apply;
+pub mod names;
 pub mod observe;
 pub mod plan;
 pub mod status;

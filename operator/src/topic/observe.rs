@@ -3,7 +3,6 @@
 use crds::{BrokerGroup, Topic};
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
-use super::topic_name;
 use crate::{broker_group, identity::CONTROL_PORT, pods, watch::Stores};
 
 /// What there is around a Topic.
@@ -64,14 +63,8 @@ fn primary(stores: &Stores, namespace: &str, group: &BrokerGroup) -> Result<Stri
 
 fn rival(topic: &Topic, stores: &Stores) -> Option<String> {
     let age = |topic: &Topic| (topic.creation_timestamp(), topic.uid());
-    let (namespace, name, mine) = (topic.namespace(), topic_name(topic), age(topic));
-    let mut rivals = stores.topics.state_filter(|other| {
-        other.spec.name_server_ref.name == topic.spec.name_server_ref.name
-            && topic_name(other) == name
-            && other.namespace() == namespace
-            && other.uid() != topic.uid()
-            && age(other) < mine
-    });
-    rivals.sort_by_key(|other| age(other));
-    rivals.first().map(|other| other.name_any())
+    let mine = age(topic);
+    let rivals = stores.topic_names.rivals(topic, &stores.topics);
+    let older = rivals.iter().filter(|other| age(other) < mine);
+    older.min_by_key(|other| age(other)).map(|other| other.name_any())
 }

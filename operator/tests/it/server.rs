@@ -108,6 +108,7 @@ impl Server {
                 name_server_sets: self.store(),
                 broker_groups: self.store(),
                 topics: self.store(),
+                topic_names: Default::default(),
                 stateful_sets: self.store(),
                 services: self.store(),
                 config_maps: self.store(),
