@@ -1,5 +1,7 @@
 //! Stores that go between RocketMQ's own store, run from its jars, and `gantry dev`, in both directions.
 
+mod export;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

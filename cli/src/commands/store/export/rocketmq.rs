@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -115,18 +116,47 @@ fn make(look: &Look, args: &ExportArgs, to: &Path) -> Result<(RocketExport, Java
         ExportError::Write { path, source } => super::cannot_write(&path, &source),
         ExportError::Unfit(_) => Failure::failed(error.to_string()),
     })?;
-    let mut config = metadata(&args.dir.join("config"))?;
+    let folder = to.join("config");
+    let mut config = metadata(&args.dir.join("config"), &folder)?;
     complete(&mut config, &export.topics);
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
-    let folder = to.join("config");
     takeover::write(&folder, &config, now_ms).map_err(|error| super::cannot_write(&folder, &error))?;
     Ok((export, config))
 }
 
-/// What the store knows of topics, groups and their progress.
-fn metadata(config: &Path) -> Result<JavaConfig, Failure> {
-    let read = takeover::read(config).map_err(|error| Failure::failed(error.to_string()))?;
-    Ok(read.unwrap_or_default())
+/// What the store knows of topics, groups and their progress. Opening our database writes to it, so that is done to a
+/// copy in `folder`, which goes again.
+fn metadata(config: &Path, folder: &Path) -> Result<JavaConfig, Failure> {
+    let copied = copy_files(config, folder);
+    let copied = copied.map_err(|error| super::cannot_write(folder, &error))?;
+    let known = takeover::give_back(folder).map_err(|error| {
+        let error = format!("cannot read topics and groups of {}: {error}", config.display());
+        Failure::failed(error).next("without the directory config the messages alone are exported")
+    })?;
+    for path in copied {
+        fs::remove_file(&path).map_err(|error| super::cannot_write(&path, &error))?;
+    }
+    Ok(known)
+}
+
+/// Copies the files of a directory, if there is one.
+fn copy_files(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::create_dir_all(to)?;
+    let mut copied = Vec::new();
+    let entries = match fs::read_dir(from) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(copied),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let target = to.join(entry.file_name());
+            fs::copy(entry.path(), &target)?;
+            copied.push(target);
+        }
+    }
+    Ok(copied)
 }
 
 /// Java removes the queues of a topic that it does not know, and shows no queue beyond a topic's number: every queue in
