@@ -78,8 +78,8 @@
 //! # Threads
 //!
 //! `store-flush` flushes, and confirms with sync flush. `store-ahead` makes segments and touches pages. `store-keep` does
-//! the housekeeping. All three sleep while nothing is appended, are joined by [`Store::close`], and if one panics the log
-//! is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end, pending entries;
+//! the housekeeping, `store-read` reads old records. All sleep while there is nothing to do, are joined by [`Store::close`],
+//! and if one panics the log is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end, pending entries;
 //! applying, a queue.
 
 mod ahead;
