@@ -156,6 +156,9 @@ impl Inner {
         let end = tail.publish();
         self.flusher.appended(end);
         self.ahead.appended(end);
+        if let Some(keys) = &self.keys {
+            keys.appended(end);
+        }
         for (answer, result) in served {
             answer.give(result);
         }

@@ -50,6 +50,11 @@ pub struct Config {
     pub refuse_percent: u8,
     /// Above so many bytes of log the oldest segments go, however young; `None`: no bound but the disk.
     pub max_log_bytes: Option<u64>,
+    /// Keep the key index, for [`Store::find`](crate::Store::find). What was not indexed meanwhile is when it is turned on
+    /// again, from the log.
+    pub index_keys: bool,
+    /// Entries that the key index collects in memory before it writes them, 24 bytes each, and four times as much at worst.
+    pub key_buffer_entries: usize,
     /// Largest body in bytes.
     pub max_body_bytes: usize,
     /// Reading what lies far behind the log's end.
@@ -101,6 +106,8 @@ impl Config {
             delete_early_percent: None,
             refuse_percent: 90,
             max_log_bytes: None,
+            index_keys: true,
+            key_buffer_entries: 128 << 10,
             max_body_bytes: 4 << 20,
             cold_reads: ColdReads::default(),
         }

@@ -18,6 +18,7 @@ use crate::flush::Flusher;
 use crate::planted::{Bug, is_planted};
 use crate::reads::Reads;
 use crate::views::Views;
+use crate::views::keys::Keys;
 
 /// Between rounds while there is something to do.
 const BUSY_ROUND: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(crate) struct Housekeeping {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log: Arc<CommitLog>,
     pub(crate) views: Arc<Views>,
+    pub(crate) keys: Option<Arc<Keys>>,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) reads: Arc<Reads>,
     pub(crate) state: Mutex<State>,
@@ -129,6 +131,9 @@ impl Housekeeping {
             tracing::error!(%error, "cannot remove an old segment");
         }
         self.reads.forget_before(self.log.min());
+        if let Some(keys) = &self.keys {
+            keys.call();
+        }
         if !counted {
             self.try_snapshot();
         }

@@ -82,26 +82,23 @@ pub(crate) fn note_closed(disk: &dyn Disk, root: &Path) -> io::Result<()> {
 
 /// Removes what we knew of the log before another wrote to it. What topics were deleted stays known.
 pub(crate) fn forget(disk: &dyn Disk, root: &Path) -> io::Result<()> {
-    let views = root.join("views");
-    let mut stale = vec![root.join("flushed")];
+    let remove = |path: &Path| match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
     // In any order: after a crash `abort` still says that another was here, and the rest goes too.
-    match disk.list(&views) {
-        Ok(files) => {
-            let names = files.into_iter().map(|file| file.name).filter(|name| name != "deleted");
-            stale.extend(names.map(|name| views.join(name)));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    for path in &stale {
-        match disk.remove(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    for dir in [root.join("views"), root.join("views/keys")] {
+        let files = match disk.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            files => files?,
+        };
+        let mut stale = files.iter().filter(|file| file.name != "deleted").peekable();
+        if stale.peek().is_some() {
+            stale.try_for_each(|file| remove(&dir.join(&file.name)))?;
+            disk.sync_dir(&dir)?;
         }
     }
-    if stale.len() > 1 {
-        disk.sync_dir(&views)?;
-    }
+    remove(&root.join("flushed"))?;
     disk.sync_dir(root)
 }
 

@@ -28,6 +28,7 @@
 //!                         ▼
 //!   Store::entries ◄── views                consume queues: their ends in memory, the rest in shared blocks
 //!   Store::record  ◄── commit_log           slices of the mapping, which they keep alive
+//!   Store::find    ◄── views/keys           follows the confirmed end on its own; verified in the log
 //!
 //!                     housekeeping          blocks written, snapshots taken, old segments removed
 //!   ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,6 +62,7 @@
 //!     views/blocks-00000               entries of all queues, 204 to a block of 4 KiB; small queues share blocks: see views/blocks.rs
 //!     views/snapshot, .previous        who has which blocks, and the entries in none: see views/snapshot.rs
 //!     views/deleted                    topics whose records in the log belong to no queue any more
+//!     views/keys/<start>-<end>         keys of the records in a stretch of the log, sorted: see views/keys/run.rs
 //!     flushed                          how far the log was flushed, lately: tells rot from a torn tail
 //!     abort                            who has the store open, or closed it: see last_writer.rs
 //!     lock                             locked while a store is open (as RocketMQ's)
@@ -78,9 +80,11 @@
 //! # Threads
 //!
 //! `store-flush` flushes, and confirms with sync flush. `store-ahead` makes segments and touches pages. `store-keep` does
-//! the housekeeping, `store-read` reads old records. All sleep while there is nothing to do, are joined by [`Store::close`],
-//! and if one panics the log is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end, pending entries;
-//! applying, a queue.
+//! the housekeeping, `store-read` reads old records. `store-keys` indexes keys; after a crash it also makes up what is
+//! missing, and opening does not wait for it. All sleep while there is nothing to do, are joined by [`Store::close`], and
+//! if one panics the log is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end,
+//! pending entries; applying, a queue. (The work on the key index has a lock of its own, under which files are written;
+//! only look-ups wait for it.)
 
 mod ahead;
 mod answers;
@@ -91,6 +95,7 @@ mod config;
 pub mod disk;
 mod dispatch;
 mod error;
+mod find;
 mod flush;
 mod housekeeping;
 mod ids;
@@ -108,6 +113,7 @@ pub use answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
 pub use clock::{Clock, SystemClock};
 pub use config::{ColdReads, Config, Flush, WarmUp};
 pub use error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
+pub use find::{By, FindError, Matches};
 pub use ids::{LogOffset, QueueId, QueueOffset};
 pub use planted::Bug;
 pub use reads::{Fetched, Found, Wanted};

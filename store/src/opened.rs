@@ -20,6 +20,7 @@ use crate::flush::Flusher;
 use crate::housekeeping::Housekeeping;
 use crate::last_writer::{self, LastWriter};
 use crate::reads::Reads;
+use crate::views::keys::{self, Keys};
 use crate::views::{RawEntry, Views};
 
 /// What a thread does until it is stopped.
@@ -38,6 +39,16 @@ pub(crate) struct Inner {
     pub(crate) crowd: Crowd,
     pub(crate) housekeeping: Housekeeping,
     pub(crate) reads: Arc<Reads>,
+    /// `None`: it is turned off.
+    pub(crate) keys: Option<Arc<Keys>>,
+}
+
+impl Inner {
+    fn run_keys(&self) {
+        if let Some(keys) = &self.keys {
+            keys.run(&|| self.dispatch.confirmed());
+        }
+    }
 }
 
 /// Goes with the last handle.
@@ -49,12 +60,13 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens, recovers; no thread runs yet.
+    /// Opens, recovers; no thread runs yet. Keys are indexed by this hash, which must be the one of the files.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         config: Config,
         progress: &Progress,
+        hash: keys::Hash,
     ) -> Result<(Self, Recovered), OpenError> {
         let root = &config.root;
         disk.create_dir(root).map_err(OpenError::at(root))?;
@@ -119,12 +131,18 @@ impl Opened {
             walked.end,
             &config.cold_reads,
         ));
+        let keys = config
+            .index_keys
+            .then(|| Keys::open(Arc::clone(&disk), &config, Arc::clone(&log), walked.end, hash).map(Arc::new))
+            .transpose()
+            .map_err(OpenError::at(root))?;
         let housekeeping = Housekeeping {
             config: config.clone(),
             disk: Arc::clone(&disk),
             clock: Arc::clone(&clock),
             log: Arc::clone(&log),
             views: Arc::clone(&views),
+            keys: keys.clone(),
             flusher: Arc::clone(&flusher),
             reads: Arc::clone(&reads),
             state: Mutex::default(),
@@ -145,6 +163,7 @@ impl Opened {
             crowd: Crowd::default(),
             housekeeping,
             reads,
+            keys,
         });
         let opened = Opened {
             inner,
@@ -161,6 +180,7 @@ impl Opened {
             ("store-flush", |inner| inner.flusher.run()),
             ("store-ahead", |inner| inner.ahead.run()),
             ("store-keep", |inner| inner.housekeeping.run()),
+            ("store-keys", Inner::run_keys),
         ];
         let readers = self.inner.config.cold_reads.threads.max(1);
         works.extend(std::iter::repeat_n::<(&str, Work)>(("store-read", |inner| inner.reads.run()), readers));
@@ -193,6 +213,9 @@ impl Opened {
         inner.ahead.stop();
         inner.housekeeping.stop();
         inner.reads.stop();
+        if let Some(keys) = &inner.keys {
+            keys.stop();
+        }
         inner.flusher.stop();
         for thread in self.threads.lock().drain(..) {
             // The last handle may go in a callback of one of them. A panic was told by the alarm.
@@ -215,6 +238,9 @@ impl Opened {
         inner.log.discard_prepared();
         if let Err(error) = inner.views.write_out() {
             tracing::warn!(%error, "cannot write consume queue entries");
+        }
+        if let Some(keys) = &inner.keys {
+            keys.close(inner.dispatch.confirmed());
         }
         if let Err(error) = inner.housekeeping.snapshot() {
             tracing::warn!(%error, "no snapshot of the views, the next opening takes longer");

@@ -11,6 +11,7 @@ use crate::error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
 use crate::flush::Then;
 use crate::opened::{Inner, Opened};
 use crate::reads::{Fetched, Wanted};
+use crate::views::keys;
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
 
 /// One CommitLog and its views. Cheap to clone; the last clone closes it as [`Store::close`] does.
@@ -42,7 +43,7 @@ impl Store {
         config: Config,
         progress: &Progress,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (opened, recovered) = Opened::open(disk, clock, config, progress)?;
+        let (opened, recovered) = Opened::open(disk, clock, config, progress, keys::hash)?;
         let store = Self { opened: Arc::new(opened) };
         store.opened.start_threads()?;
         Ok((store, recovered))
@@ -55,7 +56,17 @@ impl Store {
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (opened, recovered) = Opened::open(disk, clock, config, &Progress::default())?;
+        Self::open_by_hash(disk, clock, config, keys::hash)
+    }
+
+    /// Like [`Store::open_without_threads`]; keys are indexed by this hash, which must be the one of the files.
+    pub(crate) fn open_by_hash(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+        hash: keys::Hash,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (opened, recovered) = Opened::open(disk, clock, config, &Progress::default(), hash)?;
         Ok((Self { opened: Arc::new(opened) }, recovered))
     }
 
@@ -64,9 +75,14 @@ impl Store {
         self.inner().flusher.flush().map(|_| ())
     }
 
-    /// Does a round of housekeeping now: old segments go, entries are written to blocks, a snapshot if it is due.
+    /// Does a round of housekeeping now: old segments go, entries are written to blocks, a snapshot if it is due, and what
+    /// the key index has to do.
     pub fn housekeep(&self) {
-        self.inner().housekeeping.round();
+        let inner = self.inner();
+        inner.housekeeping.round();
+        if let Some(keys) = &inner.keys {
+            keys.work_through(inner.dispatch.confirmed());
+        }
     }
 
     /// Writes a snapshot of the views now. Opening will replay the log from here.

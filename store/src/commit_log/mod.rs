@@ -112,6 +112,12 @@ impl CommitLog {
         segment.slice(at.0..at.0 + len).ok_or(NotThere::NeverWritten)
     }
 
+    /// The bytes from `at` up to `to` or its segment's end, whatever comes first, in place.
+    pub(crate) fn slice_to(&self, at: LogOffset, to: LogOffset) -> Result<Bytes, NotThere> {
+        let segment = self.segment(at)?;
+        segment.slice(at.0..to.0.min(segment.end())).ok_or(NotThere::NeverWritten)
+    }
+
     /// The segments that there are now, in order.
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         self.segments.read().iter().cloned().collect()

@@ -16,6 +16,7 @@ pub(crate) mod consume_queue;
 mod deleted;
 pub(crate) mod entry;
 mod in_use;
+pub(crate) mod keys;
 mod repair;
 mod snapshot;
 mod topics;
@@ -451,6 +452,11 @@ impl Views {
         }
         done.append(&mut queues);
         (done, result)
+    }
+
+    /// Does this record belong to a deleted life of its topic?
+    pub(crate) fn hides(&self, topic: &str, at: LogOffset) -> bool {
+        self.deleted.look(|marks| marks.hide(topic, at))
     }
 
     /// Up to where the last snapshot is complete, and its size.

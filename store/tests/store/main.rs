@@ -8,6 +8,7 @@ mod expected;
 mod faults;
 mod java;
 mod java_export;
+mod keys;
 mod many_queues;
 mod model;
 mod offline;

@@ -243,6 +243,36 @@ impl Stamp {
     }
 }
 
+/// The few fields that the key index reads of each record, with nothing checked but the shape.
+pub(crate) struct Outline<'a> {
+    pub(crate) sys_flag: i32,
+    pub(crate) stored_at_ms: i64,
+    pub(crate) topic: &'a [u8],
+    /// With the checksum property.
+    pub(crate) properties: &'a [u8],
+}
+
+impl<'a> Outline<'a> {
+    /// `bytes` is exactly one record.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut from = Take { bytes, at: 36 };
+        let sys_flag = from.u32()? as i32;
+        let host_bytes = |v6: i32| if sys_flag & v6 == 0 { 8 } else { 20 };
+        from.at += 8 + host_bytes(BORN_HOST_V6);
+        let stored_at_ms = from.u64()? as i64;
+        from.at += host_bytes(STORE_HOST_V6) + 12;
+        let body_len = from.u32()?;
+        from.range(usize::try_from(body_len).ok()?)?;
+        let long_topic = bytes.get(4..8)? == MAGIC_V2.to_be_bytes();
+        let topic_len = if long_topic { usize::from(from.u16()?) } else { usize::from(from.u8()?) };
+        let topic = from.range(topic_len)?;
+        let properties_len = from.u16()?;
+        let properties = from.range(usize::from(properties_len))?;
+        let whole = from.at == bytes.len();
+        whole.then(|| Self { sys_flag, stored_at_ms, topic: &bytes[topic], properties: &bytes[properties] })
+    }
+}
+
 /// Tells the checksum property from the user's. One or two wrong bytes in its fixed part still make it the
 /// checksum property, a damaged one: otherwise a flipped bit there would switch the check off.
 fn split_crc(bytes: &[u8], stored: Range<usize>) -> (Range<usize>, Option<Range<usize>>) {

@@ -31,7 +31,7 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::{Announced, Flaw, Head, STAMP_BYTES, Stamp, announced, announced_by};
+pub(crate) use decode::{Announced, Flaw, Head, Outline, STAMP_BYTES, Stamp, announced, announced_by};
 pub(crate) use encode::{Plan, Put, encode_blank, seal};
 
 pub(crate) const MAGIC_V1: u32 = 0xDAA3_20A7;
@@ -52,7 +52,7 @@ pub(crate) const CRC_BYTES: usize = CRC_NAME.len() + CRC_DIGITS + 1;
 const MAX_TOPIC_BYTES: usize = 255;
 const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
 /// No record is larger: Java's largest configurable body plus all else, generously.
-const MAX_RECORD_BYTES: usize = 256 << 20;
+pub(crate) const MAX_RECORD_BYTES: usize = 256 << 20;
 
 /// CRC-32 (IEEE) without its highest bit, as RocketMQ stores it.
 pub(crate) fn crc31(bytes: &[u8]) -> u32 {
@@ -68,6 +68,11 @@ pub(crate) fn tags_code(tag: Option<&str>) -> i64 {
 /// Prepared and rollback records are in no queue.
 pub(crate) fn is_queued(sys_flag: i32) -> bool {
     matches!(sys_flag & TRANSACTION_BITS, 0 | TRANSACTION_COMMIT)
+}
+
+/// Does the record only say that a transaction was rolled back?
+pub(crate) fn is_rollback(sys_flag: i32) -> bool {
+    sys_flag & TRANSACTION_BITS == TRANSACTION_BITS
 }
 
 /// Decimal, least significant digit first, zero padded.

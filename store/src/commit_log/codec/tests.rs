@@ -207,6 +207,12 @@ proptest! {
         let bytes = Bytes::from(encoded(&new, at, queue_offset, stored_at_ms));
         let head = Head::parse(&bytes).unwrap();
         prop_assert_eq!(head.verify(&bytes, LogOffset(at)), Ok(()));
+        let outline = Outline::read(&bytes).unwrap();
+        prop_assert_eq!((outline.sys_flag, outline.stored_at_ms, outline.topic), (head.sys_flag, stored_at_ms, topic.as_bytes()));
+        prop_assert!(outline.properties.starts_with(&bytes[head.properties.clone()]));
+        let stamp = Stamp::read(&bytes[..STAMP_BYTES]).unwrap();
+        let expected = Stamp { queue_offset: QueueOffset(queue_offset), place: LogOffset(at), stored_at_ms };
+        prop_assert_eq!(stamp, expected);
         let back = head.into_record(&bytes);
         prop_assert_eq!((&back.topic[..], &back.body[..]), (topic.as_bytes(), &body[..]));
         prop_assert_eq!(back.properties().collect::<Vec<_>>(), pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>());
@@ -225,6 +231,7 @@ proptest! {
                 bytes[..4].copy_from_slice(&len.to_be_bytes());
             }
         }
+        let _ = (Outline::read(&bytes), Stamp::read(&bytes));
         if let Ok(head) = Head::parse(&bytes) {
             let _ = head.verify(&bytes, LogOffset(0));
             let _ = head.tags_code(&bytes);
