@@ -7,6 +7,7 @@
 //! bench-coldstart   from exec to the first acknowledged send
 //! bench-kill9       kill -9 under load, again and again: what was acknowledged is there
 //! bench-store       the store in this process, beside bare system calls and Java's own store
+//! bench-topics-scale  what a hundred thousand topics cost one broker
 //! bench-topics      from the creation of Topic resources to Ready
 //! ```
 //!

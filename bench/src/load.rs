@@ -34,6 +34,9 @@ pub struct Load {
     /// The topic; it must exist
     #[arg(long, default_value = "bench")]
     pub topic: String,
+    /// Send to so many topics in turn, TOPIC-1 and so on; 0: to the one
+    #[arg(long, default_value_t = 0)]
+    pub spread_over: u64,
     /// Queues of the topic to spread over
     #[arg(long, default_value_t = 8)]
     pub queues: u64,
@@ -101,6 +104,7 @@ impl Load {
                     stub: stub.clone(),
                     counts: counts.clone(),
                     topic: self.topic.clone(),
+                    topics: self.spread_over,
                     queues: self.queues,
                     body: body.clone(),
                 };
@@ -140,6 +144,7 @@ struct Worker {
     stub: wire::Stub,
     counts: Arc<Counts>,
     topic: String,
+    topics: u64,
     queues: u64,
     body: Bytes,
 }
@@ -159,7 +164,10 @@ impl Worker {
             let queue_id = (number % self.queues.max(1)) as i32;
             // 34 digits, as the ids of official clients.
             let id = format!("01BE7C00000000{number:020}");
-            let message = wire::message(&self.topic, id, queue_id, self.body.clone());
+            let numbered =
+                self.topics.checked_sub(1).map(|_| format!("{}-{}", self.topic, number % self.topics + 1));
+            let topic = numbered.as_deref().unwrap_or(&self.topic);
+            let message = wire::message(topic, id, queue_id, self.body.clone());
             let sent = Instant::now();
             let outcome = wire::send(&mut self.stub, message).await;
             let latency = sent.elapsed();

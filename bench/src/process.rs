@@ -139,9 +139,24 @@ fn ticks(stat: &str) -> Option<u64> {
 
 /// Resident memory of a process, in bytes.
 pub fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// Memory that a process has for itself, without the files that it maps, in bytes.
+pub fn own_bytes(pid: u32) -> anyhow::Result<u64> {
+    status_bytes(pid, "RssAnon:")
+}
+
+/// How many descriptors and mappings a process has.
+pub fn descriptors_and_mappings(pid: u32) -> anyhow::Result<(usize, usize)> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    Ok((descriptors, std::fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().count()))
+}
+
+fn status_bytes(pid: u32, field: &str) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib: Option<u64> = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
     Ok(kib.with_context(|| format!("{path} looks strange"))? * 1024)
 }
@@ -160,6 +175,8 @@ mod tests {
     #[test]
     fn this_process_uses_memory() {
         assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
+        assert!(own_bytes(std::process::id()).unwrap() > 10_000);
+        assert!(descriptors_and_mappings(std::process::id()).unwrap() > (2, 2));
         assert!(cpu_time(std::process::id()).is_ok());
         assert!(cpu_time(u32::MAX).is_err());
     }

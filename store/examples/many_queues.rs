@@ -63,7 +63,7 @@ fn run(dir: &Path, topics: u64, queues: u64, messages: u64) -> Result<()> {
         own_memory()? >> 20
     );
     let started = Instant::now();
-    (0..70).for_each(|_| store.housekeep());
+    (0..700).for_each(|_| store.housekeep());
     println!("all queues idle after {:?} of work", started.elapsed());
     store.close()?;
     drop(store);

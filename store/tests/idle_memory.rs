@@ -65,7 +65,7 @@ fn a_queue_that_is_not_in_use_costs_at_most_512_bytes() {
         println!("{} messages in each, in use: {each} bytes a queue", n + 1);
     }
     // Idle, and everything but how far it reaches is in files.
-    (0..70).for_each(|_| store.housekeep());
+    (0..130).for_each(|_| store.housekeep());
     store.snapshot().unwrap();
     let idle = own_memory().saturating_sub(before) / (TOPICS * QUEUES);
     println!("idle: {idle} bytes a queue");

@@ -1,12 +1,15 @@
 //! Which queues housekeeping looks at, and when: those with a full block at once, the others when they are idle.
 //!
 //! ```text
-//!   wheel:   │ next round │ the one after │ …                │ IDLE_ROUNDS later │
-//!            ▲ popped by every round         a queue in use goes in here ▲
+//!   late  ◄── wheel:   │ next round │ the one after │ …               │ IDLE_ROUNDS later │
+//!     │ some each round   ▲ all of it, by every round    a queue in use goes in here ▲
+//!     ▼
+//!   written out
 //! ```
 //!
 //! A queue that was pushed to since it was put in is put in again when its turn comes. So a round costs what it has to
-//! do, and a million queues in use that are not idle cost nothing.
+//! do, and a million queues in use that are not idle cost nothing. Nor is there a hurry with the idle ones: while there
+//! is room in memory, a round writes out some of them, and who has a message every few minutes gathers a few before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +19,9 @@ use super::consume_queue::ConsumeQueue;
 /// After so many rounds of housekeeping without a push a queue is idle.
 pub(super) const IDLE_ROUNDS: u32 = 60;
 
+/// So many idle queues are written out by a round; a few microseconds each.
+const LATE_A_ROUND: usize = 2048;
+
 /// Queues of any topics.
 pub(super) type Queues = Vec<Arc<ConsumeQueue>>;
 
@@ -23,6 +29,8 @@ pub(super) type Queues = Vec<Arc<ConsumeQueue>>;
 #[derive(Default)]
 pub(super) struct InUse {
     full: Queues,
+    /// Those whose turn has come, the first in front.
+    late: VecDeque<Arc<ConsumeQueue>>,
     wheel: VecDeque<Queues>,
     /// The last round.
     round: u32,
@@ -30,7 +38,7 @@ pub(super) struct InUse {
 
 impl InUse {
     pub(super) fn is_empty(&self) -> bool {
-        self.full.is_empty() && self.wheel.iter().all(Vec::is_empty)
+        self.full.is_empty() && self.late.is_empty() && self.wheel.iter().all(Vec::is_empty)
     }
 
     /// This queue has a full block.
@@ -47,10 +55,21 @@ impl InUse {
         self.wheel[slot].push(queue);
     }
 
-    /// Begins this round: those with full blocks, and those that may be idle.
+    /// Begins this round: those with full blocks, and some of those that may be idle.
     pub(super) fn begin(&mut self, round: u32) -> (Queues, Queues) {
         self.round = round;
-        (std::mem::take(&mut self.full), self.wheel.pop_front().unwrap_or_default())
+        self.late.extend(self.wheel.pop_front().unwrap_or_default());
+        (std::mem::take(&mut self.full), self.take_late(LATE_A_ROUND))
+    }
+
+    /// Those that wait longest.
+    pub(super) fn take_late(&mut self, most: usize) -> Queues {
+        let count = self.late.len().min(most);
+        let taken = self.late.drain(..count).collect();
+        if self.late.is_empty() {
+            self.late = VecDeque::new();
+        }
+        taken
     }
 
     /// Those of a slot, before their time; the lower the slot, the longer ago they were put in.

@@ -9,7 +9,7 @@
 //!
 //! What a queue costs: nothing before its first message; some 340 bytes of memory and 60 of the snapshot once it is idle,
 //! however many messages it has; and while it is in use its newest entries, of 20 bytes each, at most four hundred. All
-//! queues together hold about two million entries before those that wait longest are written out early.
+//! queues together hold about two million entries, or four each, before those that wait longest are written out early.
 
 pub(crate) mod blocks;
 pub(crate) mod consume_queue;
@@ -48,6 +48,8 @@ use crate::{LogOffset, QueueId, QueueOffset};
 
 /// With more entries in memory than this, queues are written out before they are idle: about 50 MB.
 const MOST_HELD: u64 = 2 << 20;
+/// The same for each queue, where there are more queues: what goes with one write of a queue is worth the write.
+const MOST_HELD_EACH: u64 = 4;
 /// While too much is in memory, a queue that was not pushed to for so many rounds keeps nothing there.
 const PRESSED_IDLE_ROUNDS: u32 = 5;
 /// Blocks that are written together.
@@ -357,19 +359,29 @@ impl Views {
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         let (full, maybe_idle) = self.in_use.lock().begin(round);
         let full_written = self.write_full(full);
-        let idle_written = self.write_in_use(maybe_idle, |queue| {
-            (round > queue.pushed_in() + in_use::IDLE_ROUNDS).then_some(Wish::IDLE)
-        });
+        let idle_written = self.write_in_use(maybe_idle, |queue| is_idle(queue, round));
         full_written.and(idle_written)?;
         self.relieve(round)
     }
 
     /// Takes entries out of memory until there are not too many, those of the queues first that wait longest.
     fn relieve(&self, round: u32) -> io::Result<()> {
-        if self.held.load(Ordering::Relaxed) <= self.most_held {
+        let most = self.most_held.max(self.topics.count() * MOST_HELD_EACH);
+        if self.held.load(Ordering::Relaxed) <= most {
             return Ok(());
         }
+        let relieved = || self.held.load(Ordering::Relaxed) <= most / 4 * 3;
+        while !relieved() {
+            let late = self.in_use.lock().take_late(PORTION);
+            if late.is_empty() {
+                break;
+            }
+            self.write_in_use(late, |queue| is_idle(queue, round))?;
+        }
         for slot in 0..=in_use::IDLE_ROUNDS as usize {
+            if relieved() {
+                break;
+            }
             let queues = self.in_use.lock().take(slot);
             self.write_in_use(queues, |queue| {
                 let pushed_in = queue.pushed_in();
@@ -380,9 +392,6 @@ impl Views {
                     false => Some(Wish::PRESSED),
                 }
             })?;
-            if self.held.load(Ordering::Relaxed) <= self.most_held / 4 * 3 {
-                break;
-            }
         }
         Ok(())
     }
@@ -503,6 +512,11 @@ impl Views {
         self.disk.sync_dir(&self.dir)?;
         writer.finish()
     }
+}
+
+/// What is wished of a queue whose turn has come.
+fn is_idle(queue: &ConsumeQueue, round: u32) -> Option<Wish> {
+    (round > queue.pushed_in() + in_use::IDLE_ROUNDS).then_some(Wish::IDLE)
 }
 
 /// What is kept of the views of a stopped store.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
@@ -21,13 +22,15 @@ type Shard = HashMap<Arc<str>, Queues, RandomState>;
 pub(super) struct Topics {
     shards: Vec<RwLock<Shard>>,
     hasher: RandomState,
+    /// Queues in all.
+    count: AtomicU64,
 }
 
 impl Default for Topics {
     fn default() -> Self {
         let hasher = RandomState::default();
         let shards = (0..SHARDS).map(|_| RwLock::new(Shard::with_hasher(hasher.clone()))).collect();
-        Self { shards, hasher }
+        Self { shards, hasher, count: AtomicU64::new(0) }
     }
 }
 
@@ -35,6 +38,11 @@ impl Topics {
     fn shard(&self, topic: &str) -> &RwLock<Shard> {
         // Bits that the map itself does not look at first.
         &self.shards[(self.hasher.hash_one(topic) >> 40) as usize % SHARDS]
+    }
+
+    /// How many queues there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// A queue that had a message.
@@ -62,6 +70,7 @@ impl Topics {
             Err(index) => {
                 let queue = Arc::new(ConsumeQueue::new(name, id, Entries::default()));
                 queues.insert(index, Arc::clone(&queue));
+                self.count.fetch_add(1, Ordering::Relaxed);
                 queue
             }
         }
@@ -74,13 +83,16 @@ impl Topics {
             queues.map(|(id, entries)| Arc::new(ConsumeQueue::new(Arc::clone(&name), id, entries))).collect();
         restored.sort_by_key(|queue| queue.id());
         restored.shrink_to_fit();
+        self.count.fetch_add(restored.len() as u64, Ordering::Relaxed);
         self.shard(topic).write().insert(name, restored.clone());
         restored
     }
 
     /// Takes a topic out; empty if none of its queues ever had a message.
     pub(super) fn remove(&self, topic: &str) -> Queues {
-        self.shard(topic).write().remove(topic).unwrap_or_default()
+        let removed = self.shard(topic).write().remove(topic).unwrap_or_default();
+        self.count.fetch_sub(removed.len() as u64, Ordering::Relaxed);
+        removed
     }
 
     /// All topics and their queues, a portion at a time, each as it is when its turn comes.
