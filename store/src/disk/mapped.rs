@@ -196,7 +196,14 @@ fn reserve(file: &fs::File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-struct LockFile(#[expect(dead_code, reason = "held for its lock, which goes with it")] fs::File);
+struct LockFile(fs::File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // A process that is being started by another thread holds a copy of the descriptor for a moment, and with it the lock.
+        let _closed_anyway = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl Lock for LockFile {}
 
