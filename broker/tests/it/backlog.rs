@@ -126,9 +126,11 @@ async fn too_many_who_wait_for_the_disk_are_told_so_at_once() {
     disk.hold_reads();
     // Two threads that read, and 256 that wait.
     let mut polls = JoinSet::new();
-    for n in 0..258 {
+    for _ in 0..258 {
         let mut client = rig.client.clone();
-        polls.spawn(async move { poll(&mut client, ask(&format!("g{n}"), "old")).await });
+        // Of one group, since making 258 takes a while; and longer than all of them need to get there.
+        let long = waiting(ask("g", "old"), Duration::from_secs(20));
+        polls.spawn(async move { poll(&mut client, long).await });
     }
     wait_for_held_reads(&disk, 2).await;
     let refused = loop {
