@@ -216,6 +216,8 @@ impl Config {
             delete_early_percent: self.retention.delete_early_percent,
             refuse_percent: self.retention.refuse_percent,
             max_log_bytes: self.retention.max_log_bytes,
+            // Nobody can ask a broker for messages by their keys yet, so nobody pays for the index.
+            index_keys: false,
             max_body_bytes: self.limits.max_body_bytes,
             ..store::Config::new(&self.data_dir)
         }

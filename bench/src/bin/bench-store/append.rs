@@ -11,13 +11,13 @@ use crate::java::Java;
 use crate::scribe::{BODY_BYTES, Scribe};
 use crate::stalls::Stalls;
 
-pub(crate) fn measure(dir: &Path, gib: u64, java: Option<&Java>) -> anyhow::Result<()> {
+pub(crate) fn measure(dir: &Path, gib: u64, index_keys: bool, java: Option<&Java>) -> anyhow::Result<()> {
     // As much with bare writes as with appends: the kernel's memory for it is part of the price, for both.
     let count = gib << 20;
     let raw = raw_writes(&dir.join("raw"), count)?;
     println!("bare write calls of 1 KiB: {raw:.0} a second");
 
-    let (store, _) = Store::open(Config::new(dir.join("store")))?;
+    let (store, _) = Store::open(Config { index_keys, ..Config::new(dir.join("store")) })?;
     let scribe = Scribe::new();
     let mut stalls = Stalls::default();
     let cpu = cpu_time(std::process::id())?;

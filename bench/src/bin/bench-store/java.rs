@@ -34,6 +34,8 @@ impl Java {
 
     fn run(&self, words: &[&str], store: &Path, count: u64, body: usize) -> anyhow::Result<Duration> {
         let output = Command::new(&self.0)
+            // As a broker runs it, not as tests do.
+            .env("JAVA_STORE_OPTIONS", "-Xmx2g -XX:+UseG1GC")
             .arg("bench")
             .arg(store)
             .args(words)

@@ -36,6 +36,9 @@ enum Figure {
         /// How much, in GiB
         #[arg(long, default_value_t = 10)]
         gib: u64,
+        /// With the key index, which has a thread of its own
+        #[arg(long)]
+        keys: bool,
     },
     /// Synchronous: messages a flush with 256 waiting; one at a time against a bare `fdatasync`
     Sync {
@@ -76,7 +79,7 @@ fn main() -> anyhow::Result<()> {
     let java = java.map(java::Java);
     let new = || tempfile::Builder::new().prefix("bench-store-").tempdir_in(&dir);
     match figure {
-        Figure::Append { gib } => append::measure(new()?.path(), gib, java.as_ref()),
+        Figure::Append { gib, keys } => append::measure(new()?.path(), gib, keys, java.as_ref()),
         Figure::Sync { waiting, alone } => sync::measure(new()?.path(), waiting, alone),
         Figure::Recovery { gib, with_java } => {
             recovery::measure(new()?.path(), gib, java.as_ref().filter(|_| with_java))
