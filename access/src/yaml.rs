@@ -130,6 +130,14 @@ impl<'a> Section<'a> {
         self.parsed(key, parse, set);
     }
 
+    /// `true` or `false`, with quotes or without.
+    pub fn flag(&mut self, key: &str, set: impl FnOnce(bool)) {
+        match self.value(key) {
+            Some(Value::Bool(flag)) => set(*flag),
+            _ => self.choice(key, &[("true", true), ("false", false)], set),
+        }
+    }
+
     /// A list of texts.
     pub fn texts(&mut self, key: &str, set: impl FnOnce(Vec<String>)) {
         let Some(value) = self.value(key) else { return };
@@ -227,11 +235,13 @@ mod tests {
         wait: Duration,
         inner: u64,
         kind: u8,
+        flags: [bool; 2],
     }
 
     fn seen(text: &str) -> Result<Seen, Vec<String>> {
         let mut seen = Seen { http: Some(SocketAddr::from(([0, 0, 0, 0], 9090))), ..Seen::default() };
-        let known = ["text", "number", "httpListen", "servers", "wait", "kind", "config", "logging"];
+        let known =
+            ["text", "number", "httpListen", "servers", "wait", "kind", "on", "off", "config", "logging"];
         read(text, &known, |root| {
             root.text("text", |text| seen.text = text);
             root.number("number", 1, 9, |number| seen.number = number);
@@ -239,6 +249,8 @@ mod tests {
             root.texts("servers", |servers| seen.servers = servers);
             root.parsed("wait", parse_duration, |wait| seen.wait = wait);
             root.choice("kind", &[("One", 1), ("Two", 2)], |kind| seen.kind = kind);
+            root.flag("on", |on| seen.flags[0] = on);
+            root.flag("off", |off| seen.flags[1] = !off);
             root.section("config", &["inner"], |config| {
                 config.number("inner", 0, 5, |number| seen.inner = number)
             });
@@ -249,16 +261,17 @@ mod tests {
 
     #[test]
     fn a_document_is_read_key_by_key() {
-        let all = "text: a\nnumber: '3'\nhttpListen: null\nservers: [x, y]\nwait: 30s\nkind: Two\nconfig: {inner: 5}";
+        let all = "text: a\nnumber: '3'\nhttpListen: null\nservers: [x, y]\nwait: 30s\nkind: Two\non: true\noff: 'false'\nconfig: {inner: 5}";
         let all = seen(all).unwrap();
         assert_eq!((all.text.as_str(), all.number, all.http, all.kind), ("a", 3, None, 2));
         assert_eq!((all.servers.len(), all.wait, all.inner), (2, Duration::from_secs(30), 5));
+        assert_eq!(all.flags, [true; 2]);
         assert_eq!(seen("").unwrap().http.unwrap().port(), 9090);
     }
 
     #[test]
     fn every_mistake_is_named_at_once() {
-        let text = "txet: a\nnumber: 10\nhttpListen: here\nservers: x\nwait: soon\nkind: Three\n\
+        let text = "txet: a\nnumber: 10\nhttpListen: here\nservers: x\nwait: soon\nkind: Three\non: 1\n\
                     config: {iner: 1, inner: [1]}\nlogging: {levels: {a: loud}}\n7: 7";
         let problems = seen(text).unwrap_err();
         let check = |part: &str| assert!(problems.iter().any(|p| p.contains(part)), "{part}: {problems:#?}");
@@ -268,11 +281,12 @@ mod tests {
         check("servers must be a list");
         check("wait is \"soon\"");
         check("choose one of One, Two");
+        check("on is \"1\": choose one of true, false");
         check("config.iner: did you mean inner?");
         check("config.inner must be one value");
         check("loud");
         check("quote it");
-        assert_eq!(problems.len(), 10);
+        assert_eq!(problems.len(), 11);
         assert!(seen("- a").unwrap_err()[0].contains("keys and values"));
         assert!(seen("a: [").unwrap_err()[0].contains("no YAML"));
         assert!(seen("zzzzzzzzzzzzzzzz: 1").unwrap_err()[0].contains("known are"));

@@ -2,6 +2,8 @@
 //!
 //! Errors are gRPC statuses, as `control.proto` says.
 
+mod messages;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,6 +212,14 @@ impl Admin for AdminDoor {
             queues: queues.collect(),
             client_ids: self.health.clients.of_group(&name),
         }))
+    }
+
+    async fn find_messages(&self, request: Request<FindMessagesRequest>) -> Answer<FindMessagesResponse> {
+        self.found(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_message(&self, request: Request<GetMessageRequest>) -> Answer<GetMessageResponse> {
+        self.message_at(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_state(&self, _: Request<GetStateRequest>) -> Answer<GetStateResponse> {

@@ -1,5 +1,6 @@
 //! What can be typed: the commands, their arguments and their help.
 
+mod message;
 mod names;
 mod store;
 
@@ -13,6 +14,7 @@ use crate::output::Format;
 use crate::place::PlaceArgs;
 use crate::units::parse_duration;
 
+pub use message::{MessageCommand, MessageFindArgs, MessageGetArgs};
 pub use names::TopicNames;
 pub use store::{ExportArgs, ExportFormat, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
 
@@ -76,6 +78,13 @@ pub enum Command {
         /// What to do with groups.
         #[command(subcommand)]
         command: GroupCommand,
+    },
+    /// Find stored messages by key, by unique id or by place
+    #[command(arg_required_else_help = true)]
+    Message {
+        /// What to do with messages.
+        #[command(subcommand)]
+        command: MessageCommand,
     },
     /// Show name servers, brokers, logs, disks and topics on one screen
     #[command(after_help = "Ends with exit code 1 when something shown is not as it should be.")]
@@ -484,6 +493,11 @@ mod tests {
         assert!(!parses("gantry group update g"));
         assert!(parses("gantry group update g --ordered true"));
         assert!(!parses("gantry produce t --body x --file y"));
+        assert!(parses("gantry message find --topic t --key k --since 2h --until 2026-11-25T17:42:10Z"));
+        assert!(!parses("gantry message find --topic t"));
+        assert!(!parses("gantry message find --topic t --key k --id i"));
+        assert!(!parses("gantry message find --topic t --key k --limit 1001"));
+        assert!(!parses("gantry message get --topic t --queue 0"));
         assert!(parses("gantry store inspect d --topic t --queue 0 --offset 1"));
         assert!(!parses("gantry store inspect d --topic t --queue 0"));
         assert!(!parses("gantry store inspect d --queues --segments"));

@@ -67,6 +67,16 @@ impl Control {
     }
 }
 
+/// The brokers named, or all if none is.
+pub fn chosen(brokers: Vec<Broker>, names: &[String]) -> Result<Vec<Broker>, Failure> {
+    if let Some(unknown) = names.iter().find(|name| brokers.iter().all(|broker| broker.name != **name)) {
+        let known: Vec<&str> = brokers.iter().map(|broker| broker.name.as_str()).collect();
+        return Err(Failure::not_found(format!("there is no broker {unknown}"))
+            .next(format!("the brokers are: {}", known.join(", "))));
+    }
+    Ok(brokers.into_iter().filter(|broker| names.is_empty() || names.contains(&broker.name)).collect())
+}
+
 /// Connects to the Admin service of a broker that the name server knows.
 pub async fn reach(summary: &wire::BrokerSummary) -> Result<Broker, Failure> {
     let name = &summary.broker_name;

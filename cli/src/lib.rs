@@ -24,6 +24,7 @@ pub mod commands;
 pub mod control;
 pub mod failure;
 pub mod kubernetes;
+pub mod message;
 pub mod output;
 pub mod place;
 mod progress;
@@ -35,7 +36,7 @@ use std::time::Instant;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, GroupCommand, StoreCommand, TopicCommand};
+use args::{Cli, Command, GroupCommand, MessageCommand, StoreCommand, TopicCommand};
 use failure::Failure;
 use place::Caller;
 
@@ -77,6 +78,13 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
                 GroupCommand::List => commands::group::list::run(control, out).await,
                 GroupCommand::Describe(args) => commands::group::describe::run(control, args, out).await,
                 GroupCommand::Update(args) => commands::group::update::run(control, args, out).await,
+            }
+        }
+        Command::Message { command } => {
+            let control = global.place.resolve(caller).await?.control().await?;
+            match command {
+                MessageCommand::Find(args) => commands::message::find::run(control, args, out).await,
+                MessageCommand::Get(args) => commands::message::get::run(control, args, out).await,
             }
         }
         Command::Status => commands::status::run(global.place.resolve(caller).await?, out).await,

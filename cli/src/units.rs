@@ -49,6 +49,20 @@ pub fn parse_instant(text: &str) -> Result<i64, String> {
     })
 }
 
+/// Reads a moment as [`parse_instant`] does, or how long ago it was: `2h`.
+pub fn parse_past(text: &str) -> Result<i64, String> {
+    past(text, Timestamp::now())
+}
+
+fn past(text: &str, now: Timestamp) -> Result<i64, String> {
+    parse_instant(text).or_else(|_| {
+        let ago = parse_duration(text).map_err(|_| {
+            format!("`{text}` is not a time; write for example 2h for two hours ago, or 2026-11-25T17:42:10Z")
+        })?;
+        Ok(now.as_millisecond().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
+    })
+}
+
 /// How long ago a moment was; nothing for 0, which the control plane uses for "never".
 pub fn since(then_ms: i64, now: Timestamp) -> Option<String> {
     if then_ms == 0 {
@@ -124,6 +138,16 @@ mod tests {
         assert_eq!(parse_instant("2026-11-25T18:42:10.007+01:00"), Ok(1_795_628_530_007));
         assert_eq!(parse_instant("1795628530007"), Ok(1_795_628_530_007));
         assert!(parse_instant("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_moment_may_be_told_by_how_long_ago_it_was() {
+        let past = |text| past(text, Timestamp::from_millisecond(10_000_000).unwrap());
+        assert_eq!(past("2h"), Ok(2_800_000));
+        assert_eq!(past("500ms"), Ok(9_999_500));
+        assert_eq!(past("1795628530007"), Ok(1_795_628_530_007));
+        assert_eq!(past("2026-11-25T17:42:10.007Z"), Ok(1_795_628_530_007));
+        assert!(past("yesterday").unwrap_err().contains("2h"));
     }
 
     #[test]

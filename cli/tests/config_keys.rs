@@ -19,11 +19,19 @@ fn the_resources_know_the_keys_that_the_programs_have() {
 #[test]
 fn the_resources_accept_what_a_broker_accepts() {
     for ConfigKey { name, allowed } in crds::BROKER_CONFIG {
-        let Allowed::Whole { min, max } = allowed else { continue };
-        for value in [Some(min), Some(max), min.checked_sub(1), max.checked_add(1)].into_iter().flatten() {
+        let values: Vec<String> = match allowed {
+            Allowed::Whole { min, max } => {
+                let values = [Some(min), Some(max), min.checked_sub(1), max.checked_add(1)];
+                values.iter().flatten().map(u64::to_string).collect()
+            }
+            Allowed::OneOf(words) => {
+                words.iter().chain(&["another"]).map(|word| (*word).to_owned()).collect()
+            }
+        };
+        for value in values {
             let file = format!("dataDir: /x\nconfig: {{{name}: \"{value}\"}}");
             let broker = broker::Config::parse("broker.yaml", &file).is_ok();
-            let resource = allowed.check(&value.to_string()).is_ok();
+            let resource = allowed.check(&value).is_ok();
             assert_eq!(resource, broker, "{name}: {value}");
         }
     }

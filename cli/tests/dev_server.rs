@@ -176,6 +176,33 @@ fn what_was_sent_is_there_after_a_restart_and_what_was_consumed_does_not_come_ag
 }
 
 #[test]
+fn messages_are_found_by_key_by_id_and_by_place() {
+    let data = tempfile::tempdir().unwrap();
+    let dev = Dev::start(data.path());
+    good(dev.run("topic create orders --queues 1"));
+    let stored =
+        good(dev.run("produce orders --count 3 --body order-{n} --tag eu --key k{n} --key all -o json"));
+    let found = json(&good(dev.run("message find --topic orders --key all -o json")));
+    let places: Vec<u64> =
+        found["messages"].as_array().unwrap().iter().map(|m| m["queueOffset"].as_u64().unwrap()).collect();
+    assert_eq!((places, &found["more"]), (vec![2, 1, 0], &false.into()));
+    let one = json(&good(dev.run("message find --topic orders --key k2 --since 1h -o json")));
+    let id = one["messages"][0]["properties"]["UNIQ_KEY"].as_str().unwrap();
+    assert!(stored.contains(id), "{id}");
+    assert_eq!(json(&good(dev.run(&format!("message find --topic orders --id {id} -o json")))), one);
+    let table = good(dev.run("message find --topic orders --key all --limit 2"));
+    assert!(table.lines().count() == 3 && table.contains("k3 all"), "{table}");
+    let got = good(dev.run("message get --topic orders --queue 0 --offset 1 --body"));
+    assert!(got.ends_with("order-2\n"), "{got}");
+
+    assert!(bad(dev.run("message find --topic orders --key k2 --until 1h"), 3).contains("the key k2"));
+    assert!(bad(dev.run("message find --topic nowhere --key k"), 3).contains("topic create nowhere"));
+    assert!(bad(dev.run("message get --topic orders --queue 0 --offset 9"), 3).contains("from 0 to 3"));
+    assert!(bad(dev.run("message find --topic orders --key k --broker b"), 3).contains("broker-a"));
+    assert_eq!(dev.stop(), 0);
+}
+
+#[test]
 fn topics_and_groups_are_made_changed_shown_and_deleted() {
     let data = tempfile::tempdir().unwrap();
     let dev = Dev::start(data.path());

@@ -51,6 +51,9 @@ pub enum FindError {
     /// The configuration turns the index off.
     #[error("this store keeps no key index: turn it on in the configuration to find messages by key or id")]
     Off,
+    /// Nobody waits for the answer any more.
+    #[error("the search was given up")]
+    GivenUp,
 }
 
 impl Store {
@@ -64,6 +67,18 @@ impl Store {
         stored_ms: Range<i64>,
         limit: usize,
     ) -> Result<Matches, FindError> {
+        self.find_while(topic, wanted, stored_ms, limit, &|| true)
+    }
+
+    /// Like [`Store::find`], while somebody waits for it: `awaited` is asked before each look at the disk.
+    pub fn find_while(
+        &self,
+        topic: &str,
+        wanted: By<'_>,
+        stored_ms: Range<i64>,
+        limit: usize,
+        awaited: &dyn Fn() -> bool,
+    ) -> Result<Matches, FindError> {
         let inner = self.inner();
         let keys = inner.keys.as_ref().ok_or(FindError::Off)?;
         let confirmed = inner.dispatch.confirmed();
@@ -76,6 +91,9 @@ impl Store {
             let mut found = Matches { unsearched_bytes: keys.missing_bytes(confirmed), ..Matches::default() };
             let mut in_vain = 0;
             loop {
+                if !awaited() {
+                    return Err(FindError::GivenUp);
+                }
                 // Each time a part of the index is thrown away, so this ends.
                 let Ok(next) = search.next() else { continue 'anew };
                 let Some(at) = next else { return Ok(found) };
@@ -194,5 +212,15 @@ mod tests {
         assert_eq!(find(&store, "t", "needle-0", 5), (0, true));
         append(&store, "t", "needle-0");
         assert_eq!(find(&store, "t", "needle-0", 5), (1, true));
+    }
+
+    #[test]
+    fn a_look_up_that_nobody_waits_for_any_more_ends() {
+        let store = open(&MemoryDisk::default());
+        (0..10).for_each(|_| append(&store, "t", "k"));
+        let asked = std::cell::Cell::new(0);
+        let awaited = || asked.replace(asked.get() + 1) < 5;
+        let found = store.find_while("t", By::Key("k"), i64::MIN..i64::MAX, 10, &awaited);
+        assert!(matches!(found, Err(FindError::GivenUp)), "{found:?}");
     }
 }

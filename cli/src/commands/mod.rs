@@ -5,6 +5,7 @@ pub mod completions;
 pub mod consume;
 pub mod dev;
 pub mod group;
+pub mod message;
 pub mod produce;
 pub mod status;
 pub mod store;

@@ -20,6 +20,7 @@ var (
 	endpoint  = flags.String("endpoint", "", "host:port")
 	topic     = flags.String("topic", "", "")
 	tag       = flags.String("tag", "", "")
+	key       = flags.String("key", "", "")
 	tls       = flags.Bool("tls", false, "")
 	count     = flags.Int("count", 0, "")
 	prefix    = flags.String("prefix", "m-", "")
@@ -68,6 +69,9 @@ func produce() {
 		message := &mq.Message{Topic: *topic, Body: []byte(body)}
 		if *tag != "" {
 			message.SetTag(*tag)
+		}
+		if *key != "" {
+			message.SetKeys(*key, fmt.Sprintf("%s%d", *key, index))
 		}
 		receipts, err := producer.Send(context.Background(), message)
 		if err != nil {

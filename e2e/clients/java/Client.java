@@ -80,6 +80,9 @@ public final class Client {
         if (flag("--tag")) {
           builder.setTag(text("--tag", null));
         }
+        if (flag("--key")) {
+          builder.setKeys(text("--key", null), text("--key", null) + index);
+        }
         Message message = builder.build();
         try {
           say("{\"sent\":" + quoted(producer.send(message).getMessageId().toString()) + ",\"body\":" + quoted(body)

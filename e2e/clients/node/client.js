@@ -11,6 +11,7 @@ const { values: args, positionals: [ command ] } = parseArgs({
     endpoint: { type: 'string' },
     topic: { type: 'string' },
     tag: { type: 'string' },
+    key: { type: 'string' },
     tls: { type: 'boolean', default: false },
     count: { type: 'string' },
     prefix: { type: 'string', default: 'm-' },
@@ -33,7 +34,8 @@ async function produce() {
     if (args.rate) await sleep(Math.max(0, start + index * 1000 / Number(args.rate) - performance.now()));
     const body = `${args.prefix}${index}`;
     try {
-      const { messageId } = await producer.send({ topic: args.topic, tag: args.tag, body: Buffer.from(body) });
+      const keys = args.key ? [ args.key, `${args.key}${index}` ] : undefined;
+      const { messageId } = await producer.send({ topic: args.topic, tag: args.tag, keys, body: Buffer.from(body) });
       say({ sent: messageId, body });
     } catch (error) {
       say({ failed: String(error), body });

@@ -25,6 +25,7 @@ def main():
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--tag")
+    parser.add_argument("--key")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--count", type=int)
     parser.add_argument("--prefix", default="m-")
@@ -51,6 +52,10 @@ def produce(arguments, configuration):
         message.body = body.encode()
         if arguments.tag:
             message.tag = arguments.tag
+        if arguments.key:
+            # The setter adds one.
+            message.keys = arguments.key
+            message.keys = f"{arguments.key}{index}"
         try:
             say({"sent": producer.send(message).message_id, "body": body})
         except Exception as error:

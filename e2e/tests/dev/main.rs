@@ -1,6 +1,7 @@
-//! `gantry dev` as an application's developer meets it: with the official clients, with their mistakes, and through sudden
-//! deaths.
+//! `gantry dev` as an application's developer meets it: with the official clients, with their mistakes, through sudden
+//! deaths, and when they look for a message.
 
 mod clients;
 mod deaths;
+mod find;
 mod mistakes;

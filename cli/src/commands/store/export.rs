@@ -11,11 +11,11 @@ use serde::Serialize;
 use store::offline::{Damage, Look, Met, What};
 use store::{LogOffset, Record};
 
-use super::message::Message;
 use super::progress::Meter;
 use super::{failed, look};
 use crate::args::{ExportArgs, ExportFormat};
 use crate::failure::Failure;
+use crate::message::Message;
 use crate::output::{Paint, Printer, View};
 use crate::units;
 

@@ -7,10 +7,10 @@ use store::offline::{Look, Odd, ViewsKept};
 use store::{LogOffset, QueueId, QueueOffset};
 
 use super::failed;
-use super::message::Message;
 use super::progress::Meter;
 use crate::args::InspectArgs;
 use crate::failure::Failure;
+use crate::message::Message;
 use crate::output::{Cell, Paint, Printer, Table, View};
 use crate::row;
 use crate::units;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use access::TopicName;
 use store::{LogOffset, NewRecord, QueueId};
 
-use super::message::Message;
 use crate::failure::Failure;
+use crate::message::Message;
 
 /// The longest line that is read: a body of 4 MiB and properties, in base64, many times over.
 const MAX_LINE_BYTES: u64 = 64 << 20;
@@ -102,6 +102,9 @@ fn check(message: &Message) -> Result<(), String> {
             "the property {name:?} has a character that separates properties; give propertiesBase64"
         ));
     }
+    if message.body_base64.is_none() {
+        return Err("bodyBase64 is missing".to_owned());
+    }
     let encoded = message.encoded_properties();
     let record = record(message, &encoded);
     record.check(usize::MAX).map(|_| ()).map_err(|error| error.to_string())
@@ -112,7 +115,7 @@ pub(super) fn record<'a>(message: &'a Message, encoded: &'a [u8]) -> NewRecord<'
     NewRecord {
         topic: &message.topic,
         queue_id: QueueId(message.queue_id),
-        body: &message.body_base64.0,
+        body: message.body(),
         properties: encoded,
         tag: message.properties.get("TAGS"),
         flag: message.flag,

@@ -5,7 +5,6 @@ pub mod export;
 pub mod import;
 pub mod inspect;
 mod lines;
-pub mod message;
 mod progress;
 pub mod verify;
 

@@ -9,8 +9,8 @@ use store::offline::Look;
 use store::{Clock, Config, LogOffset, NewRecord, Properties, QueueId, Store};
 
 use super::inspect::{Overview, Queue, Queues, Segments};
-use super::message::Message;
 use super::verify::Report;
+use crate::message::Message;
 use crate::output::{Format, Paint, View, render};
 
 /// 2026-11-25T17:42:10.007Z, always.

@@ -9,11 +9,11 @@ use store::disk::RealDisk;
 use store::offline::{Look, Met};
 use store::{Config, LogOffset, NewRecord, QueueId, Store, SystemClock};
 
-use super::message::Message;
 use super::tests::{flip, sample};
 use super::{export, import};
 use crate::args::{ExportArgs, ExportFormat, ImportArgs};
 use crate::failure::Failure;
+use crate::message::Message;
 use crate::output::{Format, Printer};
 
 fn export_to(dir: &Path, to: &Path, change: impl FnOnce(&mut ExportArgs)) -> Result<(), Failure> {

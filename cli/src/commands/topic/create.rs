@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::many::{Outcome, Refused};
 use super::{find, permission_text, queues_text, type_text};
 use crate::args::TopicCreateArgs;
-use crate::control::{Broker, Control};
+use crate::control::{Broker, Control, chosen};
 use crate::failure::Failure;
 use crate::output::{Paint, Printer, View};
 use crate::place::Place;
@@ -152,16 +152,6 @@ fn without_refused(
         }
     }
     left
-}
-
-/// The brokers named, or all if none is.
-fn chosen(brokers: Vec<Broker>, names: &[String]) -> Result<Vec<Broker>, Failure> {
-    if let Some(unknown) = names.iter().find(|name| brokers.iter().all(|broker| broker.name != **name)) {
-        let known: Vec<&str> = brokers.iter().map(|broker| broker.name.as_str()).collect();
-        return Err(Failure::not_found(format!("there is no broker {unknown}"))
-            .next(format!("the brokers are: {}", known.join(", "))));
-    }
-    Ok(brokers.into_iter().filter(|broker| names.is_empty() || names.contains(&broker.name)).collect())
 }
 
 fn config(topic: &str, args: &TopicCreateArgs) -> wire::TopicConfig {

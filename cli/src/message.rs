@@ -1,13 +1,15 @@
-//! A stored message in words: all of its fields, as JSON and as people read it. The same JSON is a line of an export.
+//! A stored message in words: all of its fields, as JSON and as people read it, from a broker or from a directory. The same
+//! JSON is a line of an export.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use proto::control as wire;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use store::Record;
+use store::{LogOffset, QueueId, QueueOffset, Record};
 
 use crate::output::{Paint, View};
 use crate::units;
@@ -45,8 +47,9 @@ pub struct Message {
     /// All properties as they are stored, where pairs alone would not give them back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties_base64: Option<Base64>,
-    /// The body as sent, compressed or not.
-    pub body_base64: Base64,
+    /// The body as sent, compressed or not; nothing if nobody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<Base64>,
 }
 
 /// Names and values in an order; a JSON object.
@@ -78,8 +81,54 @@ impl Message {
             prepared_offset: record.prepared_offset.0,
             properties: pairs,
             properties_base64: (!same).then(|| Base64(record.properties.to_vec())),
-            body_base64: Base64(record.body.to_vec()),
+            body_base64: Some(Base64(record.body.to_vec())),
         }
+    }
+
+    /// The message of a broker's answer, and the bytes of its body.
+    pub fn of_broker(message: wire::StoredMessage) -> Result<(Self, u64), AddrParseError> {
+        let wire::StoredMessage {
+            topic,
+            queue_id,
+            queue_offset,
+            log_offset,
+            stored_at_ms,
+            store_host,
+            born_at_ms,
+            born_host,
+            flag,
+            sys_flag,
+            reconsume_times,
+            prepared_offset,
+            properties,
+            body_bytes,
+            body,
+        } = message;
+        let has_body = body.is_some();
+        let record = Record {
+            log_offset: LogOffset(log_offset),
+            queue_id: QueueId(queue_id),
+            queue_offset: QueueOffset(queue_offset),
+            flag,
+            sys_flag,
+            born_at_ms,
+            born_host: born_host.parse()?,
+            stored_at_ms,
+            store_host: store_host.parse()?,
+            reconsume_times,
+            prepared_offset: LogOffset(prepared_offset),
+            topic: topic.into(),
+            body: body.unwrap_or_default(),
+            properties,
+        };
+        let message = Self::of(&record);
+        let body_base64 = message.body_base64.filter(|_| has_body);
+        Ok((Self { body_base64, ..message }, body_bytes))
+    }
+
+    /// The body; empty if nobody asked for it.
+    pub fn body(&self) -> &[u8] {
+        self.body_base64.as_ref().map_or(&[], |body| &body.0)
     }
 
     /// The properties as they are stored.
@@ -148,7 +197,7 @@ impl View for Message {
         let mut text = String::new();
         let mut line = |name: &str, value: String| {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}{value}", paint.heading(&format!("{name:<16}")));
+            let _ = writeln!(text, "{}", labelled(name, &value, paint));
         };
         line("topic", self.topic.clone());
         line("queue", format!("{}, offset {}", self.queue_id, self.queue_offset));
@@ -163,10 +212,21 @@ impl View for Message {
         for (name, value) in &self.properties.0 {
             line("property", format!("{name} = {value}"));
         }
-        line("body", units::bytes(self.body_base64.0.len() as u64));
-        text.push_str(&body_text(&self.body_base64.0));
+        match &self.body_base64 {
+            Some(Base64(body)) => {
+                line("body", units::bytes(body.len() as u64));
+                text.push_str(&body_text(body));
+            }
+            // The last line's end.
+            None => _ = text.pop(),
+        }
         text
     }
+}
+
+/// A line of a message.
+pub(crate) fn labelled(name: &str, value: &str, paint: Paint) -> String {
+    format!("{}{value}", paint.heading(&format!("{name:<16}")))
 }
 
 /// The body if it is text, else its base64.
