@@ -1,7 +1,8 @@
 //! Works ahead of the log's end, so that appending finds its segment made and its pages touched.
 //!
 //! How far ahead follows the pace: a busy log has tens of megabytes ready, an idle one next to nothing, so that it
-//! costs no memory.
+//! costs no memory. Segments are made by a thread of their own: the disk may take seconds for one while much waits to be
+//! flushed, and meanwhile pages are needed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,13 @@ pub(crate) struct Ahead {
     warm_up: WarmUp,
     /// The thread wants to hear when the log ends here or later.
     call_at: AtomicU64,
+    pages: Calls,
+    segments: Calls,
+}
+
+/// Calls to a thread, of which it hears one at least.
+#[derive(Default)]
+struct Calls {
     state: Mutex<State>,
     bell: Condvar,
 }
@@ -35,6 +43,28 @@ pub(crate) struct Ahead {
 struct State {
     called: bool,
     stop: bool,
+}
+
+impl Calls {
+    fn call(&self) {
+        self.state.lock().called = true;
+        self.bell.notify_one();
+    }
+
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.bell.notify_one();
+    }
+
+    /// Waits for a call; false: stop.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.called && !state.stop {
+            self.bell.wait(&mut state);
+        }
+        state.called = false;
+        !state.stop
+    }
 }
 
 impl Ahead {
@@ -46,8 +76,8 @@ impl Ahead {
             warm_up: config.warm_up,
             // Nobody hears before the thread runs.
             call_at: AtomicU64::new(u64::MAX),
-            state: Mutex::default(),
-            bell: Condvar::new(),
+            pages: Calls::default(),
+            segments: Calls::default(),
         }
     }
 
@@ -55,18 +85,30 @@ impl Ahead {
     pub(crate) fn appended(&self, end: LogOffset) {
         if end.0 >= self.call_at.load(Ordering::Relaxed) {
             self.call_at.store(u64::MAX, Ordering::Relaxed);
-            self.state.lock().called = true;
-            self.bell.notify_one();
+            self.pages.call();
         }
     }
 
-    /// Ends [`Ahead::run`] soon.
+    /// Ends [`Ahead::run`] and [`Ahead::make_segments`] soon.
     pub(crate) fn stop(&self) {
-        self.state.lock().stop = true;
-        self.bell.notify_one();
+        self.pages.stop();
+        self.segments.stop();
     }
 
-    /// The thread.
+    /// The thread that makes the next segment.
+    pub(crate) fn make_segments(&self) {
+        loop {
+            if self.log.prepare() {
+                // Its pages may be wanted already.
+                self.pages.call();
+            }
+            if !self.segments.wait() {
+                return;
+            }
+        }
+    }
+
+    /// The thread that makes pages ready.
     pub(crate) fn run(&self) {
         let mut window = match self.warm_up {
             WarmUp::Window => SMALLEST_WINDOW,
@@ -75,7 +117,9 @@ impl Ahead {
         let mut locked_to = 0;
         let mut last = Instant::now();
         loop {
-            self.log.prepare();
+            if self.log.wants_next() {
+                self.segments.call();
+            }
             if self.warm_up == WarmUp::Locked {
                 locked_to = self.lock(locked_to);
             }
@@ -89,15 +133,8 @@ impl Ahead {
             // With a window half of it is left then; with whole segments, half of a segment.
             let reserve = (window / 2).min(self.log.segment_bytes() / 2);
             self.call_at.store(ready_to.0.saturating_sub(reserve), Ordering::Relaxed);
-            {
-                let mut state = self.state.lock();
-                while !state.called && !state.stop {
-                    self.bell.wait(&mut state);
-                }
-                if state.stop {
-                    return;
-                }
-                state.called = false;
+            if !self.pages.wait() {
+                return;
             }
             let pause = last.elapsed();
             last = Instant::now();

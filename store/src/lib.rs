@@ -79,8 +79,8 @@
 //!
 //! # Threads
 //!
-//! `store-flush` flushes, and confirms with sync flush. `store-ahead` makes segments and touches pages. `store-keep` does
-//! the housekeeping, `store-read` reads old records. `store-keys` indexes keys; after a crash it also makes up what is
+//! `store-flush` flushes, and confirms with sync flush. `store-ahead` touches pages, `store-make` makes
+//! segments. `store-keep` does the housekeeping, `store-read` reads old records. `store-keys` indexes keys; after a crash it also makes up what is
 //! missing, and opening does not wait for it. All sleep while there is nothing to do, are joined by [`Store::close`], and
 //! if one panics the log is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end,
 //! pending entries; applying, a queue. (The work on the key index has a lock of its own, under which files are written;

@@ -90,8 +90,14 @@ impl Opened {
 
         let files = Files::load(Arc::clone(&disk), &config)?;
         let (views, complete, counts) = Views::load(Arc::clone(&disk), root, files.min()..files.end())?;
-        let known = Known { from: complete.to, stored_at_ms: complete.stored_at_ms };
-        let (log, walked) = files.recover(&known, believe, progress, &mut |head, bytes, at| {
+        let known = Known {
+            from: complete.to,
+            stored_at_ms: complete.stored_at_ms,
+            believe,
+            // A snapshot tells of durable records only.
+            settle: config.flush == Flush::Sync || by_another || complete.replace_snapshot,
+        };
+        let (log, walked) = files.recover(&known, progress, &mut |head, bytes, at| {
             if is_queued(head.sys_flag) {
                 let entry = RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes));
                 views.replay(head.topic(bytes), head.queue_id, head.queue_offset, entry);
@@ -179,6 +185,7 @@ impl Opened {
         let mut works: Vec<(&str, Work)> = vec![
             ("store-flush", |inner| inner.flusher.run()),
             ("store-ahead", |inner| inner.ahead.run()),
+            ("store-make", |inner| inner.ahead.make_segments()),
             ("store-keep", |inner| inner.housekeeping.run()),
             ("store-keys", Inner::run_keys),
         ];

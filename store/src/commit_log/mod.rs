@@ -28,7 +28,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub(crate) use append::{Tail, Writer};
 use mark::FlushedMark;
-use prepare::Prepared;
+use prepare::{Making, Prepared};
 pub(crate) use segment::Segment;
 
 use crate::LogOffset;
@@ -61,6 +61,7 @@ pub(crate) struct CommitLog {
     segments: RwLock<VecDeque<Arc<Segment>>>,
     writer: Mutex<Writer>,
     prepared: Mutex<Prepared>,
+    making: Mutex<Making>,
     /// Why appends are refused although there may be room.
     refusal: Mutex<Option<String>>,
     /// There is one; read without the lock.
@@ -69,6 +70,9 @@ pub(crate) struct CommitLog {
     /// Store time of the last record. Written by the holder of the log's lock.
     stored_at_ms: AtomicI64,
     flushed: AtomicU64,
+    /// What is not flushed below this was there when the log was opened. The process before may have failed to flush it,
+    /// and then the kernel takes it for clean.
+    doubted_to: u64,
     mark: FlushedMark,
     closed: OnceLock<String>,
 }
@@ -183,6 +187,7 @@ impl CommitLog {
             segments.iter().filter(|s| s.end() > flushed.0 && s.base() < target.0).cloned().collect()
         };
         for segment in dirty {
+            segment.write_again(flushed.0..target.0.min(self.doubted_to))?;
             if !is_planted(Bug::AcknowledgeBeforeFlush) {
                 segment.flush(flushed.0..target.0)?;
             }

@@ -30,7 +30,19 @@ pub(super) struct Prepared {
     populated: u64,
 }
 
+/// Held by whoever makes a segment. [`Prepared`] is not locked meanwhile: making pages ready does not wait for the disk's
+/// journal.
+#[derive(Default)]
+pub(super) struct Making;
+
 impl Prepared {
+    /// The segment from `base` on, if it is there.
+    fn hand_out(&mut self, base: u64) -> Option<Arc<Segment>> {
+        let next = self.next.take_if(|next| next.base() == base)?;
+        self.handed_out = next.end();
+        Some(next)
+    }
+
     fn has_room_again(&mut self, base: u64) {
         if self.failed.take().is_some() {
             tracing::info!(log_offset = base, "the disk has room again, appends go on");
@@ -41,17 +53,25 @@ impl Prepared {
 impl CommitLog {
     /// The segment from `base` on: the prepared one, or made now.
     pub(super) fn next_segment(&self, base: u64) -> Result<Arc<Segment>, AppendError> {
-        let mut prepared = self.prepared.lock();
-        if let Some(next) = prepared.next.take_if(|next| next.base() == base) {
-            prepared.handed_out = next.end();
+        if let Some(next) = self.prepared.lock().hand_out(base) {
             return Ok(next);
         }
-        if let Some((at, reason)) = &prepared.failed
-            && at.elapsed() < RETRY_AFTER
+        // It may be in the making.
+        let making = self.making.lock();
         {
-            return Err(AppendError::DiskFull(reason.clone()));
+            let mut prepared = self.prepared.lock();
+            if let Some(next) = prepared.hand_out(base) {
+                return Ok(next);
+            }
+            if let Some((at, reason)) = &prepared.failed
+                && at.elapsed() < RETRY_AFTER
+            {
+                return Err(AppendError::DiskFull(reason.clone()));
+            }
         }
-        match self.make_segment(base) {
+        let made = self.make_segment(&making, base);
+        let mut prepared = self.prepared.lock();
+        match made {
             Ok(segment) => {
                 prepared.handed_out = segment.end();
                 prepared.has_room_again(base);
@@ -90,30 +110,42 @@ impl CommitLog {
         *refusal = reason;
     }
 
-    /// Makes the next segment once half of the current one is used, so that a roll need not wait. Idle stores
+    /// Is it time to make the next segment? Once half of the current one is used, so that a roll need not wait. Idle stores
     /// therefore hold one segment, not two.
-    pub(crate) fn prepare(&self) {
-        let last_end = {
-            let segments = self.segments.read();
-            segments.back().expect("a log has at least one segment").end()
-        };
-        let appended = self.appended().0;
-        if last_end.saturating_sub(appended) > self.segment_bytes / 2 || self.closed().is_some() {
-            return;
+    pub(crate) fn wants_next(&self) -> bool {
+        self.base_wanted().is_some()
+    }
+
+    /// Makes the next segment if it is wanted. Did it?
+    pub(crate) fn prepare(&self) -> bool {
+        if !self.wants_next() {
+            return false;
         }
-        let mut prepared = self.prepared.lock();
-        // The roll may have happened meanwhile, or be under way; then the next half asks again.
-        if prepared.next.is_some() || prepared.handed_out > last_end {
-            return;
-        }
-        match self.make_segment(last_end) {
+        let making = self.making.lock();
+        let Some(base) = self.base_wanted() else { return false };
+        match self.make_segment(&making, base) {
             Ok(segment) => {
+                let mut prepared = self.prepared.lock();
                 prepared.next = Some(segment);
-                prepared.has_room_again(last_end);
+                prepared.has_room_again(base);
+                true
             }
             // Not a failure yet: the roll will try again, and say so if it must refuse.
-            Err(error) => tracing::warn!(log_offset = last_end, %error, "cannot prepare the next segment"),
+            Err(error) => {
+                tracing::warn!(log_offset = base, %error, "cannot prepare the next segment");
+                false
+            }
         }
+    }
+
+    fn base_wanted(&self) -> Option<u64> {
+        let last_end = self.segments.read().back().expect("a log has at least one segment").end();
+        if last_end.saturating_sub(self.appended().0) > self.segment_bytes / 2 || self.closed().is_some() {
+            return None;
+        }
+        let prepared = self.prepared.lock();
+        // The roll may have happened meanwhile, or be under way; then the next half asks again.
+        (prepared.next.is_none() && prepared.handed_out <= last_end).then_some(last_end)
     }
 
     /// The segments that are or will be written to and that end at `from` or later.
@@ -138,7 +170,8 @@ impl CommitLog {
         for segment in self.ahead_from(at + 1) {
             // The log may have rolled since its end was read.
             at = at.max(segment.base());
-            while at < segment.end().min(appended.saturating_add(window)) {
+            let window_end = segment.end().min(appended.saturating_add(window));
+            while at < window_end {
                 let to = (at + POPULATE_STEP).min(segment.end());
                 let range = at - segment.base()..to - segment.base();
                 if let Err(error) = segment.map().populate(range.clone()) {
@@ -151,6 +184,10 @@ impl CommitLog {
                     let _only_a_hint = segment.map().populate(range);
                 }
                 at = to;
+            }
+            // What is left of a segment is not skipped because the next one is there.
+            if at < segment.end() {
+                break;
             }
         }
         self.prepared.lock().populated = at;
@@ -165,7 +202,7 @@ impl CommitLog {
         }
     }
 
-    fn make_segment(&self, base: u64) -> io::Result<Arc<Segment>> {
+    fn make_segment(&self, _alone: &Making, base: u64) -> io::Result<Arc<Segment>> {
         make_segment(self.disk.as_ref(), &self.dir, &self.temp, base, self.segment_bytes).map(Arc::new)
     }
 }
@@ -190,4 +227,49 @@ pub(super) fn make_segment(
         disk.sync_dir(dir)?;
     }
     Ok(Segment::new(base, disk.map(&path, bytes, 0)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::disk::MemoryDisk;
+    use crate::{Config, LogOffset, NewRecord, QueueId, Store, SystemClock};
+
+    #[test]
+    fn the_rest_of_a_segment_is_made_ready_also_when_the_next_one_is_there() {
+        const SEGMENT: u64 = 8 << 20;
+        const WINDOW: u64 = 1 << 20;
+        let config = Config { segment_bytes: SEGMENT, ..Config::new("/data") };
+        let (store, _) =
+            Store::open_without_threads(Arc::new(MemoryDisk::default()), Arc::new(SystemClock), config)
+                .unwrap();
+        let host = "10.0.0.1:8081".parse().unwrap();
+        let body = vec![7; 1 << 20];
+        let record = NewRecord {
+            topic: "t",
+            queue_id: QueueId(0),
+            body: &body,
+            properties: b"",
+            tag: None,
+            flag: 0,
+            sys_flag: 0,
+            born_at_ms: 1,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_offset: LogOffset(0),
+        };
+        let log = &store.inner().log;
+        let mut ready_to = log.populate(WINDOW, false).unwrap();
+        while log.appended().0 < SEGMENT {
+            store.append(&[record.clone()]).unwrap();
+            log.prepare();
+            let appended = log.appended().0;
+            let next = log.populate(WINDOW, false).unwrap();
+            assert!(ready_to <= next, "{next} was ready before");
+            assert!(appended < next.0 && next.0 <= appended + 2 * WINDOW, "{next} is ready at {appended}");
+            ready_to = next;
+        }
+    }
 }

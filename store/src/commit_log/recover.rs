@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::codec::Head;
 use super::mark::FlushedMark;
-use super::prepare::{Prepared, make_segment};
+use super::prepare::make_segment;
 use super::walk::{Step, Verdict, flaw, scan, step, verdict};
 use super::{CommitLog, Segment, Writer, segment};
 use crate::LogOffset;
@@ -52,6 +52,10 @@ pub(crate) struct Known {
     pub(crate) from: LogOffset,
     /// Store time of the last record before `from`.
     pub(crate) stored_at_ms: i64,
+    /// Valid records behind a bad one count even if a crash may have torn it.
+    pub(crate) believe: Flush,
+    /// Whatever is found must be durable when the log is open.
+    pub(crate) settle: bool,
 }
 
 impl Files {
@@ -138,7 +142,6 @@ impl Files {
     pub(crate) fn recover(
         mut self,
         known: &Known,
-        flush: Flush,
         progress: &Progress,
         visit: &mut dyn FnMut(&Head, &[u8], LogOffset),
     ) -> Result<(CommitLog, Walked), OpenError> {
@@ -147,7 +150,7 @@ impl Files {
         }
         let mut stored_at_ms = known.stored_at_ms;
         let durable = known.from.max(self.mark.flushed()).min(self.end()).0;
-        let mut walk = Walk { files: &self, from: known.from, durable, flush, walked: Walked::default() };
+        let mut walk = Walk { files: &self, from: known.from, durable, flush: known.believe, walked: Walked::default() };
         let mut told = Told::new(progress, known.from, self.data_end()?);
         walk.run(&mut |head, bytes, at| {
             stored_at_ms = stored_at_ms.max(head.stored_at_ms);
@@ -157,12 +160,16 @@ impl Files {
         let mut walked = walk.walked;
         self.cut(&mut walked)?;
 
-        // What was read may have come from the page cache of a killed process: make it durable before anybody counts
-        // on it.
-        self.make_durable(durable..walked.end.0)?;
-        self.mark.start_at(walked.end);
-        let segments = self.open_segments(walked.end)?;
-        segments.iter().filter(|segment| segment.end() <= walked.end.0).for_each(|s| s.map().seal());
+        // What was read may come from the page cache of a killed process. Where nobody counts on it to be durable, the
+        // flushing thread sees to that while the log is in use already.
+        let flushed = if known.settle || !self.mark.is_known() {
+            self.make_durable(durable..walked.end.0)?;
+            self.mark.start_at(walked.end);
+            walked.end.0
+        } else {
+            durable.min(walked.end.0)
+        };
+        let segments = self.open_segments(walked.end, flushed)?;
         let last = segments.last().expect("a recovered log has a segment").clone();
         let log = CommitLog {
             disk: self.disk,
@@ -171,12 +178,14 @@ impl Files {
             segment_bytes: self.segment_bytes,
             segments: RwLock::new(segments.into()),
             writer: Mutex::new(Writer::new(last, walked.end.0)),
-            prepared: Mutex::new(Prepared::default()),
+            prepared: Mutex::default(),
+            making: Mutex::default(),
             refusal: Mutex::default(),
             refuses: AtomicBool::new(false),
             appended: AtomicU64::new(walked.end.0),
             stored_at_ms: AtomicI64::new(stored_at_ms),
-            flushed: AtomicU64::new(walked.end.0),
+            flushed: AtomicU64::new(flushed),
+            doubted_to: walked.end.0,
             mark: self.mark,
             closed: std::sync::OnceLock::new(),
         };
@@ -239,32 +248,30 @@ impl Files {
         Ok(bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
     }
 
-    /// Flushes this range. If a flush of it failed in the process before, the kernel takes its pages for clean, and would
-    /// do nothing: so they are written again first. A log without a mark was never flushed by us.
+    /// Flushes this range, wholly. A log without a mark was never flushed by us.
     fn make_durable(&self, range: Range<u64>) -> Result<(), OpenError> {
         let bases =
             self.bases.iter().filter(|&&base| base < range.end && range.start < base + self.segment_bytes);
         for &base in bases {
-            let (from, to) = (range.start.max(base), range.end.min(base + self.segment_bytes));
-            let segment = self.map(base, from - base)?;
-            if self.mark.is_known() {
-                segment.map().fill(from - base..to - base, &mut write_again);
-            }
-            segment.flush(from..to).map_err(OpenError::at(&segment::path(&self.dir, base)))?;
+            let segment = self.map(base, (range.end - base).min(self.segment_bytes))?;
+            let again = if self.mark.is_known() { segment.write_again(range.clone()) } else { Ok(()) };
+            again
+                .and_then(|()| segment.flush(range.clone()))
+                .map_err(OpenError::at(&segment::path(&self.dir, base)))?;
         }
         Ok(())
     }
 
-    fn open_segments(&self, end: LogOffset) -> Result<Vec<Arc<Segment>>, OpenError> {
-        let published = |base: u64| (end.0 - base).min(self.segment_bytes);
-        self.bases.iter().map(|&base| self.map(base, published(base)).map(Arc::new)).collect()
-    }
-}
-
-/// Writes a byte of each page with what it holds.
-fn write_again(bytes: &mut [u8]) {
-    for page in bytes.chunks_mut(4096) {
-        page[0] = std::hint::black_box(page[0]);
+    /// The segments, of which those that take no more are sealed.
+    fn open_segments(&self, end: LogOffset, flushed: u64) -> Result<Vec<Arc<Segment>>, OpenError> {
+        let open = |&base: &u64| {
+            let segment = self.map(base, (end.0 - base).min(self.segment_bytes))?;
+            if segment.end() <= flushed {
+                segment.map().seal();
+            }
+            Ok(Arc::new(segment))
+        };
+        self.bases.iter().map(open).collect()
     }
 }
 

@@ -39,9 +39,19 @@ impl Segment {
 
     /// Makes durable what is written of these log offsets here.
     pub(crate) fn flush(&self, range: Range<u64>) -> io::Result<()> {
+        self.map.flush(self.within(range))
+    }
+
+    /// Writes what is at these log offsets here again; see [`Map::write_again`].
+    pub(crate) fn write_again(&self, range: Range<u64>) -> io::Result<()> {
+        let range = self.within(range);
+        if range.is_empty() { Ok(()) } else { self.map.write_again(range) }
+    }
+
+    /// The part of these log offsets that is here, by place in the file.
+    fn within(&self, range: Range<u64>) -> Range<u64> {
         let start = range.start.max(self.base) - self.base;
-        let end = range.end.min(self.end()).saturating_sub(self.base);
-        self.map.flush(start..end)
+        start..range.end.min(self.end()).saturating_sub(self.base)
     }
 
     /// Store time of the first record, read once; `None` if there is none yet, or a damaged one.

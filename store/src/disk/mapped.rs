@@ -35,6 +35,8 @@ use crate::planted::{Bug, is_planted};
 /// Written ahead of the log's end.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
+const PAGE_BYTES: u64 = 4096;
+
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
@@ -108,8 +110,7 @@ impl Disk for RealDisk {
         }
         Ok(Arc::new(MappedFile {
             memory: Arc::new(memory),
-            // A file that is full needs no descriptor: the mapping keeps it.
-            file: Mutex::new((published < bytes).then(|| Arc::new(file))),
+            file: Mutex::new(Some(Arc::new(file))),
             frontier: Frontier::new(published),
             published: AtomicU64::new(published),
             writing: AtomicBool::new(false),
@@ -247,7 +248,7 @@ impl File for PlainFile {
 
 struct MappedFile {
     memory: Arc<MmapRaw>,
-    /// For zeros ahead of the writer; `None` once no more will come.
+    /// For zeros ahead of the writer, and what is written again; `None` once sealed: the mapping keeps the file.
     file: Mutex<Option<Arc<fs::File>>>,
     frontier: Frontier,
     /// Readers below, the writer above. Only grows.
@@ -268,6 +269,30 @@ impl MappedFile {
         assert!(!self.writing.swap(true, Ordering::Acquire), "a mapped file has one writer at a time");
         let _leave = Leave(&self.writing);
         work()
+    }
+
+    /// Takes the whole pages of this range out of the page tables, all at once. Otherwise a flush write-protects one after
+    /// the other, and each time interrupts every core that runs the process.
+    fn unmap_pages(&self, range: Range<u64>) {
+        let start = range.start.next_multiple_of(PAGE_BYTES);
+        // The end of the mapping is that of a page as well, whatever the file's length.
+        let end = if range.end == self.bytes() { range.end } else { range.end / PAGE_BYTES * PAGE_BYTES };
+        if start >= end {
+            return;
+        }
+        // SAFETY: for a shared mapping of a file this drops page table entries only, and notes which pages are dirty; the
+        // next touch finds the same bytes in the page cache or on disk.
+        let dropped = unsafe {
+            self.memory.unchecked_advise_range(
+                UncheckedAdvice::DontNeed,
+                start as usize,
+                (end - start) as usize,
+            )
+        };
+        if let Err(error) = dropped {
+            // Locked pages stay.
+            tracing::trace!(%error, "cannot drop page table entries");
+        }
     }
 }
 
@@ -320,9 +345,23 @@ impl Map for MappedFile {
         if range.start >= end {
             return Ok(());
         }
+        self.unmap_pages(range.start..end);
         // `msync` of a part is `fdatasync` of that part: the pages, then the allocation by way of the journal. With the
         // whole file, pages touched ahead would be written for nothing, and every append would find them write-protected.
         self.memory.flush_range(range.start as usize, (end - range.start) as usize)
+    }
+
+    fn write_again(&self, range: Range<u64>) -> io::Result<()> {
+        let file = self.file.lock().clone().ok_or_else(|| io::Error::other("a sealed file takes no more"))?;
+        let bytes = self.slice(range.clone()).expect("only what readers see is written again");
+        // From a copy: the system need not lock a page that it reads from and writes to. Readers see the same bytes all
+        // the while.
+        let mut copy = vec![0; ZEROS.len()];
+        for (part, at) in bytes.chunks(ZEROS.len()).zip((range.start..).step_by(ZEROS.len())) {
+            copy[..part.len()].copy_from_slice(part);
+            file.write_all_at(&copy[..part.len()], at)?;
+        }
+        Ok(())
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
@@ -348,11 +387,9 @@ impl Map for MappedFile {
         if let Err(error) = self.memory.unlock() {
             tracing::debug!(%error, "cannot unlock a sealed segment");
         }
-        // SAFETY: for a shared mapping of a file this drops page table entries only; the next touch finds the same
-        // bytes in the page cache or on disk.
-        let dropped = unsafe { self.memory.unchecked_advise(UncheckedAdvice::DontNeed) };
-        if let Err(error) = dropped.and_then(|()| self.memory.advise(Advice::Normal)) {
-            tracing::debug!(%error, "cannot drop the page tables of a sealed segment");
+        self.unmap_pages(0..self.bytes());
+        if let Err(error) = self.memory.advise(Advice::Normal) {
+            tracing::debug!(%error, "the system takes no advice on a mapping");
         }
     }
 }

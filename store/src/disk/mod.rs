@@ -88,7 +88,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Maps a file of exactly `bytes`. What lies below `published` may be read from the start.
     ///
     /// A file with holes, as RocketMQ leaves its segments, has all its room reserved before it is mapped for writing
-    /// (`published` below `bytes`). A map that is full or sealed keeps no descriptor open.
+    /// (`published` below `bytes`). A sealed map keeps no descriptor open.
     ///
     /// At most one map of a file may be filled at a time, and nobody may hold slices of an older map of it that reach
     /// above `published`: the store maps a segment anew after recovery has dropped its own map.
@@ -140,6 +140,10 @@ pub trait Map: Send + Sync + 'static {
     /// know what is durable.
     fn flush(&self, range: Range<u64>) -> io::Result<()>;
 
+    /// Makes sure that the next flush of this published range carries it to the disk, even if one that failed, of an older
+    /// map of this file, left it taken for clean.
+    fn write_again(&self, range: Range<u64>) -> io::Result<()>;
+
     /// A hint: this range will be filled soon, so make its pages ready. A writer that reaches the range meanwhile waits for
     /// it. An error means that the range is not ready.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
@@ -147,7 +151,7 @@ pub trait Map: Send + Sync + 'static {
     /// A hint: keeps the file's pages in memory until [`Map::seal`]. An error says that this process may not.
     fn lock(&self) -> io::Result<()>;
 
-    /// No fill and no flush comes any more: page tables may be given back. Slices stay good.
+    /// No fill, no writing again and no flush comes any more: page tables may be given back. Slices stay good.
     fn seal(&self);
 }
 

@@ -246,3 +246,42 @@ fn a_long_recovery_says_how_far_it_is() {
     assert!(total / 2 < done && done <= total, "{done} of {total}");
     assert_eq!(numbers(&store, "t").len(), 3000);
 }
+
+#[test]
+fn opening_waits_for_the_disk_only_where_somebody_counts_on_what_is_durable() {
+    for (flush, waits) in [(Flush::Async, false), (Flush::Sync, true)] {
+        let house = House::new(flush);
+        let (store, _) = house.open();
+        let places = fill(&store, "t", 60);
+        let left = house.crash(Crash::Kill);
+        left.disk.fail_flush(0);
+        assert_eq!(left.try_open().is_err(), waits, "{flush:?}");
+
+        let left = house.crash(Crash::Kill);
+        let (store, recovered) = left.open();
+        assert_eq!((recovered.end.0, recovered.cut_bytes), (places[60], 0));
+        let state = store.state();
+        assert_eq!(state.flushed == state.appended, waits, "{flush:?}");
+        // All that was found is confirmed, and flushed like what comes after.
+        assert_eq!(numbers(&store, "t"), same(0..60));
+        store.flush().unwrap();
+        let (store, _) = left.crash(Crash::LoseUnsynced).open();
+        assert_eq!(numbers(&store, "t"), same(0..60));
+    }
+}
+
+#[test]
+fn what_a_failed_flush_left_for_clean_is_written_again_after_the_next_opening() {
+    for flush in [Flush::Async, Flush::Sync] {
+        let house = House::new(flush);
+        let (store, _) = house.open();
+        fill(&store, "t", 60);
+        house.disk.fail_flush(0);
+        store.flush().unwrap_err();
+        let left = house.crash(Crash::Kill);
+        let (store, _) = left.open();
+        store.flush().unwrap();
+        let (store, _) = left.crash(Crash::LoseUnsynced).open();
+        assert_eq!(numbers(&store, "t"), same(0..60), "{flush:?}");
+    }
+}

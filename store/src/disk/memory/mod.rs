@@ -458,6 +458,13 @@ impl Map for MemoryMap {
         self.node.lock().flush(range.start as usize..range.end as usize, fault)
     }
 
+    fn write_again(&self, range: Range<u64>) -> io::Result<()> {
+        assert!(range.end <= self.published(), "only what readers see is written again");
+        self.disk.call("write_again", &self.path)?;
+        self.node.lock().touched(range.start as usize..range.end as usize);
+        Ok(())
+    }
+
     fn populate(&self, _range: Range<u64>) -> io::Result<()> {
         Ok(())
     }
