@@ -200,7 +200,7 @@ impl Run {
             self.model.next.insert(*key, bounds[key].end.0);
         }
         self.model.appended = end;
-        self.model.flushed = end;
+        self.model.flushed = self.store.state().flushed.0;
     }
 
     fn check(&self) {
