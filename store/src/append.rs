@@ -12,26 +12,21 @@
 //! So many who append at once cost one hand-over of the lock and not one each, and nobody is woken only to queue again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::answers::Appended;
 use crate::commit_log::Tail;
 use crate::commit_log::codec::{Plan, Put};
+use crate::crowd;
 use crate::dispatch::Pending;
 use crate::error::AppendError;
 use crate::opened::Inner;
 use crate::views::{ConsumeQueue, RawEntry};
 use crate::{NewRecord, QueueOffset};
 
-/// A writer serves the crowd so many times, then one of the crowd leads: nobody works for the others for ever.
-const ROUNDS: usize = 16;
-/// Looks at the answer before sleeping: a writer needs a microsecond or two.
-const LOOKS: usize = 64;
+const PANICKED: &str = "the thread that wrote for others panicked";
 
 /// A record on its way to its queue.
-struct Item<R> {
+pub(crate) struct Item<R> {
     record: R,
     /// `None`: in no queue.
     queue: Option<Arc<ConsumeQueue>>,
@@ -48,18 +43,8 @@ impl<R: Put> Put for Item<R> {
     }
 }
 
-/// Those who found the log's end taken.
-#[derive(Default)]
-pub(crate) struct Crowd {
-    requests: Mutex<Vec<Request>>,
-    /// How many; read without the lock.
-    count: AtomicUsize,
-}
-
-struct Request {
-    items: Vec<Item<Vec<u8>>>,
-    answer: Answer,
-}
+/// Those who found the log's end taken, with their encoded records.
+pub(crate) type Crowd = crowd::Crowd<Vec<Item<Vec<u8>>>, Result<Appended, AppendError>>;
 
 impl Inner {
     /// See [`Store::append`](crate::Store::append).
@@ -73,6 +58,8 @@ impl Inner {
                 Ok(Item { queue, tags_code: plan.tags_code, record: plan })
             })
             .collect::<Result<Vec<_>, AppendError>>()?;
+        // It goes after the log's end is free: whoever comes later tries for that.
+        let _alarm = Alarm(self);
         let Some(mut tail) = self.log.try_tail() else { return self.append_with_others(&items) };
         let result = self.write(&mut tail, &items);
         self.serve(tail);
@@ -95,17 +82,10 @@ impl Inner {
             item.put(&mut bytes);
             Item { record: bytes, queue: item.queue.clone(), tags_code: item.tags_code }
         };
-        let slot = Arc::new(Slot::default());
-        self.crowd.join(Request {
-            items: items.iter().map(encoded).collect(),
-            answer: Answer(Some(Arc::clone(&slot))),
-        });
-        // The writer may have left before it could see this request.
-        self.relieve();
-        while let Told::Lead = slot.wait() {
-            self.relieve();
-        }
-        slot.take()
+        let items = items.iter().map(encoded).collect();
+        self.crowd
+            .ask(items, || self.log.try_tail(), |tail| self.serve(tail))
+            .unwrap_or_else(|| Err(AppendError::Closed(PANICKED.to_owned())))
     }
 
     /// Writes one batch. Nobody knows of it before [`Inner::serve`].
@@ -147,131 +127,33 @@ impl Inner {
 
     /// Writes what the crowd has, lets go of the log's end, and tells everybody.
     fn serve(&self, mut tail: Tail<'_>) {
-        let served: Vec<_> = self
-            .crowd
-            .leave()
-            .into_iter()
-            .map(|Request { items, answer }| (answer, self.write(&mut tail, &items)))
-            .collect();
+        let crowd = self.crowd.leave().into_iter();
+        let served: Vec<_> = crowd.map(|(items, duty)| (duty, self.write(&mut tail, &items))).collect();
         let end = tail.publish();
         self.flusher.appended(end);
         self.ahead.appended(end);
         if let Some(keys) = &self.keys {
             keys.appended(end);
         }
-        for (answer, result) in served {
-            answer.give(result);
+        for (duty, result) in served {
+            duty.answer(result);
         }
     }
 
-    /// Serves those who came while somebody held the log's end, unless somebody holds it again: then that one will.
+    /// Serves those who came while somebody held the log's end.
     fn relieve(&self) {
-        for _ in 0..ROUNDS {
-            // Pairs with the one in `join`: either we see the request, or who made it sees that the end is free.
-            fence(Ordering::SeqCst);
-            if self.crowd.count.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            let Some(tail) = self.log.try_tail() else { return };
-            self.serve(tail);
-        }
-        self.crowd.let_one_lead();
+        self.crowd.relieve(|| self.log.try_tail(), |tail| self.serve(tail));
     }
 }
 
-impl Crowd {
-    fn join(&self, request: Request) {
-        let mut requests = self.requests.lock();
-        requests.push(request);
-        self.count.store(requests.len(), Ordering::Relaxed);
-        drop(requests);
-        fence(Ordering::SeqCst);
-    }
+/// If the thread that holds the log's end panics, the log closes, and those who wait for that thread hear of it.
+struct Alarm<'a>(&'a Inner);
 
-    fn leave(&self) -> Vec<Request> {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return Vec::new();
-        }
-        let mut requests = self.requests.lock();
-        self.count.store(0, Ordering::Relaxed);
-        std::mem::take(&mut *requests)
-    }
-
-    fn let_one_lead(&self) {
-        if let Some(Answer(Some(slot))) = self.requests.lock().first().map(|request| &request.answer) {
-            slot.tell(|state| state.lead = true);
-        }
-    }
-}
-
-/// Where one waits for its answer.
-#[derive(Default)]
-struct Slot {
-    state: Mutex<SlotState>,
-    bell: Condvar,
-    told: AtomicBool,
-}
-
-#[derive(Default)]
-struct SlotState {
-    result: Option<Result<Appended, AppendError>>,
-    lead: bool,
-}
-
-enum Told {
-    Answer,
-    /// Serve the crowd, then wait again.
-    Lead,
-}
-
-impl Slot {
-    fn tell(&self, change: impl FnOnce(&mut SlotState)) {
-        change(&mut self.state.lock());
-        self.told.store(true, Ordering::Release);
-        self.bell.notify_one();
-    }
-
-    fn wait(&self) -> Told {
-        for _ in 0..LOOKS {
-            if self.told.load(Ordering::Acquire) {
-                break;
-            }
-            std::hint::spin_loop();
-        }
-        let mut state = self.state.lock();
-        loop {
-            if state.result.is_some() {
-                return Told::Answer;
-            }
-            if std::mem::take(&mut state.lead) {
-                self.told.store(false, Ordering::Relaxed);
-                return Told::Lead;
-            }
-            self.bell.wait(&mut state);
-        }
-    }
-
-    fn take(&self) -> Result<Appended, AppendError> {
-        self.state.lock().result.take().expect("who was told has an answer, and takes it once")
-    }
-}
-
-/// The duty to answer. A writer that dies in a panic answers too.
-struct Answer(Option<Arc<Slot>>);
-
-impl Answer {
-    fn give(mut self, result: Result<Appended, AppendError>) {
-        if let Some(slot) = self.0.take() {
-            slot.tell(|state| state.result = Some(result));
-        }
-    }
-}
-
-impl Drop for Answer {
+impl Drop for Alarm<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
-            let reason = "the thread that wrote for others panicked".to_owned();
-            slot.tell(|state| state.result = Some(Err(AppendError::Closed(reason))));
+        if std::thread::panicking() {
+            self.0.flusher.fail(PANICKED);
+            drop(self.0.crowd.leave());
         }
     }
 }

@@ -3,17 +3,18 @@
 //! One thread flushes. With sync flush it starts at once when something is appended, and everything that is appended
 //! while the disk works goes with the next one: no timers. With async flush it looks every half second, or as soon as
 //! much is waiting, and leaves the page that is being written to alone while the log is busy: a page on its way to the
-//! disk is write-protected, and the next append would wait for the file system. A flush that fails closes the log for good: the kernel may have dropped the pages, so flushing
-//! again and believing it would lose what was promised.
+//! disk is write-protected, and the next append would wait for the file system. A flush that fails closes the log for good:
+//! the kernel may have dropped the pages, so flushing again and believing it would lose what was promised.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::LogOffset;
+use crate::bell::Bell;
 use crate::commit_log::CommitLog;
 use crate::config::Flush;
 use crate::dispatch::Dispatch;
@@ -34,10 +35,7 @@ pub(crate) struct Flusher {
     log: Arc<CommitLog>,
     dispatch: Arc<Dispatch>,
     mode: Flush,
-    state: Mutex<State>,
-    bell: Condvar,
-    /// The thread waits for the bell and must be woken.
-    asleep: AtomicBool,
+    bell: Bell<State>,
     /// The thread was told not to wait for the interval.
     hurried: AtomicBool,
     /// One flush at a time.
@@ -60,9 +58,7 @@ impl Flusher {
             log,
             dispatch,
             mode,
-            state: Mutex::default(),
-            bell: Condvar::new(),
-            asleep: AtomicBool::new(false),
+            bell: Bell::default(),
             hurried: AtomicBool::new(false),
             flushing: Mutex::new(()),
             flushes: AtomicU64::new(0),
@@ -74,10 +70,8 @@ impl Flusher {
         if self.mode == Flush::Async {
             self.dispatch.advance(end);
         }
-        // Pairs with the fence in `sleep`: either we see that it sleeps, or it sees what we appended.
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) || self.must_hurry(end) {
-            self.wake();
+        if self.bell.must_ring() || self.must_hurry(end) {
+            self.bell.ring();
         }
     }
 
@@ -93,16 +87,10 @@ impl Flusher {
             && !self.hurried.swap(true, Ordering::Relaxed)
     }
 
-    fn wake(&self) {
-        // The lock makes sure that the thread is not between its last look and its wait.
-        drop(self.state.lock());
-        self.bell.notify_all();
-    }
-
     /// Calls `then` once the log is confirmed up to `end`.
     pub(crate) fn on_confirmed(&self, end: LogOffset, then: Then) {
         let result = {
-            let mut state = self.state.lock();
+            let mut state = self.bell.state();
             if end <= self.log.flushed() && end <= self.dispatch.confirmed() {
                 Ok(())
             } else if let Some(failed) = &state.failed {
@@ -135,7 +123,7 @@ impl Flusher {
     fn flush_to(&self, target: LogOffset, boundary: LogOffset) -> Result<LogOffset, FlushFailed> {
         let flushed = {
             let _one = self.flushing.lock();
-            if let Some(failed) = &self.state.lock().failed {
+            if let Some(failed) = &self.bell.state().failed {
                 return Err(failed.clone());
             }
             let flushed = self.log.flush(target, boundary);
@@ -165,7 +153,7 @@ impl Flusher {
 
     fn answer(&self, confirmed: LogOffset) {
         let ready: Vec<_> = {
-            let mut state = self.state.lock();
+            let mut state = self.bell.state();
             let ready = state.waiters.partition_point(|waiter| waiter.0 <= confirmed);
             state.waiters.drain(..ready).collect()
         };
@@ -189,11 +177,11 @@ impl Flusher {
             log_offset = self.log.flushed().0,
             "the log is closed, nothing more is confirmed"
         );
-        self.state.lock().failed.get_or_insert_with(|| FlushFailed(reason.to_owned())).clone()
+        self.bell.state().failed.get_or_insert_with(|| FlushFailed(reason.to_owned())).clone()
     }
 
     fn answer_failed(&self, failed: &FlushFailed) {
-        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        let waiters = std::mem::take(&mut self.bell.state().waiters);
         for (_, then) in waiters {
             then(Err(failed.clone()));
         }
@@ -201,8 +189,7 @@ impl Flusher {
 
     /// Ends [`Flusher::run`] soon.
     pub(crate) fn stop(&self) {
-        self.state.lock().stop = true;
-        self.bell.notify_all();
+        self.bell.tell(|state| state.stop = true);
     }
 
     /// The thread: until it is stopped, or a flush fails.
@@ -221,24 +208,13 @@ impl Flusher {
 
     /// Waits until there is something to flush and it is time; false: stop.
     fn sleep(&self) -> bool {
-        let mut state = self.state.lock();
-        loop {
-            if state.stop {
-                return false;
-            }
-            self.asleep.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if self.log.appended() > self.log.flushed() {
-                break;
-            }
-            self.bell.wait(&mut state);
-        }
-        self.asleep.store(false, Ordering::Relaxed);
+        let mut state = self.bell.state();
+        self.bell.sleep_while(&mut state, |state| !state.stop && self.log.appended() <= self.log.flushed());
         if self.mode == Flush::Async {
             self.hurried.store(false, Ordering::Relaxed);
-            let until = std::time::Instant::now() + ASYNC_INTERVAL;
+            let until = Instant::now() + ASYNC_INTERVAL;
             while !state.stop && !self.hurried.load(Ordering::Relaxed) {
-                if self.bell.wait_until(&mut state, until).timed_out() {
+                if !self.bell.wait_until(&mut state, until) {
                     break;
                 }
             }

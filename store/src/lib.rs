@@ -75,12 +75,12 @@
 //! Files are listed; a size that does not fit the configuration, or a gap, is an error that says what to do. The snapshot
 //! is loaded, and the log walked from where it is complete: magic, size, checksum, and the record's own place. Each record
 //! found goes to the views again. Where none is found, `commit_log::recover` decides between end, torn tail and rot.
-//! What is cut is zeroed, all is flushed, and the store is open.
+//! What is cut is zeroed, and the store is open. With sync flush all is flushed before; else like what is appended.
 //!
 //! # Threads
 //!
-//! `store-flush` flushes, and confirms with sync flush. `store-ahead` touches pages, `store-make` makes
-//! segments. `store-keep` does the housekeeping, `store-read` reads old records. `store-keys` indexes keys; after a crash it also makes up what is
+//! `store-flush` flushes, and confirms with sync flush. `store-ahead` touches pages, `store-make` makes segments.
+//! `store-keep` does the housekeeping, `store-read` reads old records. `store-keys` indexes keys; after a crash it also makes up what is
 //! missing, and opening does not wait for it. All sleep while there is nothing to do, are joined by [`Store::close`], and
 //! if one panics the log is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end,
 //! pending entries; applying, a queue. (The work on the key index has a lock of its own, under which files are written;
@@ -89,9 +89,11 @@
 mod ahead;
 mod answers;
 mod append;
+mod bell;
 mod clock;
 mod commit_log;
 mod config;
+mod crowd;
 pub mod disk;
 mod dispatch;
 mod error;
@@ -106,6 +108,7 @@ mod planted;
 mod reads;
 mod record;
 mod store;
+mod sync;
 mod times;
 mod views;
 

@@ -6,6 +6,7 @@
 //!   golden  compares rendered charts; --accept rewrites them and the snapshots
 //!   gen     writes CRD YAML and the copies in charts/ and deploy/
 //!   image   static binaries and images, cached by the hash of what they are made of
+//!   interleavings  every order of what the store's threads agree on without a lock
 //!   trial   breaks what the store stands on: power cuts, full disks, bit rot; see trials/README.md
 //!   cluster the local cluster: up, down, load
 //!   quickstart  what ./quickstart runs once the machine is prepared
@@ -32,6 +33,7 @@ mod tidy;
 mod tools;
 mod trial;
 mod walls;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -66,6 +68,8 @@ enum Command {
         #[command(subcommand)]
         action: cluster::Action,
     },
+    /// Runs what the store's threads agree on without a lock in every order
+    Interleavings,
     /// Power cuts, full disks, bit rot: one trial, by its name
     Trial(trial::Options),
     /// Brings everything up, sends a message and receives it
@@ -86,11 +90,12 @@ fn act(command: Command) -> anyhow::Result<()> {
     let root = files::root()?;
     match command {
         Command::Check => check::run(&root),
-        Command::Test(options) => test::run(&root, &options),
+        Command::Test(options) => watch::at_most(test::LIMIT, || test::run(&root, &options)),
         Command::Golden { accept } => charts::golden(&root, accept),
         Command::Gen => r#gen::write(&root),
         Command::Image => image::build(&root).map(|images| println!("{}", images.folder.display())),
         Command::Cluster { action } => cluster::act(&root, &action),
+        Command::Interleavings => test::interleavings(&root),
         Command::Trial(options) => trial::run(&root, &options),
         Command::Quickstart(options) => quickstart::run(&root, &options),
     }

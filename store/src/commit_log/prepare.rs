@@ -263,7 +263,7 @@ mod tests {
         let log = &store.inner().log;
         let mut ready_to = log.populate(WINDOW, false).unwrap();
         while log.appended().0 < SEGMENT {
-            store.append(&[record.clone()]).unwrap();
+            store.append(std::slice::from_ref(&record)).unwrap();
             log.prepare();
             let appended = log.appended().0;
             let next = log.populate(WINDOW, false).unwrap();

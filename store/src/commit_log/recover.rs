@@ -150,7 +150,8 @@ impl Files {
         }
         let mut stored_at_ms = known.stored_at_ms;
         let durable = known.from.max(self.mark.flushed()).min(self.end()).0;
-        let mut walk = Walk { files: &self, from: known.from, durable, flush: known.believe, walked: Walked::default() };
+        let mut walk =
+            Walk { files: &self, from: known.from, durable, flush: known.believe, walked: Walked::default() };
         let mut told = Told::new(progress, known.from, self.data_end()?);
         walk.run(&mut |head, bytes, at| {
             stored_at_ms = stored_at_ms.max(head.stored_at_ms);

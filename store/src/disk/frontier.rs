@@ -8,9 +8,9 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Zeros go to whole pages only.
 const PAGE_BYTES: u64 = 4096;
@@ -32,9 +32,12 @@ impl Frontier {
 
     /// The one writer is about to write before `end`: when this returns, nobody writes zeros there any more.
     pub(super) fn claim(&self, end: u64) {
+        if self.filled.load(Ordering::Relaxed) < end {
+            self.filled.store(end, Ordering::Relaxed);
+        }
         // Both sides say what they do before they look at the other: at least one of them sees the other.
-        self.filled.fetch_max(end, Ordering::SeqCst);
-        while self.zeroing.load(Ordering::SeqCst) < end {
+        fence(Ordering::SeqCst);
+        while self.zeroing.load(Ordering::Acquire) < end {
             drop(self.step.lock());
         }
     }
@@ -46,19 +49,21 @@ impl Frontier {
         zero: impl FnOnce(Range<u64>) -> io::Result<()>,
     ) -> io::Result<()> {
         let _step = self.step.lock();
-        let start = range.start.max(self.filled.load(Ordering::SeqCst)).next_multiple_of(PAGE_BYTES);
+        let start = range.start.max(self.filled.load(Ordering::Relaxed)).next_multiple_of(PAGE_BYTES);
         if start >= range.end {
             return Ok(());
         }
-        self.zeroing.store(start, Ordering::SeqCst);
-        let passed = self.filled.load(Ordering::SeqCst) > start;
+        // Whoever sees this step begin must see what the one before wrote.
+        self.zeroing.store(start, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let passed = self.filled.load(Ordering::Relaxed) > start;
         let result = if passed { Ok(()) } else { zero(start..range.end) };
-        self.zeroing.store(NOWHERE, Ordering::SeqCst);
+        self.zeroing.store(NOWHERE, Ordering::Release);
         result
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::AtomicU8;
 
@@ -106,5 +111,45 @@ mod tests {
             }
         });
         assert!(file.iter().all(|byte| byte.load(Ordering::Relaxed) == 1));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod orders {
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicU8;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_never_zeroed_again_in_any_order() {
+        const PAGES: u64 = 2;
+        loom::model(|| {
+            let pages: [AtomicU8; PAGES as usize] = std::array::from_fn(|_| AtomicU8::new(0));
+            let file = Arc::new((Frontier::new(0), pages));
+            let ahead = {
+                let file = Arc::clone(&file);
+                thread::spawn(move || {
+                    let (frontier, pages) = &*file;
+                    for page in 0..PAGES {
+                        let zero = |range: Range<u64>| {
+                            assert_eq!(range, page * PAGE_BYTES..(page + 1) * PAGE_BYTES);
+                            pages[page as usize].store(0, Ordering::Relaxed);
+                            Ok(())
+                        };
+                        let step = page * PAGE_BYTES..(page + 1) * PAGE_BYTES;
+                        frontier.ahead(step, zero).expect("zeroing does not fail");
+                    }
+                })
+            };
+            let (frontier, pages) = &*file;
+            for (page, end) in pages.iter().zip((1..).map(|page| page * PAGE_BYTES)) {
+                frontier.claim(end);
+                page.store(1, Ordering::Relaxed);
+            }
+            ahead.join().expect("the thread ends");
+            assert!(pages.iter().all(|page| page.load(Ordering::Relaxed) == 1));
+        });
     }
 }

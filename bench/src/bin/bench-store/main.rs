@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod backlog;
 mod java;
 mod recovery;
 mod scribe;
@@ -49,6 +50,18 @@ enum Figure {
         #[arg(long, default_value_t = 3_000)]
         alone: u64,
     },
+    /// What appends feel while somebody drains an old backlog from the disk; needs root, to drop the page cache
+    Backlog {
+        /// How much backlog, in GiB: more than is read in all rounds
+        #[arg(long, default_value_t = 16)]
+        gib: u64,
+        /// Appends a second
+        #[arg(long, default_value_t = 10_000)]
+        rate: u32,
+        /// Pairs of five quiet seconds and five beside the reader
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+    },
     /// Opening after kill -9
     Recovery {
         /// How much log, in GiB
@@ -81,6 +94,7 @@ fn main() -> anyhow::Result<()> {
     match figure {
         Figure::Append { gib, keys } => append::measure(new()?.path(), gib, keys, java.as_ref()),
         Figure::Sync { waiting, alone } => sync::measure(new()?.path(), waiting, alone),
+        Figure::Backlog { gib, rate, rounds } => backlog::measure(new()?.path(), gib, rate, rounds),
         Figure::Recovery { gib, with_java } => {
             recovery::measure(new()?.path(), gib, java.as_ref().filter(|_| with_java))
         }

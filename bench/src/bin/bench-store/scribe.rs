@@ -4,6 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use store::{LogOffset, NewRecord, Properties, QueueId};
 
+/// Where all messages go.
+pub(crate) const TOPIC: &str = "rate";
+/// The topic's queues, by turns.
+pub(crate) const QUEUES: u64 = 8;
 /// Bytes of a body.
 pub(crate) const BODY_BYTES: usize = 1024;
 
@@ -23,8 +27,8 @@ impl Scribe {
     pub(crate) fn record(&self, number: u64) -> NewRecord<'_> {
         let host = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
         NewRecord {
-            topic: "rate",
-            queue_id: QueueId((number % 8) as u32),
+            topic: TOPIC,
+            queue_id: QueueId((number % QUEUES) as u32),
             body: &self.body,
             properties: self.properties.as_bytes(),
             tag: Some("a"),
