@@ -157,3 +157,67 @@ impl Drop for Alarm<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::{Arc, OnceLock};
+    use std::thread;
+
+    use crate::disk::MemoryDisk;
+    use crate::{AppendError, Clock, Config, LogOffset, NewRecord, QueueId, Store};
+
+    fn append(store: &Store) -> Result<crate::Appended, AppendError> {
+        let host = "10.0.0.1:8081".parse().expect("an address");
+        store.append(&[NewRecord {
+            topic: "t",
+            queue_id: QueueId(0),
+            body: b"body",
+            properties: b"",
+            tag: None,
+            flag: 0,
+            sys_flag: 0,
+            born_at_ms: 1,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_offset: LogOffset(0),
+        }])
+    }
+
+    /// Asked for the time while the log's end is held, it waits for the crowd and panics.
+    #[derive(Default)]
+    struct Broken {
+        store: OnceLock<Store>,
+    }
+
+    impl Clock for Broken {
+        fn now_ms(&self) -> i64 {
+            let Some(store) = self.store.get() else { return 0 };
+            while store.inner().crowd.waiting() == 0 {
+                thread::yield_now();
+            }
+            panic!("the clock is broken");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_thread_that_panics_hears_that_the_log_is_closed() {
+        let clock = Arc::new(Broken::default());
+        let (store, _) = Store::open_without_threads(
+            Arc::new(MemoryDisk::default()),
+            Arc::<Broken>::clone(&clock),
+            Config { segment_bytes: 4096, ..Config::new("/data") },
+        )
+        .expect("an empty disk opens");
+        assert!(clock.store.set(store.clone()).is_ok());
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| append(&store))).collect();
+            threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
+        });
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1, "one panics");
+        let answer = outcomes.into_iter().find_map(Result::ok).expect("the other has an answer");
+        assert!(matches!(answer, Err(AppendError::Closed(_))), "{answer:?}");
+        assert!(matches!(append(&store), Err(AppendError::Closed(_))));
+        assert!(store.state().refusing.is_some());
+    }
+}

@@ -74,6 +74,12 @@ impl<W, A> Crowd<W, A> {
         self.let_one_lead();
     }
 
+    /// How many wait.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn waiting(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     fn let_one_lead(&self) {
         if let Some((_, Duty(Some(slot)))) = self.requests.lock().first() {
             slot.tell(|state| state.lead = true);
