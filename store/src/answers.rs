@@ -90,6 +90,34 @@ pub trait Arrivals: Send + Sync {
     fn arrived(&self, topic: &str, queue_id: QueueId, next: QueueOffset, tags_code: i64);
 }
 
+/// What is known to be damaged in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damaged {
+    /// Places that are listed: [`Store::damaged`](crate::Store::damaged) has them.
+    pub places: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// Places that were ever listed, those that are gone included.
+    pub found: u64,
+    /// Reports of places for which the list had no room, since the scrub's last pass began.
+    pub beyond: u64,
+}
+
+/// How the scrub stands, which reads the log through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// When its last pass began, Unix milliseconds; 0: none did yet.
+    pub started_ms: i64,
+    /// So far it has come.
+    pub at: LogOffset,
+    /// Where the pass ends. It is over if it has come so far.
+    pub end: LogOffset,
+    /// When the last pass that is over ended, Unix milliseconds; 0: none did yet.
+    pub ended_ms: i64,
+    /// Bytes that it has read since the opening.
+    pub read_bytes: u64,
+}
+
 /// What a person wants to know.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -107,6 +135,10 @@ pub struct State {
     pub refusing: Option<String>,
     /// Bytes read from files for cold reads since the opening, those read ahead included.
     pub cold_read_bytes: u64,
+    /// What is known to be damaged.
+    pub damaged: Damaged,
+    /// How the scrub stands.
+    pub scrubbed: Scrubbed,
     /// Size of the volume.
     pub disk_total_bytes: u64,
     /// Free for us.

@@ -59,6 +59,23 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Reading what lies far behind the log's end.
     pub cold_reads: ColdReads,
+    /// Reading everything once in a while, to find rot.
+    pub scrub: Scrub,
+}
+
+/// Reading everything that is durable once in a while, to find rot while there is a good copy somewhere.
+#[derive(Clone, Debug)]
+pub struct Scrub {
+    /// From the beginning of a pass to that of the next. Default a day; `None`: never.
+    pub interval: Option<Duration>,
+    /// Bytes that it reads in a second, at most. Default 32 MiB: a day has room for 2.6 TiB.
+    pub bytes_per_second: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { interval: Some(Duration::from_secs(24 * 3600)), bytes_per_second: 32 << 20 }
+    }
 }
 
 /// Reading what lies far behind the log's end. Together with it the process needs `ahead_bytes` and `held_bytes` of memory
@@ -110,6 +127,7 @@ impl Config {
             key_buffer_entries: 128 << 10,
             max_body_bytes: 4 << 20,
             cold_reads: ColdReads::default(),
+            scrub: Scrub::default(),
         }
     }
 }

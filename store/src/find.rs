@@ -122,7 +122,11 @@ impl Store {
             return None;
         }
         if verify {
-            head.verify(&bytes, at).ok()?;
+            let flaw = head.verify(&bytes, at).err();
+            if let Some(flaw) = flaw {
+                inner.log.note_damage(at.0..at.0 + size as u64, &flaw);
+                return None;
+            }
         }
         (!inner.views.hides(topic, at)).then(|| head.into_record(&bytes))
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::LogOffset;
 use crate::clock::Clock;
 use crate::commit_log::CommitLog;
 use crate::commit_log::retain::{Choice, refusal};
@@ -16,6 +17,7 @@ use crate::disk::Disk;
 use crate::error::FlushFailed;
 use crate::flush::Flusher;
 use crate::planted::{Bug, is_planted};
+use crate::quarantine::Quarantine;
 use crate::reads::Reads;
 use crate::views::Views;
 use crate::views::keys::Keys;
@@ -38,6 +40,7 @@ pub(crate) struct Housekeeping {
     pub(crate) keys: Option<Arc<Keys>>,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) state: Mutex<State>,
     pub(crate) bell: Condvar,
     pub(crate) pace: Mutex<Pace>,
@@ -96,6 +99,8 @@ impl Housekeeping {
         if self.log.cannot_grow().is_some() {
             self.log.prepare();
         }
+        // Before a snapshot: what recovery found is found again until there is one.
+        self.quarantine.store();
         if let Err(error) = self.views.write_out() {
             tracing::warn!(%error, "cannot write consume queue entries, they stay in memory");
         }
@@ -131,6 +136,7 @@ impl Housekeeping {
             tracing::error!(%error, "cannot remove an old segment");
         }
         self.reads.forget_before(self.log.min());
+        self.quarantine.keep_within(self.log.min()..LogOffset(u64::MAX));
         if let Some(keys) = &self.keys {
             keys.call();
         }

@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{self, Disk};
+use crate::quarantine;
 
 const OPEN: &str = "gantry open";
 const CLOSED: &str = "gantry closed";
@@ -99,6 +100,7 @@ pub(crate) fn forget(disk: &dyn Disk, root: &Path) -> io::Result<()> {
         }
     }
     remove(&root.join("flushed"))?;
+    remove(&quarantine::path(root))?;
     disk.sync_dir(root)
 }
 

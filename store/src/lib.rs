@@ -8,7 +8,7 @@
 //! - **Confirmed is kept.** With [`Flush::Sync`] a confirmed record survives a power cut. With [`Flush::Async`] it survives
 //!   the death of the process, and a power cut takes a suffix of the log and nothing else.
 //! - **Bytes are checked.** Every byte of a record is under a checksum. A torn tail is cut; a damaged record costs itself
-//!   and nothing behind it.
+//!   and nothing behind it, and is listed until its segment goes. What nobody reads is read once a day, to find out.
 //! - **One failed flush ends it.** Nothing is confirmed after it, and [`State::refusing`] says why.
 //! - **A full disk is an error.** Room is reserved before it is written to; appends return when there is room again.
 //! - **Only the log counts.** The views can be deleted at any time while the store is closed, and are rebuilt the same.
@@ -29,6 +29,10 @@
 //!   Store::entries ◄── views                consume queues: their ends in memory, the rest in shared blocks
 //!   Store::record  ◄── commit_log           slices of the mapping, which they keep alive
 //!   Store::find    ◄── views/keys           follows the confirmed end on its own; verified in the log
+//!
+//!                     quarantine            places of the log that are known to be damaged; a list for people
+//!                       ▲                   from recovery, readers, and from
+//!                     scrub                 all that is durable, read through once a day, slowly
 //!
 //!                     housekeeping          blocks written, snapshots taken, old segments removed
 //!   ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -63,6 +67,7 @@
 //!     views/snapshot, .previous        who has which blocks, and the entries in none: see views/snapshot.rs
 //!     views/deleted                    topics whose records in the log belong to no queue any more
 //!     views/keys/<start>-<end>         keys of the records in a stretch of the log, sorted: see views/keys/run.rs
+//!     damaged                          places of the log that are, and how far the scrub is: see quarantine/file.rs
 //!     flushed                          how far the log was flushed, lately: tells rot from a torn tail
 //!     abort                            who has the store open, or closed it: see last_writer.rs
 //!     lock                             locked while a store is open (as RocketMQ's)
@@ -80,8 +85,9 @@
 //! # Threads
 //!
 //! `store-flush` flushes, and confirms with sync flush. `store-ahead` touches pages, `store-make` makes segments.
-//! `store-keep` does the housekeeping, `store-read` reads old records. `store-keys` indexes keys; after a crash it also makes up what is
-//! missing, and opening does not wait for it. All sleep while there is nothing to do, are joined by [`Store::close`], and
+//! `store-keep` does the housekeeping, `store-read` reads old records, `store-scrub` reads the log through. `store-keys`
+//! indexes keys; after a crash it also makes up what is missing, and opening does not wait for it. All sleep while there is
+//! nothing to do, are joined by [`Store::close`], and
 //! if one panics the log is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end,
 //! pending entries; applying, a queue. (The work on the key index has a lock of its own, under which files are written;
 //! only look-ups wait for it.)
@@ -105,20 +111,23 @@ mod last_writer;
 pub mod offline;
 mod opened;
 mod planted;
+mod quarantine;
 mod reads;
 mod record;
+mod scrub;
 mod store;
 mod sync;
 mod times;
 mod views;
 
-pub use answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
+pub use answers::{Appended, Arrivals, Damaged, Entry, Progress, Recovered, Scrubbed, State};
 pub use clock::{Clock, SystemClock};
-pub use config::{ColdReads, Config, Flush, WarmUp};
+pub use config::{ColdReads, Config, Flush, Scrub, WarmUp};
 pub use error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
 pub use find::{By, FindError, Matches};
 pub use ids::{LogOffset, QueueId, QueueOffset};
 pub use planted::Bug;
+pub use quarantine::DamagedPlace;
 pub use reads::{Fetched, Found, Wanted};
 pub use record::{NewRecord, Properties, Record};
 pub use store::Store;

@@ -19,7 +19,9 @@ use crate::error::{FlushFailed, OpenError};
 use crate::flush::Flusher;
 use crate::housekeeping::Housekeeping;
 use crate::last_writer::{self, LastWriter};
+use crate::quarantine::Quarantine;
 use crate::reads::Reads;
+use crate::scrub::Scrub;
 use crate::views::keys::{self, Keys};
 use crate::views::{RawEntry, Views};
 
@@ -39,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) crowd: Crowd,
     pub(crate) housekeeping: Housekeeping,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) quarantine: Arc<Quarantine>,
+    pub(crate) scrub: Scrub,
     /// `None`: it is turned off.
     pub(crate) keys: Option<Arc<Keys>>,
 }
@@ -112,6 +116,11 @@ impl Opened {
                 if by_another { last_writer::note_open(disk.as_ref(), root) } else { Ok(()) }
             })
             .map_err(OpenError::at(root))?;
+        let quarantine = Arc::new(Quarantine::load(Arc::clone(&disk), Arc::clone(&clock), root));
+        quarantine.keep_within(log.min()..walked.end);
+        for &(at, bytes, flaw) in &walked.damaged {
+            quarantine.report(at..at.plus(bytes), &flaw.to_string());
+        }
         tracing::info!(
             path = %root.display(), clean, by_another, min = %log.min(), end = %walked.end, replayed_records = walked.records,
             cut_bytes = walked.cut_bytes, damaged = walked.damaged.len(), "store opened"
@@ -122,10 +131,11 @@ impl Opened {
             replayed_records: walked.records,
             clean,
             by_another,
-            damaged: walked.damaged,
+            damaged: walked.damaged.into_iter().map(|(at, bytes, _)| (at, bytes)).collect(),
         };
 
         let log = Arc::new(log);
+        log.note_damage_in(Arc::clone(&quarantine));
         let views = Arc::new(views);
         views.repair_from(Arc::clone(&log));
         let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), walked.end));
@@ -151,12 +161,20 @@ impl Opened {
             keys: keys.clone(),
             flusher: Arc::clone(&flusher),
             reads: Arc::clone(&reads),
+            quarantine: Arc::clone(&quarantine),
             state: Mutex::default(),
             bell: Condvar::new(),
             pace: Mutex::default(),
             at_work: Mutex::default(),
         };
         let ahead = Ahead::new(Arc::clone(&log), Arc::clone(&flusher), &config);
+        let scrub = Scrub::new(
+            Arc::clone(&disk),
+            Arc::clone(&clock),
+            Arc::clone(&log),
+            Arc::clone(&quarantine),
+            config.scrub.clone(),
+        );
         let inner = Arc::new(Inner {
             config,
             disk,
@@ -169,6 +187,8 @@ impl Opened {
             crowd: Crowd::default(),
             housekeeping,
             reads,
+            quarantine,
+            scrub,
             keys,
         });
         let opened = Opened {
@@ -189,6 +209,9 @@ impl Opened {
             ("store-keep", |inner| inner.housekeeping.run()),
             ("store-keys", Inner::run_keys),
         ];
+        if self.inner.config.scrub.interval.is_some() {
+            works.push(("store-scrub", |inner| inner.scrub.run()));
+        }
         let readers = self.inner.config.cold_reads.threads.max(1);
         works.extend(std::iter::repeat_n::<(&str, Work)>(("store-read", |inner| inner.reads.run()), readers));
         self.inner.reads.start();
@@ -220,6 +243,7 @@ impl Opened {
         inner.ahead.stop();
         inner.housekeeping.stop();
         inner.reads.stop();
+        inner.scrub.stop();
         if let Some(keys) = &inner.keys {
             keys.stop();
         }
@@ -243,6 +267,7 @@ impl Opened {
     fn leave_clean(&self) {
         let inner = &self.inner;
         inner.log.discard_prepared();
+        inner.scrub.note();
         if let Err(error) = inner.views.write_out() {
             tracing::warn!(%error, "cannot write consume queue entries");
         }

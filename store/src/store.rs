@@ -10,6 +10,7 @@ use crate::disk::{Disk, Reach, RealDisk};
 use crate::error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
 use crate::flush::Then;
 use crate::opened::{Inner, Opened};
+use crate::quarantine::DamagedPlace;
 use crate::reads::{Fetched, Wanted};
 use crate::views::keys;
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
@@ -83,6 +84,12 @@ impl Store {
         if let Some(keys) = &inner.keys {
             keys.work_through(inner.dispatch.confirmed());
         }
+    }
+
+    /// Lets the scrub read on, a megabyte or a long record, if a pass is due; true if there is more to read now. The store's
+    /// own thread does so at the configured rate.
+    pub fn scrub(&self) -> bool {
+        self.inner().scrub.read_some()
     }
 
     /// Writes a snapshot of the views now. Opening will replay the log from here.
@@ -194,9 +201,17 @@ impl Store {
             flushes: inner.flusher.flushes(),
             refusing: inner.log.closed().map(str::to_owned).or_else(|| inner.log.out_of_room()),
             cold_read_bytes: inner.reads.read_bytes(),
+            damaged: inner.quarantine.counts(),
+            scrubbed: inner.scrub.state(),
             disk_total_bytes: space.total_bytes,
             disk_free_bytes: space.free_bytes,
         }
+    }
+
+    /// The first places of the log that are known to be damaged, in its order; at most `max`.
+    #[must_use]
+    pub fn damaged(&self, max: usize) -> Vec<DamagedPlace> {
+        self.inner().quarantine.first(max)
     }
 
     /// Flushes, writes the checkpoint, stops the store's threads. Later appends are refused.

@@ -12,6 +12,7 @@ mod append;
 pub(crate) mod codec;
 pub(crate) mod mark;
 mod prepare;
+pub(crate) mod reader;
 pub(crate) mod recover;
 pub(crate) mod retain;
 pub(crate) mod segment;
@@ -34,6 +35,7 @@ pub(crate) use segment::Segment;
 use crate::LogOffset;
 use crate::disk::Disk;
 use crate::planted::{Bug, is_planted};
+use crate::quarantine::Quarantine;
 
 /// A file of the log: where it starts and ends, and its path.
 pub(crate) struct Place {
@@ -75,6 +77,8 @@ pub(crate) struct CommitLog {
     doubted_to: u64,
     mark: FlushedMark,
     closed: OnceLock<String>,
+    /// Who hears of damage; set once the log is open.
+    quarantine: OnceLock<Arc<Quarantine>>,
 }
 
 impl CommitLog {
@@ -108,6 +112,18 @@ impl CommitLog {
     /// Why it takes no appends.
     pub(crate) fn closed(&self) -> Option<&str> {
         self.closed.get().map(String::as_str)
+    }
+
+    /// The log is open: from now on damage is noted there.
+    pub(crate) fn note_damage_in(&self, quarantine: Arc<Quarantine>) {
+        assert!(self.quarantine.set(quarantine).is_ok(), "a log has one list of damaged places");
+    }
+
+    /// No valid record lies in these bytes, which should hold one.
+    pub(crate) fn note_damage(&self, range: std::ops::Range<u64>, reason: &dyn std::fmt::Display) {
+        if let Some(quarantine) = self.quarantine.get() {
+            quarantine.report(LogOffset(range.start)..LogOffset(range.end), &reason.to_string());
+        }
     }
 
     /// The bytes from `at` on, in place.
@@ -162,7 +178,9 @@ impl CommitLog {
                     walk::Step::Blank => break,
                     walk::Step::Nothing | walk::Step::Flawed(_) => {
                         let data_end = end - segment.base();
-                        match walk::scan(&bytes, segment.base(), data_end, at + 1) {
+                        let next = walk::scan(&bytes, segment.base(), data_end, at + 1);
+                        self.note_damage(at..next.unwrap_or(end), &walk::flaw(rest, LogOffset(at)));
+                        match next {
                             Some(next) => at = next,
                             None => break,
                         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::codec::Head;
+use super::codec::{Flaw, Head};
 use super::mark::FlushedMark;
 use super::prepare::make_segment;
 use super::walk::{Step, Verdict, flaw, scan, step, verdict};
@@ -42,8 +42,8 @@ pub(crate) struct Walked {
     pub(crate) end: LogOffset,
     pub(crate) cut_bytes: u64,
     pub(crate) records: u64,
-    /// Places where bytes are damaged, and how many bytes.
-    pub(crate) damaged: Vec<(LogOffset, u64)>,
+    /// Places where bytes are damaged, how many bytes, and what is wrong.
+    pub(crate) damaged: Vec<(LogOffset, u64, Flaw)>,
 }
 
 /// From where to walk, and what to believe.
@@ -189,6 +189,7 @@ impl Files {
             doubted_to: walked.end.0,
             mark: self.mark,
             closed: std::sync::OnceLock::new(),
+            quarantine: std::sync::OnceLock::new(),
         };
         Ok((log, walked))
     }
@@ -367,13 +368,8 @@ impl Walk<'_> {
                         match verdict(at, durable, self.flush, next) {
                             Verdict::End => break 'segments,
                             Verdict::SkipTo(next) => {
-                                tracing::error!(
-                                    log_offset = at,
-                                    bytes = next - at,
-                                    reason = %flaw(rest, LogOffset(at)),
-                                    "damaged bytes in the log are skipped, what follows is served"
-                                );
-                                self.walked.damaged.push((LogOffset(at), next - at));
+                                let flaw = flaw(rest, LogOffset(at));
+                                self.walked.damaged.push((LogOffset(at), next - at, flaw));
                                 at = next;
                                 continue 'segments;
                             }

@@ -1,10 +1,11 @@
 //! A place where no valid record lies: what it is, and where the walk goes on. The verdict is recovery's.
 
 use super::Error;
-use super::segments::{Reader, Segments};
+use super::segments::Segments;
 use super::walk::{Damage, WINDOW, What};
 use crate::LogOffset;
 use crate::commit_log::codec::{Announced, announced_by};
+use crate::commit_log::reader::Reader;
 use crate::commit_log::walk::{Step, Verdict, candidate, flaw, step, verdict};
 use crate::config::Flush;
 

@@ -21,6 +21,7 @@ use super::segments::Segments;
 use super::trouble::{Resolved, resolve};
 use crate::LogOffset;
 use crate::commit_log::codec::{Announced, Head, announced_by};
+use crate::commit_log::reader::Reader;
 use crate::commit_log::walk::{Step, step};
 
 /// What is read at once. It stays in the processor's cache until it is checked.
@@ -245,7 +246,7 @@ struct Front<'a> {
     segments: &'a Segments,
     at: u64,
     /// The segment's index and its file.
-    reader: Option<(usize, super::segments::Reader)>,
+    reader: Option<(usize, Reader)>,
     /// Buffers to use again.
     spare: Vec<Batch>,
 }

@@ -113,7 +113,7 @@ impl Reads {
     pub(crate) fn in_place(&self, entry: &Entry) -> Result<Record, ReadError> {
         let verify = entry.log_offset < self.written_before;
         match self.log.slice(entry.log_offset, u64::from(entry.size)) {
-            Ok(bytes) => check(entry, &bytes, verify),
+            Ok(bytes) => self.check(entry, &bytes, verify),
             Err(not_there) => Err(not_there_is(entry, not_there)),
         }
     }
@@ -138,7 +138,7 @@ impl Reads {
         };
         match bytes {
             Ok(None) => Ok(None),
-            Ok(Some(bytes)) => check(entry, &bytes, !is_hot).map(Some),
+            Ok(Some(bytes)) => self.check(entry, &bytes, !is_hot).map(Some),
             Err(Missing::Place(NotThere::Deleted)) => {
                 Err(ReadError::Deleted { min: entry.queue_offset.plus(1) })
             }
@@ -209,6 +209,28 @@ impl Reads {
         read_and_drop(file, range.start - base, &mut bytes)?;
         self.read_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes)
+    }
+
+    /// Is this the record that the entry means? `verify`: it came from the disk, and may have changed there.
+    fn check(&self, entry: &Entry, bytes: &Bytes, verify: bool) -> Result<Record, ReadError> {
+        let damaged = |reason: String| ReadError::Damaged { at: entry.log_offset, reason };
+        let verify = verify && !is_planted(Bug::ReadUnchecked);
+        let head = Head::parse(bytes).and_then(|head| {
+            let verified = if verify { head.verify(bytes, entry.log_offset) } else { Ok(()) };
+            verified.map(|()| head)
+        });
+        let head = head.map_err(|flaw| {
+            let start = entry.log_offset.0;
+            self.log.note_damage(start..start + bytes.len() as u64, &flaw);
+            damaged(flaw.to_string())
+        })?;
+        if (head.place, head.queue_offset) != (entry.log_offset, entry.queue_offset) {
+            return Err(damaged(format!(
+                "it says queue offset {} and log offset {}, the queue has it as {}",
+                head.queue_offset, head.place, entry.queue_offset
+            )));
+        }
+        Ok(head.into_record(bytes))
     }
 
     /// Calls `then` with what is wanted: at once if that needs no wait for the disk, else from a thread of the pool.
@@ -286,20 +308,4 @@ fn not_there_is(entry: &Entry, not_there: NotThere) -> ReadError {
             ReadError::Damaged { at: entry.log_offset, reason: "the log ends before it".to_owned() }
         }
     }
-}
-
-/// Is this the record that the entry means? `verify`: it came from the disk, and may have changed there.
-fn check(entry: &Entry, bytes: &Bytes, verify: bool) -> Result<Record, ReadError> {
-    let damaged = |reason: String| ReadError::Damaged { at: entry.log_offset, reason };
-    let head = Head::parse(bytes).map_err(|flaw| damaged(flaw.to_string()))?;
-    if verify && !is_planted(Bug::ReadUnchecked) {
-        head.verify(bytes, entry.log_offset).map_err(|flaw| damaged(flaw.to_string()))?;
-    }
-    if (head.place, head.queue_offset) != (entry.log_offset, entry.queue_offset) {
-        return Err(damaged(format!(
-            "it says queue offset {} and log offset {}, the queue has it as {}",
-            head.queue_offset, head.place, entry.queue_offset
-        )));
-    }
-    Ok(head.into_record(bytes))
 }

@@ -17,6 +17,7 @@ mod process;
 mod queues;
 mod reads;
 mod recovery;
+mod rot;
 mod support;
 mod threads;
 mod times;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use store::disk::{Crash, MemoryDisk};
 use store::{
     AppendError, Clock as _, Config, Flush, FlushFailed, OpenError, Properties, QueueId, QueueOffset,
-    ReadError, Store,
+    ReadError, Scrub, Store,
 };
 
 use crate::expected::{
@@ -39,6 +40,8 @@ pub(crate) enum Op {
     Delete {
         topic: usize,
     },
+    /// Reads the log through, if that is due.
+    Scrub,
     Wait {
         seconds: u64,
     },
@@ -65,6 +68,7 @@ pub(crate) fn operations(seed: u64, count: usize) -> Vec<Op> {
                 778..780 => Op::Housekeep { rounds: 62 },
                 780..800 => Op::Delete { topic },
                 800..875 => Op::Wait { seconds: 1 + dice.below(15) as u64 },
+                990.. => Op::Scrub,
                 _ => Op::Read { topic, queue },
             }
         })
@@ -115,6 +119,7 @@ impl Saved {
             flush: self.flush,
             retention: RETENTION,
             delete_at_hour: None,
+            scrub: Scrub { interval: Some(Duration::from_secs(20)), ..Scrub::default() },
             ..Config::new(ROOT)
         };
         Life {
@@ -205,6 +210,7 @@ impl Life {
                     self.expected.unsure.push(topic);
                 }
             }
+            Op::Scrub => while self.store().scrub() {},
             Op::Wait { seconds } => self.clock.advance_ms(seconds as i64 * 1000),
             Op::Read { topic, queue } => self.read(topic, queue, had_failed),
         }
@@ -320,6 +326,7 @@ impl Life {
 
     /// Compares the open store with what it must have.
     pub(crate) fn check(&self) {
+        assert_eq!(self.store().damaged(1), [], "a disk that fails does not rot");
         self.expected.check(self.store(), self.demand(self.store().state().confirmed.0, true));
     }
 

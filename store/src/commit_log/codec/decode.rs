@@ -215,6 +215,24 @@ impl Head {
     }
 }
 
+/// Can a record that starts so have this size, by the length of its body? Topic and properties are short. True if `start`
+/// does not reach so far.
+pub(crate) fn lengths_fit(start: &[u8], size: usize) -> bool {
+    const MOST_BEHIND_BODY: usize = 2 * (2 + u16::MAX as usize);
+    let mut from = Take { bytes: start, at: 36 };
+    let body_end = |from: &mut Take<'_>| {
+        let sys_flag = from.u32()? as i32;
+        from.at += 8;
+        from.host(sys_flag & BORN_HOST_V6 != 0)?;
+        from.at += 8;
+        from.host(sys_flag & STORE_HOST_V6 != 0)?;
+        from.at += 12;
+        let body_len = usize::try_from(from.u32()?).ok()?;
+        from.at.checked_add(body_len)
+    };
+    body_end(&mut from).is_none_or(|end| (end..=end.saturating_add(MOST_BEHIND_BODY)).contains(&size))
+}
+
 /// A record up to its store time, with a born host of IPv6, takes so much.
 pub(crate) const STAMP_BYTES: usize = 76;
 

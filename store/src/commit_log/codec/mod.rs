@@ -31,7 +31,9 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::{Announced, Flaw, Head, Outline, STAMP_BYTES, Stamp, announced, announced_by};
+pub(crate) use decode::{
+    Announced, Flaw, Head, Outline, STAMP_BYTES, Stamp, announced, announced_by, lengths_fit,
+};
 pub(crate) use encode::{Plan, Put, encode_blank, seal};
 
 pub(crate) const MAGIC_V1: u32 = 0xDAA3_20A7;

@@ -119,6 +119,11 @@ impl MemoryDisk {
         self.world.lock().cached = cached;
     }
 
+    /// From now on reads of this file fail where they touch these bytes.
+    pub fn make_unreadable(&self, path: &Path, bytes: Range<u64>) {
+        self.world.lock().unreadable.push((path.to_owned(), bytes));
+    }
+
     /// Reads of files that must wait for the disk wait from now on, until [`MemoryDisk::release_reads`].
     pub fn hold_reads(&self) {
         self.gate.state.lock().closed = true;
@@ -362,6 +367,9 @@ impl File for MemoryFile {
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
         self.disk.gate.pass();
         self.disk.call("read_at", &self.path)?;
+        if !self.disk.world.lock().gives(&self.path, &(at..at + into.len() as u64)) {
+            return Err(io::Error::other("the sector is bad"));
+        }
         let content = self.node.lock();
         let range = at as usize..at as usize + into.len();
         let found = content.now.get(range).ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -28,6 +28,8 @@ pub(super) struct World {
     /// Reads of files find everything in memory.
     pub(super) cached: bool,
     pub(super) dropped: Vec<(PathBuf, Range<u64>)>,
+    /// Bytes of files that reads do not give.
+    pub(super) unreadable: Vec<(PathBuf, Range<u64>)>,
 }
 
 /// What becomes of a name.
@@ -136,6 +138,14 @@ impl World {
 
     pub(super) fn node(&self, path: &Path) -> io::Result<Node> {
         self.names.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
+    }
+
+    /// Does the disk give these bytes of a file?
+    pub(super) fn gives(&self, path: &Path, range: &Range<u64>) -> bool {
+        !self
+            .unreadable
+            .iter()
+            .any(|(bad, bytes)| bad == path && bytes.start < range.end && range.start < bytes.end)
     }
 
     pub(super) fn change(&mut self, change: Change) {

@@ -1,0 +1,107 @@
+//! The damaged places and the scrub's progress as they are kept.
+//!
+//! ```text
+//!   root/damaged:
+//!     "GANTRYDP"
+//!     scrub: started ms i64, at u64, end u64, ended ms i64
+//!     found u64, beyond u64, count u32
+//!     per place, in the log's order: start u64, bytes u64, found at ms i64, reason u16+n
+//!     CRC-32 of all before u32
+//! ```
+//!
+//! Numbers are big-endian. The file is replaced whole, and is below 256 KiB: places and their reasons have bounds.
+
+use super::places::{DamagedPlace, Places};
+use crate::LogOffset;
+use crate::scrub::Pass;
+
+const MAGIC: &[u8; 8] = b"GANTRYDP";
+
+/// What is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Notes {
+    pub(super) places: Places,
+    pub(super) pass: Pass,
+}
+
+impl Notes {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Self { places: Places { listed, found, beyond }, pass } = self;
+        let Pass { started_ms, at, end, ended_ms } = pass;
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&started_ms.to_be_bytes());
+        out.extend_from_slice(&at.0.to_be_bytes());
+        out.extend_from_slice(&end.0.to_be_bytes());
+        out.extend_from_slice(&ended_ms.to_be_bytes());
+        out.extend_from_slice(&found.to_be_bytes());
+        out.extend_from_slice(&beyond.to_be_bytes());
+        out.extend_from_slice(&(listed.len() as u32).to_be_bytes());
+        for DamagedPlace { start, bytes, reason, found_at_ms } in listed {
+            out.extend_from_slice(&start.0.to_be_bytes());
+            out.extend_from_slice(&bytes.to_be_bytes());
+            out.extend_from_slice(&found_at_ms.to_be_bytes());
+            out.extend_from_slice(&(reason.len() as u16).to_be_bytes());
+            out.extend_from_slice(reason.as_bytes());
+        }
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    /// `None`: the file is damaged.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (content, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(content) != u32::from_be_bytes(*crc) {
+            return None;
+        }
+        let mut rest = content.strip_prefix(MAGIC)?;
+        let pass = Pass {
+            started_ms: take(&mut rest)?.cast_signed(),
+            at: LogOffset(take(&mut rest)?),
+            end: LogOffset(take(&mut rest)?),
+            ended_ms: take(&mut rest)?.cast_signed(),
+        };
+        let (found, beyond) = (take(&mut rest)?, take(&mut rest)?);
+        let (count, mut rest) = rest.split_first_chunk::<4>()?;
+        let mut listed = Vec::new();
+        for _ in 0..u32::from_be_bytes(*count) {
+            let (start, bytes) = (LogOffset(take(&mut rest)?), take(&mut rest)?);
+            let found_at_ms = take(&mut rest)?.cast_signed();
+            let (len, tail) = rest.split_first_chunk::<2>()?;
+            let (reason, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+            rest = tail;
+            let reason = String::from_utf8(reason.to_vec()).ok()?;
+            listed.push(DamagedPlace { start, bytes, reason, found_at_ms });
+        }
+        rest.is_empty().then_some(Self { places: Places { listed, found, beyond }, pass })
+    }
+}
+
+fn take(rest: &mut &[u8]) -> Option<u64> {
+    let (number, tail) = rest.split_first_chunk::<8>()?;
+    *rest = tail;
+    Some(u64::from_be_bytes(*number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_come_back_as_they_were_and_damage_is_seen() {
+        let mut places = Places { beyond: 7, ..Places::default() };
+        places.add(10..20, "the checksum of its bytes does not match", 1);
+        places.add(30..40, "", -1);
+        let pass = Pass { started_ms: 5, at: LogOffset(u64::MAX), end: LogOffset(9), ended_ms: i64::MIN };
+        for notes in [Notes::default(), Notes { places, pass }] {
+            let bytes = notes.encode();
+            assert_eq!(Notes::decode(&bytes).as_ref(), Some(&notes));
+            for at in 0..bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 0x10;
+                assert_eq!(Notes::decode(&damaged), None, "byte {at}");
+                assert_eq!(Notes::decode(&bytes[..at]), None, "length {at}");
+            }
+        }
+    }
+}
