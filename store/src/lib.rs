@@ -105,6 +105,9 @@ mod dispatch;
 mod error;
 mod find;
 mod flush;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod housekeeping;
 mod ids;
 mod last_writer;

@@ -7,6 +7,7 @@
 //!   gen     writes CRD YAML and the copies in charts/ and deploy/
 //!   image   static binaries and images, cached by the hash of what they are made of
 //!   interleavings  every order of what the store's threads agree on without a lock
+//!   fuzz    libFuzzer on the decoders of stored bytes
 //!   trial   breaks what the store stands on: power cuts, full disks, bit rot; see trials/README.md
 //!   cluster the local cluster: up, down, load
 //!   quickstart  what ./quickstart runs once the machine is prepared
@@ -21,6 +22,7 @@ mod check;
 mod cluster;
 mod e2e;
 mod files;
+mod fuzz;
 mod r#gen;
 mod guests;
 mod image;
@@ -70,6 +72,8 @@ enum Command {
     },
     /// Runs what the store's threads agree on without a lock in every order
     Interleavings,
+    /// Any bytes for every decoder of stored bytes, found by libFuzzer; or for one of them
+    Fuzz(fuzz::Options),
     /// Power cuts, full disks, bit rot: one trial, by its name
     Trial(trial::Options),
     /// Brings everything up, sends a message and receives it
@@ -96,6 +100,7 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::Image => image::build(&root).map(|images| println!("{}", images.folder.display())),
         Command::Cluster { action } => cluster::act(&root, &action),
         Command::Interleavings => test::interleavings(&root),
+        Command::Fuzz(options) => fuzz::run(&root, &options),
         Command::Trial(options) => trial::run(&root, &options),
         Command::Quickstart(options) => quickstart::run(&root, &options),
     }

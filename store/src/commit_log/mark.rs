@@ -85,7 +85,7 @@ pub(crate) fn read(disk: &dyn Disk, root: &Path) -> io::Result<Option<LogOffset>
     }
 }
 
-fn encode(flushed: LogOffset) -> [u8; 12] {
+pub(super) fn encode(flushed: LogOffset) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&flushed.0.to_be_bytes());
     let crc = crc32fast::hash(&bytes[..8]);

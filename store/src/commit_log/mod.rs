@@ -10,6 +10,8 @@
 
 mod append;
 pub(crate) mod codec;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod mark;
 mod prepare;
 pub(crate) mod reader;

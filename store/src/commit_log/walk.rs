@@ -6,7 +6,7 @@
 //! - *torn*: a crash lost pages behind the last durable offset;
 //! - *rot*: what lies there was durable, or more valid records follow than a crash may have torn. Never cut.
 
-use super::codec::{Announced, Flaw, Head, MAGIC_V1, MAGIC_V2, announced};
+use super::codec::{Announced, BLANK_BYTES, Flaw, Head, MAGIC_V1, MAGIC_V2, announced};
 use crate::LogOffset;
 use crate::config::Flush;
 use crate::planted::{Bug, is_planted};
@@ -45,6 +45,10 @@ pub(crate) fn verdict(at: u64, durable: u64, flush: Flush, next_valid: Option<u6
 
 /// What lies at the start of `rest`, which reaches to the segment's end.
 pub(crate) fn step(rest: &[u8], at: LogOffset) -> Step {
+    if rest.len() < BLANK_BYTES as usize {
+        // There is no room to say so. Nobody writes a record that leaves so little, but one that is whole is believed.
+        return Step::Blank;
+    }
     match announced(rest) {
         Announced::Record(size) => {
             let record = &rest[..size];
@@ -98,4 +102,21 @@ pub(crate) fn candidate(data: &[u8], from: usize) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit_log::codec::fuzzing::valid;
+
+    #[test]
+    fn what_is_left_of_a_segment_and_too_short_for_anything_is_blank() {
+        let record = valid(7).swap_remove(0);
+        for left in 0..BLANK_BYTES as usize {
+            let segment = [record.as_slice(), &vec![0xAB; left]].concat();
+            let Step::Record(_, size) = step(&segment, LogOffset(7)) else { panic!("it is a record") };
+            assert!(matches!(step(&segment[size..], LogOffset(7 + size as u64)), Step::Blank), "{left}");
+        }
+        assert!(matches!(step(&[0xAB; BLANK_BYTES as usize], LogOffset(7)), Step::Flawed(_)));
+    }
 }

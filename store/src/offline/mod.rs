@@ -16,7 +16,7 @@
 mod disk;
 mod listing;
 mod queues;
-mod rocketmq;
+pub(crate) mod rocketmq;
 mod segments;
 mod trouble;
 mod verify;

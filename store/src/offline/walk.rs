@@ -311,7 +311,8 @@ fn hop(bytes: &[u8], room: usize) -> (usize, Found) {
         let Some(head) = bytes[used..].first_chunk::<8>() else {
             let found = match room - used {
                 0 => Found::End,
-                1..8 => Found::Flawed,
+                // As `step` has it.
+                1..8 => Found::Blank,
                 _ => Found::Part(8),
             };
             return (used, found);

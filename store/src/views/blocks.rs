@@ -12,8 +12,9 @@
 //! used again only after a snapshot without it is durable; and a block that is partly filled may be filled further in
 //! place, because what a snapshot counts of it is never written again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +38,9 @@ const UNSYNCED_BYTES: usize = 4 << 20;
 pub(crate) struct BlockId(pub(crate) u32);
 
 impl BlockId {
+    /// No block has a higher number.
+    pub(crate) const LAST: u32 = u32::MAX - 1;
+
     fn file(self) -> usize {
         (self.0 / FILE_BLOCKS) as usize
     }
@@ -71,15 +75,17 @@ pub(crate) struct BlockWrite {
 pub(crate) struct Blocks {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    files: RwLock<Vec<Arc<dyn File>>>,
+    /// By number. A snapshot may name any block: only files that are used are opened.
+    files: RwLock<BTreeMap<usize, Arc<dyn File>>>,
     room: Mutex<Room>,
     unsynced: Mutex<Unsynced>,
 }
 
 #[derive(Default)]
 struct Room {
-    /// In no queue and in no snapshot; the lowest last, so that it is used first.
-    free: Vec<BlockId>,
+    /// Numbers of blocks in no queue and in no snapshot, in stretches: a far block costs no room for all before it. The
+    /// lowest last, so that it is used first.
+    free: Vec<Range<u32>>,
     /// In no queue, but maybe in the snapshot.
     released: Vec<BlockId>,
     /// How many stretches of each shared block are in use.
@@ -108,10 +114,29 @@ struct Run {
 
 impl Room {
     fn take(&mut self) -> BlockId {
-        self.free.pop().unwrap_or_else(|| {
-            self.end += 1;
-            BlockId(self.end - 1)
-        })
+        let Some(lowest) = self.free.last_mut() else {
+            self.end = self.end.checked_add(1).expect("queues have fewer than 4 billion blocks");
+            return BlockId(self.end - 1);
+        };
+        let block = BlockId(lowest.start);
+        lowest.start += 1;
+        if lowest.start == lowest.end {
+            self.free.pop();
+        }
+        block
+    }
+
+    /// Nobody knows these any more.
+    fn free(&mut self, blocks: Vec<BlockId>) {
+        self.free.extend(blocks.into_iter().map(|block| block.0..block.0 + 1));
+        self.free.sort_unstable_by_key(|stretch| std::cmp::Reverse(stretch.start));
+        self.free.dedup_by(|lower, higher| {
+            let together = lower.end == higher.start;
+            if together {
+                higher.start = lower.start;
+            }
+            together
+        });
     }
 
     /// The shared block is filled, or one of its stretches is not in use any more.
@@ -124,7 +149,7 @@ impl Room {
 }
 
 impl Blocks {
-    /// `own` and `shared` are the snapshot's; all other blocks are free.
+    /// `own` and `shared` are the snapshot's, each block once; all other blocks are free.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, mut own: Vec<BlockId>, shared: &[Stretch]) -> Self {
         let mut room = Room::default();
         for stretch in shared {
@@ -132,9 +157,12 @@ impl Blocks {
         }
         own.extend(room.shared.keys());
         own.sort_unstable();
-        room.end = own.last().map_or(0, |last| last.0 + 1);
-        room.free =
-            (0..room.end).rev().map(BlockId).filter(|block| own.binary_search(block).is_err()).collect();
+        for block in own {
+            room.free.push(room.end..block.0);
+            room.end = block.0 + 1;
+        }
+        room.free.retain(|stretch| !stretch.is_empty());
+        room.free.reverse();
         Self {
             disk,
             dir: dir.to_path_buf(),
@@ -183,9 +211,7 @@ impl Blocks {
 
     /// No snapshot knows these.
     pub(crate) fn reuse(&self, blocks: Vec<BlockId>) {
-        let mut room = self.room.lock();
-        room.free.extend(blocks);
-        room.free.sort_unstable_by(|a, b| b.cmp(a));
+        self.room.lock().free(blocks);
     }
 
     /// Writes, neighbours together. Not durable before [`Blocks::sync`].
@@ -233,7 +259,7 @@ impl Blocks {
         let at = block.at() + index * ENTRY_BYTES as u64;
         let read = match reach {
             Reach::Memory => false,
-            Reach::PageCache => match self.files.read().get(block.file()) {
+            Reach::PageCache => match self.files.read().get(&block.file()) {
                 Some(file) => file.read_cached_at(at, bytes)? == bytes.len(),
                 None => false,
             },
@@ -273,14 +299,32 @@ impl Blocks {
     }
 
     fn file(&self, index: usize) -> io::Result<Arc<dyn File>> {
-        if let Some(file) = self.files.read().get(index) {
+        if let Some(file) = self.files.read().get(&index) {
             return Ok(Arc::clone(file));
         }
-        let mut files = self.files.write();
-        while files.len() <= index {
-            let path = self.dir.join(format!("blocks-{:05}", files.len()));
-            files.push(self.disk.open(&path)?);
-        }
-        Ok(Arc::clone(&files[index]))
+        let path = self.dir.join(format!("blocks-{index:05}"));
+        let file = self.disk.open(&path)?;
+        Ok(Arc::clone(self.files.write().entry(index).or_insert(file)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn a_far_block_costs_no_room_for_those_before_it() {
+        let disk = MemoryDisk::default();
+        let own = vec![BlockId(3), BlockId(BlockId::LAST)];
+        let blocks = Blocks::open(Arc::new(disk.clone()), Path::new("/views"), own, &[]);
+        assert_eq!(blocks.room.lock().free, [4..BlockId::LAST, 0..3]);
+        assert_eq!([(); 5].map(|()| blocks.allocate().0), [0, 1, 2, 4, 5]);
+        blocks.reuse(vec![BlockId(4), BlockId(1), BlockId(0), BlockId(5)]);
+        assert_eq!(blocks.room.lock().free, [4..BlockId::LAST, 0..2]);
+        let mut entries = Vec::new();
+        assert!(blocks.read(BlockId(BlockId::LAST), 0, 1, &mut entries, Reach::Disk).unwrap());
+        assert_eq!(entries, [[0; ENTRY_BYTES]], "a file without it: damaged, and made anew");
+        assert_eq!(disk.paths(), [Path::new("/views/blocks-262143")]);
     }
 }

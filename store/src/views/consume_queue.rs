@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use super::blocks::{BLOCK_ENTRIES, BlockId, BlockWrite, Blocks, Stretch};
 use super::entry::{RawEntry, Seal, Sealed};
 use crate::answers::Entry;
+use crate::commit_log::codec::MIN_RECORD_BYTES;
 use crate::disk::Reach;
 use crate::error::ReadError;
 use crate::{LogOffset, QueueId, QueueOffset};
@@ -40,8 +41,12 @@ const KEEP_RECENT: u64 = BLOCK_ENTRIES;
 const KEEP_PRESSED: u64 = 16;
 /// What an idle queue has beyond its last full block shares a block with others up to so many entries.
 const MOST_SHARED: u64 = BLOCK_ENTRIES / 4;
-/// A queue does not lose more messages than this to one damaged stretch; a longer jump is another queue's life.
-const MAX_HOLES: u64 = 1 << 24;
+/// A queue does not lose more messages than this to one damaged stretch; a longer jump is another queue's life. Nor are
+/// more made up for all queues together that a snapshot knows to be longer.
+pub(super) const MAX_HOLES: u64 = 1 << 24;
+/// Nor does it lose more than there is room for in between. Somebody may have counted on without a message, but not by
+/// more than this.
+const MAX_HOLES_WITHOUT_ROOM: u64 = 1 << 16;
 
 /// A queue of a topic.
 pub(crate) struct ConsumeQueue {
@@ -332,7 +337,10 @@ impl ConsumeQueue {
             return (0, News::default(), Freed::default());
         }
         let mut freed = Freed::default();
-        if next != at.0 && (entries.min == next || at.0 < next || at.0 - next > MAX_HOLES) {
+        // `last_at` may be too high, but never behind a record that is lost: what is known has its entry.
+        let room = entry.log_offset().0.saturating_sub(entries.last_at) / MIN_RECORD_BYTES as u64;
+        let most_holes = MAX_HOLES.min(room + MAX_HOLES_WITHOUT_ROOM);
+        if next != at.0 && (entries.min == next || at.0 < next || at.0 - next > most_holes) {
             // Older messages are gone from the log, or this is another life of the topic, made after a deletion whose
             // mark was lost.
             if entries.min < next {
@@ -349,9 +357,9 @@ impl ConsumeQueue {
         (entries.next() - first, entries.news(), freed)
     }
 
-    /// It is known to have counted up to `next` before: never give an offset out twice. `end` is the log's. Returns how
-    /// many entries were added.
-    pub(super) fn count_on(&self, next: u64, end: LogOffset) -> (u64, News) {
+    /// It is known to have counted up to `next` before: never give an offset out twice. What is missing was lost at
+    /// this place of the log; at most so many holes are made. Returns how many.
+    pub(super) fn count_on(&self, next: u64, lost_at: LogOffset, most_holes: u64) -> (u64, News) {
         let mut entries = self.entries.lock();
         let first = entries.next();
         if entries.min == first {
@@ -361,8 +369,8 @@ impl ConsumeQueue {
             }
             return (0, News::default());
         }
-        for _ in first..next.min(first + MAX_HOLES) {
-            entries.push(RawEntry::hole(end));
+        for _ in first..next.min(first + most_holes) {
+            entries.push(RawEntry::hole(lost_at));
         }
         self.assigned.store(entries.next(), Ordering::Relaxed);
         (entries.next() - first, entries.news())

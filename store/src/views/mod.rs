@@ -15,6 +15,8 @@ pub(crate) mod blocks;
 pub(crate) mod consume_queue;
 mod deleted;
 pub(crate) mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod in_use;
 pub(crate) mod keys;
 mod repair;
@@ -32,7 +34,7 @@ use parking_lot::Mutex;
 
 use blocks::Blocks;
 pub(crate) use consume_queue::{ConsumeQueue, Run};
-use consume_queue::{Due, Freed, News, Trouble, Wish};
+use consume_queue::{Due, Freed, MAX_HOLES, News, Trouble, Wish};
 use deleted::{KeptMarks, Marks};
 pub(crate) use entry::RawEntry;
 use in_use::{InUse, Queues};
@@ -187,9 +189,13 @@ impl Views {
 
     /// The replay is over; the log reaches from `min` to `end`.
     pub(crate) fn recovered(&self, min: LogOffset, end: LogOffset, counts: Counts) -> io::Result<()> {
+        // Behind the last record that was found, and before the next one.
+        let lost_at = LogOffset(end.0.saturating_sub(1));
+        let mut most_holes = MAX_HOLES;
         for ((topic, id), next) in counts.0 {
             let queue = self.queue_or_new(&topic, id);
-            let (added, news) = queue.count_on(next, end);
+            let (added, news) = queue.count_on(next, lost_at, most_holes);
+            most_holes -= added;
             self.held.fetch_add(added, Ordering::Relaxed);
             self.tell(&queue, news);
         }

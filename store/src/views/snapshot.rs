@@ -33,6 +33,7 @@ use std::sync::Arc;
 use super::blocks::{BLOCK_ENTRIES, BlockId, Stretch};
 use super::consume_queue::{ConsumeQueue, Entries};
 use super::entry::{ENTRY_BYTES, RawEntry};
+use crate::commit_log::codec::LAST_QUEUE_OFFSET;
 use crate::disk::{Disk, File};
 use crate::{LogOffset, QueueId};
 
@@ -186,13 +187,17 @@ impl Snapshot {
         })?;
         own.sort_unstable();
         shared.sort_unstable();
+        let are_blocks = own
+            .iter()
+            .chain(shared.iter().map(|stretch| &stretch.block))
+            .all(|block| block.0 <= BlockId::LAST);
         let apart = own.windows(2).all(|two| two[0] < two[1])
             && shared
                 .windows(2)
                 .all(|two| two[0].block < two[1].block || two[0].end() <= u64::from(two[1].index))
             && shared.iter().all(|stretch| own.binary_search(&stretch.block).is_err());
         (snapshot.own, snapshot.shared) = (own, shared);
-        apart.then_some(snapshot)
+        (are_blocks && apart).then_some(snapshot)
     }
 
     /// Every block that it names: those that are one queue's, and the stretches of others.
@@ -222,7 +227,7 @@ impl Snapshot {
             let name = std::str::from_utf8(from.bytes(usize::from(len))?).ok()?;
             queues.clear();
             for _ in 0..from.u32()? {
-                queues.push(from.queue(self.version)?);
+                queues.push(from.queue(self.version, self.complete_to)?);
             }
             show(name, &queues);
         }
@@ -230,7 +235,7 @@ impl Snapshot {
     }
 }
 
-/// A queue as it lies in a snapshot; its numbers fit each other.
+/// A queue as it lies in a snapshot; its numbers fit each other, and its places the snapshot's.
 pub(super) struct StoredQueue<'a> {
     pub(super) id: QueueId,
     pub(super) next: u64,
@@ -266,9 +271,10 @@ impl StoredQueue<'_> {
         }
     }
 
-    fn fits(&self) -> Option<bool> {
+    fn fits(&self, complete_to: LogOffset) -> Option<bool> {
         let in_order = self.blocks_start <= self.written
             && self.min <= self.next
+            && self.next <= LAST_QUEUE_OFFSET
             && (self.blocks_start <= self.min || self.min == self.next);
         let own_end =
             self.blocks_start.checked_add((self.blocks.len() as u64).checked_mul(BLOCK_ENTRIES)?)?;
@@ -279,7 +285,10 @@ impl StoredQueue<'_> {
                     && own_end.checked_add(u64::from(stretch.count)) == Some(self.written)
             }
         };
-        Some(in_order && covered)
+        let mut places = self.recent.iter().map(|entry| RawEntry::from_bytes(entry).log_offset());
+        let places_in_order =
+            places.clone().is_sorted() && places.next_back().is_none_or(|last| last < complete_to);
+        Some(in_order && covered && places_in_order)
     }
 }
 
@@ -318,7 +327,7 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn queue(&mut self, version: u32) -> Option<StoredQueue<'a>> {
+    fn queue(&mut self, version: u32, complete_to: LogOffset) -> Option<StoredQueue<'a>> {
         let id = QueueId(self.u32()?);
         let (min, next) = (self.u64()?, self.u64()?);
         let (first_at, last_at) = (self.u64()?, self.u64()?);
@@ -335,7 +344,7 @@ impl<'a> Decoder<'a> {
         let recent = self.chunks(next.checked_sub(written)?)?;
         let queue =
             StoredQueue { id, next, min, first_at, last_at, blocks_start, written, blocks, shared, recent };
-        queue.fits()?.then_some(queue)
+        queue.fits(complete_to)?.then_some(queue)
     }
 }
 

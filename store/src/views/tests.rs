@@ -67,6 +67,72 @@ fn what_is_counted_as_in_memory_is_what_is_there_also_for_deleted_queues_and_a_f
     assert!(!views.is_busy());
 }
 
+/// How far queues had counted by a snapshot that reaches further than the log.
+fn counts(queues: u32, next: u64) -> Counts {
+    Counts((0..queues).map(|id| (("t".to_owned(), QueueId(id)), next)).collect())
+}
+
+#[test]
+fn what_was_counted_beyond_the_log_can_be_written_down() {
+    let disk = MemoryDisk::default();
+    let views = views(&disk);
+    views.replay("t", QueueId(0), QueueOffset(0), RawEntry::new(LogOffset(10), 1, 0));
+    views.recovered(LogOffset(0), LogOffset(100), counts(1, 1000)).unwrap();
+    views.write_out().unwrap();
+    views.write_snapshot(LogOffset(100), 1, LogOffset(0)).unwrap();
+    let again = self::views(&disk);
+    push(&again, 0, 100);
+    let entries = again.read("t", QueueId(0), QueueOffset(0), 10).unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.queue_offset.0).collect::<Vec<_>>(), [0, 1000]);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn queues_that_a_snapshot_says_are_longer_do_not_fill_the_memory() {
+    let views = views(&MemoryDisk::default());
+    for id in 0..2 {
+        views.replay("t", QueueId(id), QueueOffset(0), RawEntry::new(LogOffset(10 + u64::from(id)), 1, 0));
+    }
+    views.recovered(LogOffset(0), LogOffset(1000), counts(2, 1 << 40)).unwrap();
+    assert_eq!(held(&views), consume_queue::MAX_HOLES + 2);
+}
+
+#[test]
+fn a_queue_offset_far_ahead_of_what_could_be_lost_begins_another_life() {
+    let views = views(&MemoryDisk::default());
+    let replay =
+        |at, place| views.replay("t", QueueId(0), QueueOffset(at), RawEntry::new(LogOffset(place), 1, 0));
+    replay(0, 10);
+    replay(1000, 200_000);
+    assert_eq!(held(&views), 1001, "so many may have been lost in between");
+    replay(8 << 20, 200_100);
+    assert_eq!(held(&views), 1);
+    replay(16 << 20, 200_000 + (1 << 30));
+    assert_eq!(held(&views), (8 << 20) + 1, "there was room for so many");
+}
+
+#[test]
+fn a_snapshot_that_counts_on_what_comes_after_it_is_damaged() {
+    let disk = MemoryDisk::default();
+    let views = views(&disk);
+    (1..=3).for_each(|n| push(&views, 0, 100 * n));
+    views.write_snapshot(LogOffset(301), 1, LogOffset(0)).unwrap();
+    let bytes = disk.read(Path::new("/data/views/snapshot")).unwrap();
+    let check = |at: usize, number: &[u8], is_good: bool| {
+        let mut changed = bytes.clone();
+        changed[at..at + number.len()].copy_from_slice(number);
+        let content = changed.len() - 4;
+        let crc = crc32fast::hash(&changed[..content]);
+        changed[content..].copy_from_slice(&crc.to_be_bytes());
+        assert_eq!(Snapshot::decode(changed).is_some(), is_good, "{at} {number:?}");
+    };
+    let complete_to = 12;
+    let last_entry = bytes.len() - 4 - 2 - 20;
+    check(complete_to, &301_u64.to_be_bytes(), true);
+    check(complete_to, &300_u64.to_be_bytes(), false);
+    check(last_entry, &199_u64.to_be_bytes(), false);
+}
+
 #[test]
 fn a_snapshot_of_version_1_is_read() {
     let mut bytes = b"GANTRYVS".to_vec();

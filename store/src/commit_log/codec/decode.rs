@@ -6,8 +6,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{
-    BORN_HOST_V6, CRC_BYTES, CRC_NAME, MAGIC_BLANK, MAGIC_V1, MAGIC_V2, MAX_RECORD_BYTES, MIN_RECORD_BYTES,
-    STORE_HOST_V6, crc_digits, crc31, tags_code,
+    BORN_HOST_V6, CRC_BYTES, CRC_NAME, LAST_QUEUE_OFFSET, MAGIC_BLANK, MAGIC_V1, MAGIC_V2, MAX_RECORD_BYTES,
+    MIN_RECORD_BYTES, STORE_HOST_V6, crc_digits, crc31, tags_code,
 };
 use crate::{LogOffset, QueueId, QueueOffset, Record};
 
@@ -105,7 +105,8 @@ impl Head {
         let body_crc = from.u32()?;
         let queue_id = QueueId(from.u32()?);
         let flag = from.u32()? as i32;
-        let queue_offset = QueueOffset(from.u64()?);
+        // Where no checksum covers it, a rotten one must not count.
+        let queue_offset = Some(QueueOffset(from.u64()?)).filter(|offset| offset.0 <= LAST_QUEUE_OFFSET)?;
         let place = LogOffset(from.u64()?);
         let sys_flag = from.u32()? as i32;
         let born_at_ms = from.u64()? as i64;

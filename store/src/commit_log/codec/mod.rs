@@ -30,6 +30,8 @@
 
 mod decode;
 mod encode;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 pub(crate) use decode::{
     Announced, Flaw, Head, Outline, STAMP_BYTES, Stamp, announced, announced_by, lengths_fit,
@@ -43,6 +45,8 @@ pub(crate) const MAGIC_BLANK: u32 = 0xCBD4_3194;
 pub(crate) const BLANK_BYTES: u64 = 8;
 /// The smallest record that can be: IPv4, V1, all fields empty.
 pub(crate) const MIN_RECORD_BYTES: usize = 91;
+/// No queue offset is higher: Java keeps the place of its entry, of 20 bytes, in an i64.
+pub(crate) const LAST_QUEUE_OFFSET: u64 = i64::MAX as u64 / 20 - 1;
 
 const BORN_HOST_V6: i32 = 1 << 4;
 const STORE_HOST_V6: i32 = 1 << 5;

@@ -162,6 +162,13 @@ fn a_record_of_java_s_without_the_checksum_property_is_checked_by_its_body() {
 }
 
 #[test]
+fn a_queue_offset_that_no_queue_reaches_is_not_believed() {
+    assert!(Head::parse(&encoded(&new_record("t", b"b", b""), 0, LAST_QUEUE_OFFSET, 0)).is_ok());
+    let bytes = encoded(&new_record("t", b"b", b""), 0, LAST_QUEUE_OFFSET + 1, 0);
+    assert_eq!(Head::parse(&bytes), Err(Flaw::Shape));
+}
+
+#[test]
 fn the_first_bytes_announce_what_lies_there() {
     let record = encoded(&new_record("t", b"", b""), 0, 0, 0);
     let len = record.len();
@@ -196,7 +203,7 @@ proptest! {
         pairs in prop::collection::vec(("[A-Z_]{1,9}", "[a-z0-9 é]{1,20}"), 0..6),
         (queue_id, flag, sys_flag) in (0..i32::MAX as u32, any::<i32>(), any::<i32>()),
         (born_host, store_host) in (any_host(), any_host()),
-        (at, queue_offset, stored_at_ms, born_at_ms) in (any::<u64>(), any::<u64>(), any::<i64>(), any::<i64>()),
+        (at, queue_offset, stored_at_ms, born_at_ms) in (any::<u64>(), 0..=LAST_QUEUE_OFFSET, any::<i64>(), any::<i64>()),
     ) {
         let mut properties = Properties::default();
         pairs.iter().for_each(|(name, value)| properties.push(name, value));

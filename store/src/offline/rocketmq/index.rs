@@ -23,6 +23,8 @@ const SLOT_BYTES: u64 = 4;
 const ENTRY_BYTES: u64 = 20;
 /// A page of slots is written if any of them is used.
 const SLOTS_OF_A_PAGE: usize = 1024;
+/// The end of the year 9999.
+const LAST_MS: i64 = 253_402_300_799_999;
 const TRANSACTION_BITS: i32 = 0b11 << 2;
 
 /// Writes all files of the index, one after the other.
@@ -140,16 +142,7 @@ impl OpenFile {
         let (at, stored_at_ms) = (head.place.0, head.stored_at_ms);
         let slot = hash as usize % self.slots.len();
         let previous = self.slots[slot];
-        // The first entry of a file is measured from the end of the file before, as Java does it.
-        let seconds = match self.begin_ms {
-            ..=0 => 0,
-            begin_ms => ((stored_at_ms - begin_ms) / 1000).clamp(0, i64::from(i32::MAX)),
-        };
-        let mut entry = [0; ENTRY_BYTES as usize];
-        entry[..4].copy_from_slice(&hash.to_be_bytes());
-        entry[4..12].copy_from_slice(&at.to_be_bytes());
-        entry[12..16].copy_from_slice(&(seconds as i32).to_be_bytes());
-        entry[16..].copy_from_slice(&previous.to_be_bytes());
+        let entry = entry(hash, self.begin_ms, head, previous);
         self.entries.write_all(&entry).map_err(ExportError::at(&self.path))?;
         self.slots[slot] = self.next;
         if self.next == 1 {
@@ -181,15 +174,30 @@ impl OpenFile {
     }
 }
 
+/// An entry of a file that begins at this store time.
+pub(super) fn entry(hash: u32, begin_ms: i64, head: &Head, previous: u32) -> [u8; ENTRY_BYTES as usize] {
+    // The first entry of a file is measured from the end of the file before, as Java does it.
+    let seconds = match begin_ms {
+        ..=0 => 0,
+        begin_ms => (head.stored_at_ms.saturating_sub(begin_ms) / 1000).clamp(0, i64::from(i32::MAX)),
+    };
+    let mut entry = [0; ENTRY_BYTES as usize];
+    entry[..4].copy_from_slice(&hash.to_be_bytes());
+    entry[4..12].copy_from_slice(&head.place.0.to_be_bytes());
+    entry[12..16].copy_from_slice(&(seconds as i32).to_be_bytes());
+    entry[16..].copy_from_slice(&previous.to_be_bytes());
+    entry
+}
+
 /// RocketMQ's hash of an index key: Java's, without its sign.
-fn java_hash(key: &str) -> u32 {
+pub(super) fn java_hash(key: &str) -> u32 {
     // The hash of a tag is the same function.
     (tags_code(Some(key)) as i32).checked_abs().unwrap_or(0) as u32
 }
 
-/// `yyyyMMddHHmmssSSS` of a time in UTC, as a number.
-fn name(at_ms: i64) -> u64 {
-    let at_ms = at_ms.max(0) as u64;
+/// `yyyyMMddHHmmssSSS` of a time in UTC, as a number. A time that no such name can say becomes the nearest.
+pub(super) fn name(at_ms: i64) -> u64 {
+    let at_ms = at_ms.clamp(0, LAST_MS) as u64;
     let (days, of_day) = (at_ms / 86_400_000, at_ms % 86_400_000);
     // Civil date from days since 1970, in years that begin in March (Howard Hinnant's algorithm).
     let shifted = days + 719_468;
@@ -216,6 +224,7 @@ mod tests {
         assert_eq!(name(951_782_399_999), 20_000_228_235_959_999);
         assert_eq!(name(951_782_400_000), 20_000_229_000_000_000);
         assert_eq!(name(-5), 19_700_101_000_000_000);
+        assert_eq!(name(i64::MAX), 99_991_231_235_959_999);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! first bad byte and cuts all that follows, so a damaged stretch is covered with records that nobody reads (rolled back
 //! transactions). There is no `abort`: Java takes it for closed properly. Metadata (`config/`) is the caller's.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod index;
 mod log;
 mod queues;

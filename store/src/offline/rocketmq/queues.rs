@@ -84,9 +84,11 @@ impl QueuesWriter {
             None => self.topics.entry(topic.to_owned()).or_default(),
         };
         let offset = head.queue_offset.0;
+        let kept = &mut self.kept;
         let queue = queues.entry(head.queue_id.0).or_insert_with(|| {
-            let first_of_file = offset - offset % self.file_entries;
-            Queue { at: first_of_file, kept: blank_entry().repeat((offset - first_of_file) as usize) }
+            let blanks = (offset % self.file_entries) as usize;
+            *kept += blanks;
+            Queue { at: offset - blanks as u64, kept: blank_entry().repeat(blanks) }
         });
         let Some(holes) = offset.checked_sub(queue.next()).filter(|holes| *holes <= MAX_HOLES) else {
             self.written.left_out += 1;
@@ -157,7 +159,7 @@ fn write_entries(dir: &Path, mut at: u64, mut entries: &[u8], file_entries: u64)
 }
 
 /// What the entry has beside place and size (RocketMQ: `CommitLog.checkMessageAndReturnSize`).
-fn column(item: &Item, topic: &str, record: &[u8]) -> i64 {
+pub(super) fn column(item: &Item, topic: &str, record: &[u8]) -> i64 {
     let level = || -> Option<i64> {
         let level: usize = property(&item.head, record, "DELAY")?.parse().ok()?;
         let seconds = DELAY_SECONDS[level.min(DELAY_SECONDS.len()).checked_sub(1)?];
@@ -170,7 +172,7 @@ fn column(item: &Item, topic: &str, record: &[u8]) -> i64 {
 }
 
 fn deliver_at(head: &Head, seconds: i64) -> i64 {
-    head.stored_at_ms + seconds * 1000
+    head.stored_at_ms.saturating_add(seconds * 1000)
 }
 
 /// RocketMQ's entry for places before a queue's first message.
@@ -181,7 +183,7 @@ fn blank_entry() -> [u8; ENTRY_BYTES as usize] {
 }
 
 /// A topic comes from stored bytes: it must not lead out of the directory.
-fn is_folder_name(topic: &str) -> bool {
+pub(super) fn is_folder_name(topic: &str) -> bool {
     let mut parts = Path::new(topic).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == topic)
         && !topic.contains('\0')
@@ -190,6 +192,25 @@ fn is_folder_name(topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commit_log::codec::fuzzing::valid;
+    use crate::{QueueId, QueueOffset};
+
+    #[test]
+    fn queues_that_begin_late_do_not_fill_the_memory() {
+        const FILE_ENTRIES: u64 = 1 << 18;
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = QueuesWriter::new(dir.path(), FILE_ENTRIES);
+        let record = valid(0).swap_remove(0);
+        for id in 0..9 {
+            let mut head = Head::parse(&record).unwrap();
+            (head.queue_id, head.queue_offset) = (QueueId(id), QueueOffset(FILE_ENTRIES - 1));
+            let item = Item { start: 0, size: record.len(), head, tags_code: 0, body_matches: true };
+            writer.put(&item, &record).unwrap();
+            let queues = writer.topics.values().flat_map(BTreeMap::values);
+            assert!(queues.map(|queue| queue.kept.len()).sum::<usize>() <= MOST_KEPT * ENTRY_BYTES as usize);
+        }
+        assert_eq!(writer.finish().unwrap().entries, 9);
+    }
 
     #[test]
     fn a_topic_that_leads_elsewhere_is_no_folder_name() {

@@ -22,6 +22,8 @@
 mod catalog;
 mod entry;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod merge;
 mod run;
 mod search;
