@@ -24,8 +24,8 @@ use crate::views::keys::Keys;
 
 /// Between rounds while there is something to do.
 const BUSY_ROUND: Duration = Duration::from_secs(1);
-/// Between rounds of an idle store; RocketMQ looks for old segments as often.
-const IDLE_ROUND: Duration = Duration::from_secs(10);
+/// Between rounds of an idle store: a disk that somebody else fills, or makes room on, is noticed within it.
+const IDLE_ROUND: Duration = Duration::from_secs(3);
 /// After so much log a snapshot is due: it bounds what opening must replay.
 const SNAPSHOT_LOG_BYTES: u64 = 256 << 20;
 /// After so long a snapshot is due if anything changed.

@@ -73,7 +73,17 @@ impl LastWriter {
 
 /// From now on the directory is open by us. Durable when it returns.
 pub(crate) fn note_open(disk: &dyn Disk, root: &Path) -> io::Result<()> {
-    disk::replace(disk, &path(root), format!("{OPEN}, process {}", std::process::id()).as_bytes())
+    let noted =
+        disk::replace(disk, &path(root), format!("{OPEN}, process {}", std::process::id()).as_bytes());
+    match noted {
+        // It says so already, if for another process: a store that crashed on a full disk can be opened and read.
+        Err(error)
+            if disk::is_full(&error) && LastWriter::look(disk, root)? == LastWriter::Us { clean: false } =>
+        {
+            Ok(())
+        }
+        noted => noted,
+    }
 }
 
 /// We closed it, and everything is on the disk. Durable when it returns.

@@ -10,7 +10,10 @@ use store::Flush;
 
 use crate::driver::{self, Plan};
 use crate::ledger::{self, Ledger, Pen};
-use crate::{bit_rot, power_cut, room};
+use crate::{bit_rot, failing_disk, full_disk, planted, power_cut, room};
+
+/// Names the broker's program.
+const BROKER: &str = "GANTRY_TRIAL_BROKER";
 
 #[derive(Parser)]
 #[command(name = "trials", about = "Breaks what the store stands on, and looks what is left")]
@@ -31,6 +34,16 @@ enum Command {
     },
     /// A bit, a sector or the end of one file of a store is damaged: 300 times, nightly 5,000
     BitRot(Options),
+    /// A volume fills up and has room again, under a broker: 5 times, nightly 200
+    FullDisk(Options),
+    /// A volume begins to fail under a broker: 4 times, nightly 100
+    FailingDisk(Options),
+    /// Every planted bug, and the trial that must notice it
+    Planted {
+        /// Of the seeds of the trials
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// The ledger's own process, and its judge
     Ledger {
         #[command(subcommand)]
@@ -113,6 +126,15 @@ fn act(command: Command) -> Result<()> {
             print!("{}", bit_rot::run(times, seed)?);
             Ok(())
         }),
+        Command::FullDisk(options) => trial("full-disk", options, (5, 200), |times, seed| {
+            println!("{:?}", full_disk::run(&room::program(BROKER)?, times, seed)?);
+            Ok(())
+        }),
+        Command::FailingDisk(options) => trial("failing-disk", options, (4, 100), |times, seed| {
+            println!("{:?}", failing_disk::run(&room::program(BROKER)?, times, seed)?);
+            Ok(())
+        }),
+        Command::Planted { seed } => planted::run(&std::env::current_exe()?, seed),
         Command::Ledger { action: LedgerAction::Record { file, socket } } => {
             room::die_with_parent()?;
             ledger::record(&file, &socket, || println!("recording"))

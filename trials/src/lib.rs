@@ -4,8 +4,13 @@
 //! ```text
 //!   ledger     what was attempted, acknowledged and delivered; in a process of its own; and the verdict on it
 //!   power_cut  the power goes: nothing acknowledged is lost, and the views are what the log says
+//!   full_disk  the disk fills up and has room again: the broker refuses, lives on, and takes messages again
+//!   failing_disk  flushes or writes fail: no acknowledgement any more, and nothing acknowledged is lost
+//!   planted    rules broken on purpose: each is noticed
 //!   bit_rot    one fault at a time in a stopped store: no wrong byte comes, no valid record is dropped
 //!   driver     a program that writes to a store, for the trials to watch
+//!   broker     the real broker as a process
+//!   load       clients of it, and the ledger that they keep
 //!   audit      reads a store, all of it, and holds it against a ledger
 //!   device     a block device that loses, tears, fails, and is cut at an exact moment
 //!   room       mounts and files that vanish with the trial, however it ends
@@ -17,11 +22,16 @@
 
 pub mod audit;
 pub mod bit_rot;
+pub mod broker;
 pub mod commands;
 pub mod device;
 pub mod dice;
 pub mod driver;
+pub mod failing_disk;
+pub mod full_disk;
 pub mod ledger;
+pub mod load;
+pub mod planted;
 pub mod power_cut;
 pub mod process;
 pub mod room;

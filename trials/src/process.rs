@@ -146,6 +146,14 @@ impl Process {
         Ok(Finished { command: self.command.clone(), status, out, err })
     }
 
+    /// An error that quotes it, if it has ended.
+    pub fn ensure_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended: {status}\n{}", self.command, self.tail()),
+            None => Ok(()),
+        }
+    }
+
     /// Asks it to stop, as Kubernetes and Ctrl-C do.
     pub fn terminate(&self) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)

@@ -108,6 +108,22 @@ fn a_batch_is_appended_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_store_that_was_killed_on_a_full_disk_opens_there_and_goes_on_once_there_is_room() {
+    let house = House::new(Flush::Async);
+    let (store, _) = house.open();
+    fill(&store, "t", 20);
+    let used = house.disk.capacity() - store.state().disk_free_bytes;
+    let house = house.crash(Crash::Kill);
+    house.disk.set_capacity(used);
+    let (store, recovered) = house.open();
+    assert_eq!((numbers(&store, "t"), recovered.clean), (same(0..20), false));
+    house.disk.set_capacity(used * 2);
+    fill(&store, "u", 20);
+    store.close().unwrap();
+    assert!(house.open().1.clean);
+}
+
+#[test]
 fn a_nearly_full_disk_refuses_before_it_is_full_and_takes_appends_again_once_there_is_room() {
     let house = House::new(Flush::Async);
     let (store, _) = house.open();

@@ -1,0 +1,74 @@
+//! Rules of the store broken on purpose, one after the other: the trial that was made for each must turn red.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use store::Bug;
+
+use crate::dice::Dice;
+use crate::process::Process;
+
+/// How long a trial may take.
+const LIMIT: Duration = Duration::from_secs(600);
+/// A trial is repeated with other seeds, since threads and the kernel decide too.
+const SEEDS: u64 = 3;
+
+/// The trial that must notice, and how it is called.
+fn trial_for(bug: Bug) -> &'static [&'static str] {
+    match bug {
+        Bug::AcknowledgeBeforeFlush | Bug::SkipDirectorySync => {
+            &["power-cut", "--flush", "sync", "--times", "100"]
+        }
+        Bug::ViewsAheadOfLog | Bug::SkipBlockSync => &["power-cut", "--times", "200"],
+        Bug::KeepBehindTear => &["power-cut", "--flush", "async", "--times", "200"],
+        Bug::TrustSizeBeforeCrc | Bug::ReadUnchecked | Bug::EndAtFirstBadRecord => {
+            &["bit-rot", "--times", "300"]
+        }
+        Bug::SparseSegments => &["full-disk", "--times", "10"],
+        Bug::RetryFailedFlush | Bug::GoOnAfterFailedFlush => &["failing-disk", "--times", "20"],
+    }
+}
+
+/// Plants each bug; an error names those that nobody noticed.
+pub fn run(program: &Path, seed: u64) -> Result<()> {
+    ensure!(
+        cfg!(feature = "planted-bugs"),
+        "this build has no bugs to plant: build it with the feature trials/planted-bugs, as `cargo xtask trial planted` does"
+    );
+    let mut dice = Dice::new(seed);
+    let mut unnoticed = Vec::new();
+    for bug in Bug::ALL {
+        match notice(program, bug, &mut dice)? {
+            Some(sentence) => println!("  {bug:?}: {sentence}"),
+            None => unnoticed.push(bug),
+        }
+    }
+    if !unnoticed.is_empty() {
+        bail!("nobody noticed {unnoticed:?}");
+    }
+    Ok(())
+}
+
+/// What the trial says of the bug, if it notices.
+fn notice(program: &Path, bug: Bug, dice: &mut Dice) -> Result<Option<String>> {
+    for _ in 0..SEEDS {
+        let mut command = Command::new(program);
+        command.args(trial_for(bug)).args(["--seed", &(dice.any() >> 1).to_string()]);
+        let finished =
+            Process::start(command.env("GANTRY_PLANTED_BUG", format!("{bug:?}")))?.finish(LIMIT)?;
+        if !finished.status.success() {
+            let sentence = finished.err.iter().find_map(|line| line.strip_prefix("trials: "));
+            ensure!(
+                sentence.is_some(),
+                "{}: {}\n{}",
+                finished.command,
+                finished.status,
+                finished.err.join("\n")
+            );
+            return Ok(sentence.map(|sentence| sentence.chars().take(160).collect()));
+        }
+    }
+    Ok(None)
+}
