@@ -117,7 +117,7 @@ fn a_store_that_was_killed_on_a_full_disk_opens_there_and_goes_on_once_there_is_
     house.disk.set_capacity(used);
     let (store, recovered) = house.open();
     assert_eq!((numbers(&store, "t"), recovered.clean), (same(0..20), false));
-    house.disk.set_capacity(used * 2);
+    house.disk.set_capacity(1 << 20);
     fill(&store, "u", 20);
     store.close().unwrap();
     assert!(house.open().1.clean);
