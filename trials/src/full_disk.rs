@@ -71,7 +71,7 @@ pub fn run(program: &Path, cycles: u64, seed: u64) -> Result<Outcome> {
         let mut life = Life::begin(program, &dir, &runtime, dice.fork())?;
         for number in 0..wanted {
             let tried = life.cycle(number);
-            let returned = tried.with_context(|| life.broker.tail())?;
+            let returned = tried.map_err(|error| anyhow!("{error:#}\n{}", life.broker.tail()))?;
             outcome.longest_return = outcome.longest_return.max(returned);
             outcome.cycles += 1;
         }
