@@ -8,6 +8,7 @@
 //!   failing_disk  flushes or writes fail: no acknowledgement any more, and nothing acknowledged is lost
 //!   planted    rules broken on purpose: each is noticed
 //!   bit_rot    one fault at a time in a stopped store: no wrong byte comes, no valid record is dropped
+//!   strict_cut the power goes under a disk in memory that keeps nothing which nobody synced
 //!   driver     a program that writes to a store, for the trials to watch
 //!   broker     the real broker as a process
 //!   load       clients of it, and the ledger that they keep
@@ -35,4 +36,5 @@ pub mod planted;
 pub mod power_cut;
 pub mod process;
 pub mod room;
+pub mod strict_cut;
 pub mod wire;

@@ -47,7 +47,7 @@ pub(crate) fn all(root: &Path) -> Result<()> {
 }
 
 /// What `./test` runs a little of, and the long run all of.
-const ALL: [&str; 4] = ["bit-rot", "power-cut", "full-disk", "failing-disk"];
+const ALL: [&str; 5] = ["bit-rot", "strict-cut", "power-cut", "full-disk", "failing-disk"];
 /// Needs programs with bugs.
 const PLANTED: &str = "planted";
 

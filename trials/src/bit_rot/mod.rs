@@ -24,7 +24,8 @@ use store::{Config, OpenError, QueueId, QueueOffset, ReadError, Recovered, Store
 use crate::dice::Dice;
 use crate::ledger::BodyHash;
 use fault::Fault;
-use stores::{DELETED, Put, Template, append};
+pub(crate) use stores::append;
+use stores::{DELETED, Put, Template};
 
 /// The kind of the log's own files.
 const SEGMENT: &str = "segment";

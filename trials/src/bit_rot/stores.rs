@@ -30,12 +30,12 @@ pub(super) struct Template {
 
 /// A message that was put there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Put {
+pub(crate) struct Put {
     pub(super) topic: &'static str,
-    pub(super) queue: u32,
-    pub(super) offset: u64,
+    pub(crate) queue: u32,
+    pub(crate) offset: u64,
     pub(super) log: Range<u64>,
-    pub(super) hash: BodyHash,
+    pub(crate) hash: BodyHash,
 }
 
 impl Put {
@@ -93,7 +93,7 @@ fn fill(name: &'static str, flush: Flush, close: bool, dice: &mut Dice) -> Resul
 }
 
 /// Appends one message.
-pub(super) fn append(store: &Store, topic: &'static str, queue: u32, body: &[u8]) -> Result<Put> {
+pub(crate) fn append(store: &Store, topic: &'static str, queue: u32, body: &[u8]) -> Result<Put> {
     let host = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
     let mut properties = Properties::default();
     properties.push(NAME, "a message's id");
