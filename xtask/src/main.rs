@@ -8,6 +8,7 @@
 //!   image   static binaries and images, cached by the hash of what they are made of
 //!   interleavings  every order of what the store's threads agree on without a lock
 //!   fuzz    libFuzzer on the decoders of stored bytes
+//!   miri    the codec layer of the store under Miri
 //!   trial   breaks what the store stands on: power cuts, full disks, bit rot; see trials/README.md
 //!   cluster the local cluster: up, down, load
 //!   quickstart  what ./quickstart runs once the machine is prepared
@@ -26,6 +27,7 @@ mod fuzz;
 mod r#gen;
 mod guests;
 mod image;
+mod miri;
 mod quickstart;
 mod run;
 mod schema;
@@ -74,6 +76,8 @@ enum Command {
     Interleavings,
     /// Any bytes for every decoder of stored bytes, found by libFuzzer; or for one of them
     Fuzz(fuzz::Options),
+    /// The codec layer of the store, its tests and a few of the inputs, under Miri
+    Miri,
     /// Power cuts, full disks, bit rot: one trial, by its name
     Trial(trial::Options),
     /// Brings everything up, sends a message and receives it
@@ -101,6 +105,7 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::Cluster { action } => cluster::act(&root, &action),
         Command::Interleavings => test::interleavings(&root),
         Command::Fuzz(options) => fuzz::run(&root, &options),
+        Command::Miri => miri::run(&root),
         Command::Trial(options) => trial::run(&root, &options),
         Command::Quickstart(options) => quickstart::run(&root, &options),
     }

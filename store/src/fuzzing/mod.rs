@@ -10,7 +10,7 @@
 //! ```
 //!
 //! `cargo test -p store` replays seeded mutations of valid encodings, and every input in `store/fuzz/found` that once broke
-//! something. `cargo xtask fuzz` lets libFuzzer look for more.
+//! something. `cargo xtask fuzz` lets libFuzzer look for more, `cargo xtask miri` replays a few under Miri.
 
 mod store;
 

@@ -131,7 +131,7 @@ fn what_does_not_fit_the_format_is_refused_and_the_limit_itself_fits() {
 fn no_changed_bit_passes_for_the_record() {
     let bytes = encoded(&new_record("topic", b"some body", b"KEYS\x01k\x02"), 4096, 1, 2);
     Head::parse(&bytes).unwrap().verify(&bytes, LogOffset(4096)).unwrap();
-    for bit in 0..bytes.len() * 8 {
+    for bit in (0..bytes.len() * 8).step_by(if cfg!(miri) { 31 } else { 1 }) {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let seen = Head::parse(&flipped).and_then(|head| head.verify(&flipped, LogOffset(4096)));
