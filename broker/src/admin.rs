@@ -23,6 +23,8 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// How long a change waits until every connected name server shows it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// So many damaged places are told with the state.
+const MOST_DAMAGED: usize = 10;
 /// Topics of one request: with the longest names and owners they stay below the 4 MiB of a message.
 const MOST_AT_ONCE: usize = 5000;
 
@@ -224,9 +226,10 @@ impl Admin for AdminDoor {
 
     async fn get_state(&self, _: Request<GetStateRequest>) -> Answer<GetStateResponse> {
         let store = self.log.store().clone();
-        let state = tokio::task::spawn_blocking(move || store.state())
-            .await
-            .expect("asking the store does not panic");
+        let (state, damaged) =
+            tokio::task::spawn_blocking(move || (store.state(), store.damaged(MOST_DAMAGED)))
+                .await
+                .expect("asking the store does not panic");
         let (topics, groups) = self.topics.counts();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Response::new(GetStateResponse {
@@ -248,6 +251,10 @@ impl Admin for AdminDoor {
             connections: self.health.connections(),
             parked_polls: u32::try_from(self.delivery.parked_polls().get()).unwrap_or(0),
             name_servers: self.health.name_servers(),
+            damaged_places: state.damaged.places,
+            damaged_bytes: state.damaged.bytes,
+            damaged: damaged.into_iter().map(damaged_place).collect(),
+            scrubbed_at_ms: state.scrubbed.ended_ms,
         }))
     }
 
@@ -260,6 +267,11 @@ impl Admin for AdminDoor {
         tracing::info!(?levels, at_ms = now_ms(), "log levels changed");
         Ok(Response::new(SetLogLevelsResponse {}))
     }
+}
+
+fn damaged_place(place: store::DamagedPlace) -> DamagedPlace {
+    let store::DamagedPlace { start, bytes, reason, found_at_ms } = place;
+    DamagedPlace { log_offset: start.0, bytes, reason, found_at_ms }
 }
 
 fn topic_name(name: &str) -> Result<TopicName, Status> {

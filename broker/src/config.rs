@@ -15,7 +15,7 @@ use proto::control;
 use crate::topics::DEFAULT_MAX_ATTEMPTS;
 
 /// The names that `config:` may hold; a `BrokerGroup` passes its `spec.config` through.
-pub const KNOBS: [&str; 10] = [
+pub const KNOBS: [&str; 11] = [
     "maxBodyBytes",
     "maxConnections",
     "maxParkedPolls",
@@ -26,6 +26,7 @@ pub const KNOBS: [&str; 10] = [
     "workerThreads",
     "logWarmUp",
     "messageIndexEnable",
+    "scrubIntervalHours",
 ];
 
 /// A host and a port that others are told.
@@ -134,6 +135,9 @@ pub struct Limits {
     /// RocketMQ's: it costs 20 bytes of disk a key, and some of another processor. What was stored while it was off is
     /// indexed when it is turned on.
     pub message_index_enable: bool,
+    /// `scrubIntervalHours`: how often all that is durable in the log is read through, to find rot while there is a good
+    /// copy somewhere. Default 24 h, 0 is never; at no more than 32 MiB a second.
+    pub scrub_interval: Option<Duration>,
     /// `workerThreads`: threads of the async runtime, at most one a core. Default: one a core.
     pub worker_threads: Option<usize>,
 }
@@ -150,6 +154,7 @@ impl Default for Limits {
             stop_grace: Duration::from_secs(10),
             log_warm_up: store::WarmUp::Window,
             message_index_enable: true,
+            scrub_interval: Some(Duration::from_secs(24 * 3600)),
             worker_threads: None,
         }
     }
@@ -224,6 +229,7 @@ impl Config {
             max_log_bytes: self.retention.max_log_bytes,
             index_keys: self.limits.message_index_enable,
             max_body_bytes: self.limits.max_body_bytes,
+            scrub: store::Scrub { interval: self.limits.scrub_interval, ..store::Scrub::default() },
             ..store::Config::new(&self.data_dir)
         }
     }
@@ -278,6 +284,7 @@ config:
   maxAttempts: 5
   workerThreads: "1"
   messageIndexEnable: false
+  scrubIntervalHours: 0
 "#;
 
     fn problems(text: &str) -> Vec<String> {
@@ -308,6 +315,7 @@ config:
         assert_eq!(config.limits.max_attempts, 5);
         assert_eq!(config.limits.worker_threads, Some(1));
         assert!(!config.store().index_keys);
+        assert_eq!(config.store().scrub.interval, None);
         assert_eq!(config.limits.max_connections, 10_000, "what is not said keeps its default");
         let address = config.control_address("0.0.0.0:1234".parse().unwrap());
         assert_eq!(address, Advertised { host: "10.0.0.7".to_owned(), port: 1234 });
@@ -318,6 +326,7 @@ config:
         let config = Config::parse("broker.yaml", "dataDir: /data").unwrap();
         assert_eq!(config.client_listen.port(), 8081);
         assert_eq!(config.client_address(config.client_listen).host, "127.0.0.1");
+        assert_eq!(config.store().scrub.interval, Some(Duration::from_secs(24 * 3600)));
         assert!(config.store().index_keys, "messages can be found unless somebody does not want it");
     }
 

@@ -101,6 +101,26 @@ impl Collector for LogState {
             ("gantry_cold_read_bytes", "Bytes read from files for readers far behind", state.cold_read_bytes),
             ("gantry_disk_total_bytes", "Size of the volume", state.disk_total_bytes),
             ("gantry_disk_free_bytes", "Free space of the volume", state.disk_free_bytes),
+            (
+                "gantry_log_damaged_places",
+                "Places of the log where no valid record lies",
+                state.damaged.places,
+            ),
+            ("gantry_log_damaged_bytes", "Bytes of all damaged places", state.damaged.bytes),
+            ("gantry_log_damaged_found", "Damaged places that were ever listed", state.damaged.found),
+            (
+                "gantry_log_damaged_beyond",
+                "Reports of damaged places for which the list had no room",
+                state.damaged.beyond,
+            ),
+            ("gantry_scrub_offset", "So far the scrub has come", state.scrubbed.at.0),
+            ("gantry_scrub_end_offset", "Where its pass ends", state.scrubbed.end.0),
+            ("gantry_scrub_read_bytes", "Bytes it has read since the start", state.scrubbed.read_bytes),
+            (
+                "gantry_scrub_last_end_seconds",
+                "When the log was last read through, Unix seconds; 0: not yet",
+                u64::try_from(state.scrubbed.ended_ms / 1000).unwrap_or(0),
+            ),
             ("gantry_log_refuses", "1 while the log takes no messages", u64::from(state.refusing.is_some())),
         ];
         for (name, help, value) in values {

@@ -55,7 +55,7 @@ const fn names<const N: usize>(keys: &[ConfigKey; N]) -> [&'static str; N] {
 }
 
 /// Keys of a BrokerGroup's `spec.config`.
-pub const BROKER_CONFIG: [ConfigKey; 10] = [
+pub const BROKER_CONFIG: [ConfigKey; 11] = [
     whole("maxBodyBytes", 1, 64 << 20),
     whole("maxConnections", 1, 1 << 20),
     whole("maxParkedPolls", 1, 1 << 24),
@@ -64,6 +64,7 @@ pub const BROKER_CONFIG: [ConfigKey; 10] = [
     whole("persistIntervalMs", 10, 60_000),
     whole("stopGraceMs", 0, 600_000),
     whole("workerThreads", 1, 1024),
+    whole("scrubIntervalHours", 0, 8760),
     ConfigKey { name: "logWarmUp", allowed: Allowed::OneOf(&["window", "segment", "locked"]) },
     ConfigKey { name: "messageIndexEnable", allowed: Allowed::OneOf(&["true", "false"]) },
 ];

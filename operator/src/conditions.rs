@@ -17,7 +17,7 @@ pub enum Type {
     Stalled,
     /// `spec.config` is in force.
     ConfigApplied,
-    /// The volumes have room.
+    /// The volumes have room, and the logs on them are whole.
     StorageHealthy,
     /// All name servers give the same routes.
     RoutesConsistent,
@@ -101,6 +101,8 @@ reasons! {
     NearFull,
     /// There is no room.
     Full,
+    /// Places of a log are damaged.
+    Damaged,
     /// The volume is growing.
     ResizePending,
     /// The volume cannot grow.

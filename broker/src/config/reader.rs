@@ -86,6 +86,9 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
             knobs.number("stopGraceMs", 0, 600_000, |n| limits.stop_grace = Duration::from_millis(n));
             knobs.choice("logWarmUp", &WARM_UPS, |warm_up| limits.log_warm_up = warm_up);
             knobs.flag("messageIndexEnable", |on| limits.message_index_enable = on);
+            knobs.number("scrubIntervalHours", 0, 8760, |hours| {
+                limits.scrub_interval = (hours > 0).then(|| Duration::from_secs(hours * 3600));
+            });
             knobs.number("workerThreads", 1, 1024, |n| limits.worker_threads = Some(to_usize(n)));
         });
     })?;

@@ -42,6 +42,47 @@ async fn a_broker_without_name_servers_is_ready_and_counts() {
 }
 
 #[tokio::test]
+async fn a_damaged_record_is_told_with_its_place_and_the_others_are_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    rig.topic("orders", 1).await;
+    rig.send_ok(["first", "rotten-body", "last"].map(|body| message("orders", body)).into()).await;
+    rig.running.stop().await.unwrap();
+    let segment = folder.path().join("commitlog/00000000000000000000");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(11).position(|bytes| bytes == b"rotten-body").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    // Nobody but who reads it tells.
+    let mut config = config(folder.path());
+    config.limits.scrub_interval = None;
+    let mut rig = Rig::start_with(config).await;
+    let mut bodies = Vec::new();
+    while bodies.len() < 2 {
+        let polled = rig.poll(ask("g", "orders")).await;
+        bodies.extend(polled.messages.into_iter().map(|message| message.body));
+    }
+    assert_eq!(bodies, [b"body of first".as_slice(), b"body of last"]);
+    let state = rig.admin.get_state(control::GetStateRequest {}).await.unwrap().into_inner();
+    let [place] = &state.damaged[..] else { panic!("one place is damaged: {:?}", state.damaged) };
+    assert_eq!((state.damaged_places, state.damaged_bytes), (1, place.bytes));
+    let range = place.log_offset..place.log_offset + place.bytes;
+    assert!(range.contains(&(at as u64)) && place.found_at_ms > 0, "{place:?}");
+    assert!(place.reason.contains("checksum"), "{place:?}");
+    assert!(state.accepts_writes, "it goes on");
+    let metrics = page(&rig, "/metrics").await;
+    for line in [
+        "gantry_log_damaged_places 1".to_owned(),
+        format!("gantry_log_damaged_bytes {}", place.bytes),
+        "gantry_log_damaged_found 1".to_owned(),
+        "gantry_scrub_read_bytes 0".to_owned(),
+    ] {
+        assert!(metrics.contains(&line), "{line} not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn a_broker_that_no_name_server_knows_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());

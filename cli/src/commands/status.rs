@@ -80,6 +80,22 @@ pub struct State {
     pub groups: u32,
     pub connections: u32,
     pub parked_polls: u32,
+    pub damaged_places: u64,
+    pub damaged_bytes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedPlace>,
+    pub scrubbed_at_ms: i64,
+}
+
+/// A place of a broker's log where no valid record lies.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of the control plane's DamagedPlace, documented there")]
+pub struct DamagedPlace {
+    pub log_offset: u64,
+    pub bytes: u64,
+    pub reason: String,
+    pub found_at_ms: i64,
 }
 
 impl View for Status {
@@ -206,7 +222,9 @@ async fn gather(control: &Control) -> Status {
                 if !state.accepts_writes {
                     problems.push(format!("broker {name} takes no messages: {}", state.reason));
                 }
-                Some(of_wire(state))
+                let state = of_wire(state);
+                problems.extend(damage(&name, &state));
+                Some(state)
             }
             Err(problem) => {
                 problems.push(problem);
@@ -228,6 +246,24 @@ async fn gather(control: &Control) -> Status {
         problems,
         now: Timestamp::now(),
     }
+}
+
+/// What is damaged in a broker's log, in a few lines.
+fn damage(name: &str, state: &State) -> Option<String> {
+    let &State { damaged_places, damaged_bytes, ref damaged, .. } = state;
+    if damaged_places == 0 {
+        return None;
+    }
+    let places = units::counted(damaged_places, "damaged place");
+    let mut text = format!("the log of broker {name} has {places}, {}:", units::bytes(damaged_bytes));
+    for DamagedPlace { log_offset, bytes, reason, found_at_ms: _ } in damaged {
+        text.push_str(&format!("\n  {log_offset}   {}   {reason}", units::bytes(*bytes)));
+    }
+    if let more @ 1.. = damaged_places.saturating_sub(damaged.len() as u64) {
+        text.push_str(&format!("\n  … and {more} more"));
+    }
+    text.push_str("\nmessages there are skipped, all others are served; what to do: docs/damaged-logs.md");
+    Some(text)
 }
 
 async fn ask(summary: &wire::BrokerSummary) -> Result<(Broker, wire::GetStateResponse), String> {
@@ -258,7 +294,15 @@ fn of_wire(state: wire::GetStateResponse) -> State {
         connections,
         parked_polls,
         name_servers: _,
+        damaged_places,
+        damaged_bytes,
+        damaged,
+        scrubbed_at_ms,
     } = state;
+    let damaged = damaged.into_iter().map(|place| {
+        let wire::DamagedPlace { log_offset, bytes, reason, found_at_ms } = place;
+        DamagedPlace { log_offset, bytes, reason, found_at_ms }
+    });
     State {
         version,
         epoch,
@@ -274,6 +318,10 @@ fn of_wire(state: wire::GetStateResponse) -> State {
         groups,
         connections,
         parked_polls,
+        damaged_places,
+        damaged_bytes,
+        damaged: damaged.collect(),
+        scrubbed_at_ms,
     }
 }
 
@@ -351,6 +399,31 @@ mod tests {
         let mut fixed = fixed();
         fixed.brokers.drain(1..);
         assert_json_snapshot!(fixed);
+    }
+
+    #[test]
+    fn damaged_places_of_a_log_are_listed_with_the_next_step() {
+        let place = |log_offset, reason: &str| wire::DamagedPlace {
+            log_offset,
+            bytes: 2048,
+            reason: reason.to_owned(),
+            found_at_ms: 1,
+        };
+        let damaged = vec![
+            place(1070, "the checksum of its bytes does not match"),
+            place(1 << 30, "zeros where a record should be"),
+        ];
+        let state = |damaged_places| {
+            let damaged = damaged.clone();
+            of_wire(wire::GetStateResponse {
+                damaged_places,
+                damaged_bytes: 6144,
+                damaged,
+                ..Default::default()
+            })
+        };
+        assert_snapshot!(damage("broker-a", &state(3)).unwrap());
+        assert_eq!(damage("broker-a", &state(0)), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The condition StorageHealthy: room on the volumes, and how their growth goes. Pure.
+//! The condition StorageHealthy: room on the volumes, how their growth goes, and whether the logs are whole. Pure.
 
 use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt as _;
@@ -40,15 +40,37 @@ pub(super) fn finding(
     let states = || brokers.values().filter_map(|state| state.as_ref().ok());
     let fullest = states().filter_map(used_percent).max()?;
     let refuses = states().any(|state| !state.accepts_writes && is_full(state));
-    let was_near_full = old.is_some_and(|old| old.status == "False");
+    let was_near_full =
+        old.is_some_and(|old| old.status == "False" && old.reason != Reason::Damaged.as_str());
     let advice = "raise storage.commitLog.size, or lower messageRetention.time or messageRetention.size";
     if refuses || fullest >= FULL_PERCENT {
         no(Reason::Full, format!("the volume has no room: {advice}"))
+    } else if let Some(damage) = damage(brokers) {
+        no(Reason::Damaged, damage)
     } else if fullest >= NEAR_FULL_PERCENT || (was_near_full && fullest >= ROOM_AGAIN_PERCENT) {
         no(Reason::NearFull, format!("the volume is more than {ROOM_AGAIN_PERCENT} percent full: {advice}"))
     } else {
         Some(Finding::yes(Type::StorageHealthy, Reason::Normal, "the volume has room"))
     }
+}
+
+/// What is damaged in the logs, and the next step.
+fn damage(brokers: &Brokers) -> Option<String> {
+    let damaged = brokers.iter().filter_map(|(ordinal, state)| Some((ordinal, state.as_ref().ok()?)));
+    let damaged = damaged.filter(|(_, state)| state.damaged_places > 0);
+    let told: Vec<_> = damaged
+        .map(|(ordinal, state)| {
+            let GetStateResponse { damaged_places, damaged_bytes, damaged, .. } = state;
+            let first = damaged
+                .first()
+                .map(|first| format!(", the first at log offset {}: {}", first.log_offset, first.reason));
+            let places = if *damaged_places == 1 { "place" } else { "places" };
+            let first = first.unwrap_or_default();
+            format!("broker {ordinal} has {damaged_places} damaged {places} of {damaged_bytes} bytes{first}")
+        })
+        .collect();
+    let next = "messages there are skipped, all others are served; what to do: docs/damaged-logs.md";
+    (!told.is_empty()).then(|| format!("{}; {next}", told.join("; ")))
 }
 
 /// Whether the disk is so full that it explains a refusal.

@@ -171,6 +171,40 @@ fn a_disk_at_the_edge_makes_no_noise() {
 }
 
 #[test]
+fn a_damaged_log_is_told_with_its_place_and_the_next_step() {
+    let place = |log_offset| proto::control::DamagedPlace {
+        log_offset,
+        bytes: 130,
+        reason: "the checksum of its bytes does not match".to_owned(),
+        found_at_ms: 1,
+    };
+    let damaged = |free| GetStateResponse {
+        damaged_places: 2,
+        damaged_bytes: 260,
+        damaged: vec![place(1070), place(5000)],
+        ..broker(true, free, &["n"])
+    };
+    let mut group = group(MINIMAL);
+    let mut seen = Vec::new();
+    // Room is a matter of its own: a log that was damaged leaves no trace in how it is judged.
+    for state in [damaged(50), damaged(3), damaged(50), broker(true, 18, &["n"])] {
+        let status = status_of(&group, &observed(READY), Some(state), &Outcome::default());
+        assert!(conditions::holds(&status.conditions, Type::Ready), "it serves");
+        let storage = status.conditions.iter().find(|it| it.type_ == "StorageHealthy").expect("it was asked");
+        seen.push(format!("{} {}", storage.status, storage.reason));
+        if storage.reason == "Damaged" {
+            assert_eq!(
+                storage.message,
+                "broker 0 has 2 damaged places of 260 bytes, the first at log offset 1070: the checksum of its bytes does not match; \
+                 messages there are skipped, all others are served; what to do: docs/damaged-logs.md"
+            );
+        }
+        group.status = Some(status);
+    }
+    assert_eq!(seen, ["False Damaged", "False Full", "False Damaged", "True Normal"]);
+}
+
+#[test]
 fn the_first_time_it_serves_is_kept() {
     let mut group = group(MINIMAL);
     assert_eq!(status_of(&group, &observed(NOT_READY), None, &Outcome::default()).first_served_at, None);

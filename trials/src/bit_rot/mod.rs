@@ -180,6 +180,7 @@ fn judge(
         gone.is_empty() || refused || is_reported(&store, &recovered, &gone),
         "damage is not reported: {gone:?}, {recovered:?}"
     );
+    is_listed(&store, &recovered, template, hit, &gone)?;
     go_on(&store, template)?;
     store.close()?;
     Ok(Judged { damaging: !gone.is_empty(), refused })
@@ -225,6 +226,30 @@ fn is_reported(store: &Store, recovered: &Recovered, gone: &[&Put]) -> bool {
     !recovered.damaged.is_empty()
         || recovered.cut_bytes > 0
         || gone.iter().all(|put| deleted(put) || by_reading(put))
+}
+
+/// Once all is read through, what is damaged is listed, and nothing else is.
+fn is_listed(
+    store: &Store,
+    recovered: &Recovered,
+    template: &Template,
+    hit: &[&Put],
+    gone: &[&Put],
+) -> Result<()> {
+    store.flush()?;
+    while store.scrub() {}
+    let listed = store.damaged(usize::MAX);
+    let is_listed = |put: &Put| {
+        listed.iter().any(|place| place.start.0 < put.log.end && put.log.start < place.start.0 + place.bytes)
+    };
+    for put in &template.put {
+        let is_whole = !hit.iter().any(|other| other.log == put.log);
+        ensure!(!(is_whole && is_listed(put)), "a whole record is listed as damaged: {put:?}, {listed:?}");
+    }
+    for put in gone.iter().filter(|put| put.topic != DELETED && put.log.start < recovered.end.0) {
+        ensure!(is_listed(put), "a damaged record is not listed: {put:?}, {listed:?}");
+    }
+    Ok(())
 }
 
 /// A damaged store takes messages, and gives no offset away twice.
