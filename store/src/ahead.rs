@@ -5,7 +5,6 @@
 //! flushed, and meanwhile pages are needed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -14,6 +13,7 @@ use crate::LogOffset;
 use crate::commit_log::CommitLog;
 use crate::config::{Config, Flush, WarmUp};
 use crate::flush::Flusher;
+use crate::milestone::Milestone;
 
 const SMALLEST_WINDOW: u64 = 2 << 20;
 const LARGEST_WINDOW: u64 = 64 << 20;
@@ -27,7 +27,7 @@ pub(crate) struct Ahead {
     pre_write: bool,
     warm_up: WarmUp,
     /// The thread wants to hear when the log ends here or later.
-    call_at: AtomicU64,
+    call_at: Milestone,
     pages: Calls,
     segments: Calls,
 }
@@ -75,7 +75,7 @@ impl Ahead {
             pre_write: config.flush == Flush::Sync,
             warm_up: config.warm_up,
             // Nobody hears before the thread runs.
-            call_at: AtomicU64::new(u64::MAX),
+            call_at: Milestone::default(),
             pages: Calls::default(),
             segments: Calls::default(),
         }
@@ -83,8 +83,7 @@ impl Ahead {
 
     /// The log now ends at `end`.
     pub(crate) fn appended(&self, end: LogOffset) {
-        if end.0 >= self.call_at.load(Ordering::Relaxed) {
-            self.call_at.store(u64::MAX, Ordering::Relaxed);
+        if self.call_at.is_reached(end) {
             self.pages.call();
         }
     }
@@ -132,7 +131,7 @@ impl Ahead {
             };
             // With a window half of it is left then; with whole segments, half of a segment.
             let reserve = (window / 2).min(self.log.segment_bytes() / 2);
-            self.call_at.store(ready_to.0.saturating_sub(reserve), Ordering::Relaxed);
+            self.call_at.set(ready_to.0.saturating_sub(reserve));
             if !self.pages.wait() {
                 return;
             }

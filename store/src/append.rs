@@ -132,6 +132,7 @@ impl Inner {
         let end = tail.publish();
         self.flusher.appended(end);
         self.ahead.appended(end);
+        self.housekeeping.appended(end);
         if let Some(keys) = &self.keys {
             keys.appended(end);
         }

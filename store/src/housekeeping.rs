@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::FlushFailed;
 use crate::flush::Flusher;
+use crate::milestone::Milestone;
 use crate::planted::{Bug, is_planted};
 use crate::quarantine::Quarantine;
 use crate::reads::Reads;
@@ -27,7 +28,7 @@ const BUSY_ROUND: Duration = Duration::from_secs(1);
 /// Between rounds of an idle store: a disk that somebody else fills, or makes room on, is noticed within it.
 const IDLE_ROUND: Duration = Duration::from_secs(3);
 /// After so much log a snapshot is due: it bounds what opening must replay.
-const SNAPSHOT_LOG_BYTES: u64 = 256 << 20;
+const SNAPSHOT_LOG_BYTES: u64 = 128 << 20;
 /// After so long a snapshot is due if anything changed.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -43,6 +44,8 @@ pub(crate) struct Housekeeping {
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) state: Mutex<State>,
     pub(crate) bell: Condvar,
+    /// So much was appended since the last round that another is due.
+    pub(crate) call_at: Milestone,
     pub(crate) pace: Mutex<Pace>,
     /// Held by whoever does any of it: the thread is not alone, callers of the store may do it too.
     pub(crate) at_work: Mutex<()>,
@@ -50,6 +53,7 @@ pub(crate) struct Housekeeping {
 
 #[derive(Default)]
 pub(crate) struct State {
+    called: bool,
     stop: bool,
 }
 
@@ -66,6 +70,14 @@ impl Default for Pace {
 }
 
 impl Housekeeping {
+    /// The log now ends at `end`.
+    pub(crate) fn appended(&self, end: LogOffset) {
+        if self.call_at.is_reached(end) {
+            self.state.lock().called = true;
+            self.bell.notify_one();
+        }
+    }
+
     /// Ends [`Housekeeping::run`] soon.
     pub(crate) fn stop(&self) {
         self.state.lock().stop = true;
@@ -75,9 +87,10 @@ impl Housekeeping {
     /// The thread.
     pub(crate) fn run(&self) {
         loop {
+            self.call_at.set(self.log.appended().0 + SNAPSHOT_LOG_BYTES);
             {
                 let mut state = self.state.lock();
-                if !state.stop {
+                if !state.called && !state.stop {
                     let changed = self.log.appended() != self.views.last_snapshot().1;
                     let busy = changed || self.views.is_busy() || self.log.out_of_room().is_some();
                     self.bell.wait_for(&mut state, if busy { BUSY_ROUND } else { IDLE_ROUND });
@@ -85,6 +98,7 @@ impl Housekeeping {
                 if state.stop {
                     return;
                 }
+                state.called = false;
             }
             self.round();
         }

@@ -111,6 +111,7 @@ pub mod fuzzing;
 mod housekeeping;
 mod ids;
 mod last_writer;
+mod milestone;
 pub mod offline;
 mod opened;
 mod planted;

@@ -20,6 +20,7 @@ use crate::flush::Flusher;
 use crate::housekeeping::Housekeeping;
 use crate::last_writer::{self, LastWriter};
 use crate::quarantine::Quarantine;
+use crate::milestone::Milestone;
 use crate::reads::Reads;
 use crate::scrub::Scrub;
 use crate::views::keys::{self, Keys};
@@ -164,6 +165,7 @@ impl Opened {
             quarantine: Arc::clone(&quarantine),
             state: Mutex::default(),
             bell: Condvar::new(),
+            call_at: Milestone::default(),
             pace: Mutex::default(),
             at_work: Mutex::default(),
         };

@@ -11,7 +11,13 @@ use crate::java::Java;
 use crate::scribe::{BODY_BYTES, Scribe};
 use crate::stalls::Stalls;
 
-pub(crate) fn measure(dir: &Path, gib: u64, index_keys: bool, java: Option<&Java>) -> anyhow::Result<()> {
+pub(crate) fn measure(
+    dir: &Path,
+    gib: u64,
+    index_keys: bool,
+    pace: Option<u32>,
+    java: Option<&Java>,
+) -> anyhow::Result<()> {
     // As much with bare writes as with appends: the kernel's memory for it is part of the price, for both.
     let count = gib << 20;
     let raw = raw_writes(&dir.join("raw"), count)?;
@@ -23,6 +29,9 @@ pub(crate) fn measure(dir: &Path, gib: u64, index_keys: bool, java: Option<&Java
     let cpu = cpu_time(std::process::id())?;
     let started = Instant::now();
     for number in 0..count {
+        if let Some(pace) = pace {
+            wait_until(started + Duration::from_secs_f64(number as f64 / f64::from(pace)));
+        }
         let before = Instant::now();
         store.append(&[scribe.record(number)])?;
         stalls.note(before.elapsed());
@@ -49,6 +58,14 @@ pub(crate) fn measure(dir: &Path, gib: u64, index_keys: bool, java: Option<&Java
         println!("Java's store: {java_rate:.0} appends a second, so {:.2} ×", rate / java_rate);
     }
     Ok(())
+}
+
+/// Asleep while it is long: who looks at the clock all the time takes a core from those who work for it.
+fn wait_until(due: Instant) {
+    let rest = due.saturating_duration_since(Instant::now());
+    if rest > Duration::from_micros(200) {
+        std::thread::sleep(rest);
+    }
 }
 
 fn micros(time: Duration) -> f64 {

@@ -40,6 +40,9 @@ enum Figure {
         /// With the key index, which has a thread of its own
         #[arg(long)]
         keys: bool,
+        /// So many a second; without it as fast as it goes
+        #[arg(long)]
+        rate: Option<u32>,
     },
     /// Synchronous: messages a flush with 256 waiting; one at a time against a bare `fdatasync`
     Sync {
@@ -92,7 +95,7 @@ fn main() -> anyhow::Result<()> {
     let java = java.map(java::Java);
     let new = || tempfile::Builder::new().prefix("bench-store-").tempdir_in(&dir);
     match figure {
-        Figure::Append { gib, keys } => append::measure(new()?.path(), gib, keys, java.as_ref()),
+        Figure::Append { gib, keys, rate } => append::measure(new()?.path(), gib, keys, rate, java.as_ref()),
         Figure::Sync { waiting, alone } => sync::measure(new()?.path(), waiting, alone),
         Figure::Backlog { gib, rate, rounds } => backlog::measure(new()?.path(), gib, rate, rounds),
         Figure::Recovery { gib, with_java } => {

@@ -32,7 +32,6 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -47,6 +46,7 @@ use crate::LogOffset;
 use crate::commit_log::CommitLog;
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::milestone::Milestone;
 
 /// Stretches that may wait in memory to be written. When there are as many, the index does not read on.
 const MOST_WAITING: usize = 2;
@@ -74,7 +74,7 @@ pub(crate) struct Keys {
     work: Mutex<Work>,
     catalog: Mutex<Catalog>,
     /// The thread wants to hear when the log ends here or later.
-    call_at: AtomicU64,
+    call_at: Milestone,
     called: Mutex<Called>,
     bell: Condvar,
 }
@@ -159,7 +159,7 @@ impl Keys {
             written_before,
             work: Mutex::default(),
             catalog: Mutex::new(catalog),
-            call_at: AtomicU64::new(u64::MAX),
+            call_at: Milestone::default(),
             called: Mutex::default(),
             bell: Condvar::new(),
         })
@@ -172,8 +172,7 @@ impl Keys {
 
     /// The log now ends at `end`.
     pub(crate) fn appended(&self, end: LogOffset) {
-        if end.0 >= self.call_at.load(Ordering::Relaxed) {
-            self.call_at.store(u64::MAX, Ordering::Relaxed);
+        if self.call_at.is_reached(end) {
             self.call();
         }
     }
@@ -204,7 +203,7 @@ impl Keys {
             if pause.is_none() {
                 let read_to = self.catalog.lock().live.range.end;
                 let next = self.log.appended().0.max(read_to) + CALL_BYTES;
-                self.call_at.store(next, Ordering::Relaxed);
+                self.call_at.set(next);
             }
             if self.sleeps_until_stopped(pause) {
                 return;
