@@ -30,7 +30,13 @@ pub(crate) fn measure(
     let started = Instant::now();
     for number in 0..count {
         if let Some(pace) = pace {
-            wait_until(started + Duration::from_secs_f64(number as f64 / f64::from(pace)));
+            let due = started + Duration::from_secs_f64(number as f64 / f64::from(pace));
+            let rest = due.saturating_duration_since(Instant::now());
+            // Who looks at the clock all the time takes a core from those who work for it.
+            if rest > Duration::from_micros(200) {
+                std::thread::sleep(rest);
+                stalls.slept();
+            }
         }
         let before = Instant::now();
         store.append(&[scribe.record(number)])?;
@@ -58,14 +64,6 @@ pub(crate) fn measure(
         println!("Java's store: {java_rate:.0} appends a second, so {:.2} ×", rate / java_rate);
     }
     Ok(())
-}
-
-/// Asleep while it is long: who looks at the clock all the time takes a core from those who work for it.
-fn wait_until(due: Instant) {
-    let rest = due.saturating_duration_since(Instant::now());
-    if rest > Duration::from_micros(200) {
-        std::thread::sleep(rest);
-    }
 }
 
 fn micros(time: Duration) -> f64 {

@@ -45,6 +45,11 @@ impl Stalls {
         }
     }
 
+    /// The thread slept between two calls, which is no fault of theirs.
+    pub(crate) fn slept(&mut self) {
+        self.switches = switches();
+    }
+
     pub(crate) fn print(&self) {
         let [us10, us100, ms1, ms10] = self.over;
         println!(
