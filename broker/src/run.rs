@@ -302,6 +302,10 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         replayed = recovered.replayed_records,
         "log recovered"
     );
+    if recovered.cut_bytes > 0 {
+        takeover::remove_views(&config.data_dir)
+            .with_context(|| format!("cannot remove RocketMQ's views from {}", config.data_dir.display()))?;
+    }
     for (at, bytes) in &recovered.damaged {
         tracing::error!(
             log_offset = at.0,

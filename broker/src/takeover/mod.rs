@@ -69,6 +69,19 @@ pub(crate) fn check(config: &Path) -> Result<(), ReadError> {
     if config.join("meta.redb").exists() { Ok(()) } else { read(config).map(drop) }
 }
 
+/// RocketMQ's own views of the log tell of what was cut; without them it builds them anew. It knows none of this folder's
+/// files that are ours.
+pub(crate) fn remove_views(data_dir: &Path) -> std::io::Result<()> {
+    let missing = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    for folder in ["consumequeue", "index"] {
+        missing(std::fs::remove_dir_all(data_dir.join(folder)))?;
+    }
+    missing(std::fs::remove_file(data_dir.join("checkpoint")))
+}
+
 /// Takes over what is new, in one transaction, and tells it.
 pub(crate) fn take_over(
     config: &Path,

@@ -245,3 +245,22 @@ fn what_cannot_be_taken_is_named_with_the_reason() {
     assert_eq!(left, expected);
     assert_eq!(plan.groups.len(), 1, "a group that only has offsets");
 }
+
+#[test]
+fn views_of_rocketmq_go_and_nothing_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    remove_views(folder.path()).unwrap();
+    for path in
+        ["consumequeue/orders/0/00000000000000000000", "index/20261121", "commitlog/0", "config/meta.redb"]
+    {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+    }
+    std::fs::write(folder.path().join("checkpoint"), "x").unwrap();
+    remove_views(folder.path()).unwrap();
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["commitlog", "config"]);
+}
