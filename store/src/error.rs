@@ -62,6 +62,14 @@ pub enum AppendError {
         /// The limit.
         limit: usize,
     },
+    /// The records do not fit a file of the log together.
+    #[error("the batch takes {found} bytes of the log, a file of it has room for {limit}")]
+    BatchTooLarge {
+        /// Bytes of all records.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The disk has no room for another segment; appends return when there is.
     #[error("the disk is full: {0}")]
     DiskFull(String),

@@ -26,6 +26,12 @@ pub(super) fn not_appended(error: &log::Error) -> Refusal {
             Code::MessagePropertiesTooLarge,
             format!("the {what} takes {found} bytes, the limit is {limit}: use less"),
         ),
+        log::Error::Append(AppendError::BatchTooLarge { found, limit }) => Refusal::new(
+            Code::MessageBodyTooLarge,
+            format!(
+                "the messages take {found} bytes of the log together, and a file of it has room for {limit}: send fewer at a time, or smaller ones"
+            ),
+        ),
         log::Error::Append(AppendError::DiskFull(reason)) => Refusal::new(
             Code::InternalServerError,
             format!(

@@ -63,8 +63,7 @@ impl Tail<'_> {
         }
         let limit = self.log.segment_bytes - BLANK_BYTES;
         if bytes > limit {
-            let (found, limit) = (bytes as usize, limit as usize);
-            return Err(AppendError::FieldTooLarge { what: "batch in a segment", found, limit });
+            return Err(AppendError::BatchTooLarge { found: bytes, limit });
         }
         if bytes + BLANK_BYTES > self.writer.segment.end() - self.writer.end {
             self.roll()?;

@@ -99,7 +99,7 @@ fn a_batch_is_appended_whole_or_not_at_all() {
     assert_eq!(appended.queue_offsets.iter().map(|offset| offset.0).collect::<Vec<_>>(), [0, 0, 1, 1, 2]);
     let too_much: Vec<_> = records.iter().cycle().take(7).cloned().collect();
     let end = store.state().appended;
-    assert!(matches!(store.append(&too_much), Err(AppendError::FieldTooLarge { limit: 4088, .. })));
+    assert!(matches!(store.append(&too_much), Err(AppendError::BatchTooLarge { limit: 4088, .. })));
     let mut one_bad = records.clone();
     one_bad[4].properties = &[b'x'; 40_000];
     assert!(store.append(&one_bad).is_err());
