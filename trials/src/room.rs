@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -21,7 +21,7 @@ const INSIDE: &str = "GANTRY_TRIALS_INSIDE";
 /// Starts this program anew in a namespace of its own, unless it is in one.
 pub fn enter() -> Result<()> {
     if std::env::var_os(INSIDE).is_some() {
-        return Ok(());
+        return keep();
     }
     ensure!(
         rustix::process::geteuid().is_root(),
@@ -33,6 +33,17 @@ pub fn enter() -> Result<()> {
     command.args(std::env::args_os().skip(1)).env(INSIDE, "1");
     // Only an error comes back.
     Err(command.exec()).context("cannot run unshare (package util-linux)")
+}
+
+/// Keeps the namespace until this process has closed all its files, however it ends.
+///
+/// A file system whose device this process serves may still have writes to send when it goes. If the last process of the
+/// namespace were this one, the kernel would wait for them in it, before it gives up the device, and so for ever.
+fn keep() -> Result<()> {
+    let keeper = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+    // Nobody else has the other end of its pipe: it ends when this process does.
+    std::mem::forget(keeper.context("cannot run cat (package coreutils)")?);
+    Ok(())
 }
 
 /// Ends this process when the one that started it ends.
