@@ -125,12 +125,16 @@ async fn too_many_who_wait_for_the_disk_are_told_so_at_once() {
     let mut rig = with_backlog(&config(folder.path()), &disk, &["a"]).await;
     disk.hold_reads();
     // Two threads that read, and 256 that wait.
-    let mut polls = JoinSet::new();
+    let mut polls = JoinSet::<()>::new();
     for _ in 0..258 {
         let mut client = rig.client.clone();
-        // Of one group, since making 258 takes a while; and longer than all of them need to get there.
-        let long = waiting(ask("g", "old"), Duration::from_secs(20));
-        polls.spawn(async move { poll(&mut client, long).await });
+        // Of one group, since making 258 takes a while. Whose time is over comes again, however long the last ones need to
+        // get there.
+        polls.spawn(async move {
+            loop {
+                poll(&mut client, waiting(ask("g", "old"), Duration::from_secs(20))).await;
+            }
+        });
     }
     wait_for_held_reads(&disk, 2).await;
     let refused = loop {
@@ -142,6 +146,7 @@ async fn too_many_who_wait_for_the_disk_are_told_so_at_once() {
     assert!(refused.status.message.contains("poll again"), "{}", refused.status.message);
     rig.send_ok(vec![message("new", "n")]).await;
     disk.release_reads();
+    polls.shutdown().await;
     while rig.poll(ask("last", "old")).await.messages.is_empty() {}
     rig.running.stop().await.unwrap();
 }
