@@ -73,22 +73,26 @@ impl LastWriter {
 
 /// From now on the directory is open by us. Durable when it returns.
 pub(crate) fn note_open(disk: &dyn Disk, root: &Path) -> io::Result<()> {
-    let noted =
-        disk::replace(disk, &path(root), format!("{OPEN}, process {}", std::process::id()).as_bytes());
-    match noted {
-        // It says so already, if for another process: a store that crashed on a full disk can be opened and read.
-        Err(error)
-            if disk::is_full(&error) && LastWriter::look(disk, root)? == LastWriter::Us { clean: false } =>
-        {
-            Ok(())
-        }
+    let told = padded(&format!("{OPEN}, process {}", std::process::id()));
+    match disk::replace(disk, &path(root), &told) {
+        // A store on a full disk can be opened and read.
+        Err(error) if disk::is_full(&error) => match LastWriter::look(disk, root)? {
+            // It says so already, if for another process.
+            LastWriter::Us { clean: false } => Ok(()),
+            // In place, since there is no room for another file. Torn, it says at worst that another was here.
+            LastWriter::Us { clean: true } => {
+                let file = disk.open(&path(root))?;
+                file.write_at(0, &told).and_then(|()| file.sync())
+            }
+            LastWriter::Nobody | LastWriter::Other { .. } => Err(error),
+        },
         noted => noted,
     }
 }
 
 /// We closed it, and everything is on the disk. Durable when it returns.
 pub(crate) fn note_closed(disk: &dyn Disk, root: &Path) -> io::Result<()> {
-    disk::replace(disk, &path(root), CLOSED.as_bytes())
+    disk::replace(disk, &path(root), &padded(CLOSED))
 }
 
 /// Removes what we knew of the log before another wrote to it. What topics were deleted stays known.
@@ -112,6 +116,11 @@ pub(crate) fn forget(disk: &dyn Disk, root: &Path) -> io::Result<()> {
     remove(&root.join("flushed"))?;
     remove(&quarantine::path(root))?;
     disk.sync_dir(root)
+}
+
+/// As long as any other: writing one over the other takes no room.
+fn padded(text: &str) -> Vec<u8> {
+    format!("{text:<40}").into_bytes()
 }
 
 fn path(root: &Path) -> PathBuf {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use store::disk::Crash;
+use store::disk::{Crash, Disk as _};
 use store::{AppendError, Flush, LogOffset, Properties};
 
 use crate::support::{House, append, fill, message, numbers, record, same};
@@ -121,6 +121,23 @@ fn a_store_that_was_killed_on_a_full_disk_opens_there_and_goes_on_once_there_is_
     fill(&store, "u", 20);
     store.close().unwrap();
     assert!(house.open().1.clean);
+}
+
+#[test]
+fn a_store_that_was_closed_opens_on_a_disk_that_somebody_filled_and_a_crash_is_told_later() {
+    let house = House::new(Flush::Sync);
+    let (store, _) = house.open();
+    fill(&store, "t", 20);
+    store.close().unwrap();
+    drop(store);
+    let used = house.disk.capacity() - house.disk.space(&house.config.root).unwrap().free_bytes;
+    house.disk.set_capacity(used);
+    let (store, recovered) = house.open();
+    assert!(recovered.clean);
+    assert_eq!(numbers(&store, "t"), same(0..20));
+    let (store, recovered) = house.crash(Crash::LoseUnsynced).open();
+    assert!(!recovered.clean, "it was opened, and that is durable");
+    assert_eq!(numbers(&store, "t"), same(0..20));
 }
 
 #[test]
