@@ -306,13 +306,6 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         takeover::remove_views(&config.data_dir)
             .with_context(|| format!("cannot remove RocketMQ's views from {}", config.data_dir.display()))?;
     }
-    for (at, bytes) in &recovered.damaged {
-        tracing::error!(
-            log_offset = at.0,
-            bytes,
-            "a damaged stretch of the log is skipped; restore it from a copy"
-        );
-    }
     let meta = Arc::new(Meta::open(&folder)?);
     takeover::take_over(&folder, &meta, &store, config.limits.max_attempts, now_ms())?;
     let topics = Arc::new(Registry::open(Arc::clone(&meta), config.limits.max_attempts)?);

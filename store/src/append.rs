@@ -164,25 +164,12 @@ mod tests {
     use std::sync::{Arc, OnceLock};
     use std::thread;
 
+    use crate::commit_log::codec::tests::new_record;
     use crate::disk::MemoryDisk;
-    use crate::{AppendError, Clock, Config, LogOffset, NewRecord, QueueId, Store};
+    use crate::{AppendError, Clock, Config, Store};
 
     fn append(store: &Store) -> Result<crate::Appended, AppendError> {
-        let host = "10.0.0.1:8081".parse().expect("an address");
-        store.append(&[NewRecord {
-            topic: "t",
-            queue_id: QueueId(0),
-            body: b"body",
-            properties: b"",
-            tag: None,
-            flag: 0,
-            sys_flag: 0,
-            born_at_ms: 1,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_offset: LogOffset(0),
-        }])
+        store.append(&[new_record("t", b"body", b"")])
     }
 
     /// Asked for the time while the log's end is held, it waits for the crowd and panics.

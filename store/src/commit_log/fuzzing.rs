@@ -1,4 +1,4 @@
-//! Tries the walk over a segment, and what else is read to judge a log: the flushed mark, who wrote last.
+//! Tries the walk over a segment, and what else is read to judge a log: the flushed mark, who wrote last, what is known to be damaged.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use crate::config::Flush;
 use crate::disk::{Disk as _, MemoryDisk};
 use crate::fuzzing::Input;
 use crate::last_writer::{self, LastWriter};
+use crate::quarantine;
 
 /// Where the segment begins.
 const BASE: u64 = 1 << 20;
@@ -96,12 +97,16 @@ pub(crate) fn walk(Input { mend: mends, choice, bytes }: Input<'_>) {
 pub(crate) fn marks() -> Vec<Vec<u8>> {
     let aborts = ["gantry open, process 7", "gantry closed", "4711"].map(|abort| abort.as_bytes().to_vec());
     let marks = [0, 1 << 40].map(|at| flushed::encode(LogOffset(at)).to_vec());
-    [aborts.to_vec(), marks.to_vec()].concat()
+    [aborts.to_vec(), marks.to_vec(), vec![quarantine::empty()]].concat()
 }
 
-/// As the flushed mark, and as the `abort` file.
+/// As the flushed mark, as the `abort` file, and as the list of damaged places.
 pub(crate) fn mark(Input { mend: mends, bytes, .. }: Input<'_>) {
     let mut bytes = bytes.to_vec();
+    quarantine::try_bytes(&bytes);
+    if mends && let Some((content, _)) = bytes.split_last_chunk::<4>() {
+        quarantine::try_bytes(&[content, &crc32fast::hash(content).to_be_bytes()].concat());
+    }
     if mends && let Some((offset, crc)) = bytes.split_first_chunk_mut::<8>() {
         let right = crc32fast::hash(offset).to_be_bytes();
         crc.iter_mut().zip(right).for_each(|(byte, right)| *byte = right);

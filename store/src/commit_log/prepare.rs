@@ -233,8 +233,9 @@ pub(super) fn make_segment(
 mod tests {
     use std::sync::Arc;
 
+    use crate::commit_log::codec::tests::new_record;
     use crate::disk::MemoryDisk;
-    use crate::{Config, LogOffset, NewRecord, QueueId, Store, SystemClock};
+    use crate::{Config, Store, SystemClock};
 
     #[test]
     fn the_rest_of_a_segment_is_made_ready_also_when_the_next_one_is_there() {
@@ -244,22 +245,8 @@ mod tests {
         let (store, _) =
             Store::open_without_threads(Arc::new(MemoryDisk::default()), Arc::new(SystemClock), config)
                 .unwrap();
-        let host = "10.0.0.1:8081".parse().unwrap();
         let body = vec![7; 1 << 20];
-        let record = NewRecord {
-            topic: "t",
-            queue_id: QueueId(0),
-            body: &body,
-            properties: b"",
-            tag: None,
-            flag: 0,
-            sys_flag: 0,
-            born_at_ms: 1,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_offset: LogOffset(0),
-        };
+        let record = new_record("t", &body, b"");
         let log = &store.inner().log;
         let mut ready_to = log.populate(WINDOW, false).unwrap();
         while log.appended().0 < SEGMENT {

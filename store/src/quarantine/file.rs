@@ -48,7 +48,7 @@ impl Notes {
         out
     }
 
-    /// `None`: the file is damaged.
+    /// `None`: the file is damaged, or its places are not in order.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
         if crc32fast::hash(content) != u32::from_be_bytes(*crc) {
@@ -63,9 +63,15 @@ impl Notes {
         };
         let (found, beyond) = (take(&mut rest)?, take(&mut rest)?);
         let (count, mut rest) = rest.split_first_chunk::<4>()?;
-        let mut listed = Vec::new();
+        let (mut listed, mut free_from) = (Vec::new(), Some(0));
         for _ in 0..u32::from_be_bytes(*count) {
             let (start, bytes) = (LogOffset(take(&mut rest)?), take(&mut rest)?);
+            if bytes == 0 || start.0 < free_from? {
+                return None;
+            }
+            let end = start.0.checked_add(bytes)?;
+            // Places that touch are one.
+            free_from = end.checked_add(1);
             let found_at_ms = take(&mut rest)?.cast_signed();
             let (len, tail) = rest.split_first_chunk::<2>()?;
             let (reason, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
@@ -86,6 +92,28 @@ fn take(rest: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_that_are_no_list_are_not_believed_whatever_the_checksum() {
+        let place = |start, bytes| DamagedPlace {
+            start: LogOffset(start),
+            bytes,
+            reason: String::new(),
+            found_at_ms: 0,
+        };
+        let check = |listed: &[(u64, u64)], good| {
+            let listed = listed.iter().map(|&(start, bytes)| place(start, bytes)).collect();
+            let notes = Notes { places: Places { listed, ..Places::default() }, pass: Pass::default() };
+            assert_eq!(Notes::decode(&notes.encode()).is_some(), good, "{notes:?}");
+        };
+        check(&[(0, 10), (11, 5)], true);
+        check(&[(5, u64::MAX - 5)], true);
+        check(&[(5, u64::MAX - 4)], false);
+        check(&[(5, u64::MAX - 5), (6, 1)], false);
+        check(&[(0, 0)], false);
+        check(&[(0, 10), (10, 5)], false);
+        check(&[(20, 10), (0, 5)], false);
+    }
 
     #[test]
     fn notes_come_back_as_they_were_and_damage_is_seen() {

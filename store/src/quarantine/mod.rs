@@ -167,6 +167,21 @@ impl Quarantine {
     }
 }
 
+/// Tries bytes as a list's file: what is believed is written the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn try_bytes(bytes: &[u8]) {
+    if let Some(notes) = Notes::decode(bytes) {
+        assert_eq!(notes.encode(), bytes);
+        let _ = notes.places.bytes();
+    }
+}
+
+/// An empty list's file.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn empty() -> Vec<u8> {
+    Notes::default().encode()
+}
+
 /// Where the list is kept.
 pub(crate) fn path(root: &Path) -> PathBuf {
     root.join("damaged")

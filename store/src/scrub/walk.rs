@@ -200,32 +200,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::QueueOffset;
+    use crate::commit_log::codec::tests::new_record;
     use crate::commit_log::codec::{BLANK_BYTES, Plan, Put as _, encode_blank, seal};
     use crate::commit_log::walk::scan;
-    use crate::{NewRecord, QueueId, QueueOffset};
 
     const BASE: u64 = 1 << 20;
 
     /// Records with bodies of these lengths, and where each starts; the last is where they end.
     fn records(bodies: &[usize]) -> (Vec<u8>, Vec<u64>) {
         let (mut bytes, mut places) = (Vec::new(), vec![BASE]);
-        let host = "10.0.0.1:8081".parse().unwrap();
         for (n, &len) in bodies.iter().enumerate() {
             let body = vec![b'b'; len];
-            let new = NewRecord {
-                topic: "t",
-                queue_id: QueueId(0),
-                body: &body,
-                properties: b"",
-                tag: None,
-                flag: 0,
-                sys_flag: 0,
-                born_at_ms: 1,
-                born_host: host,
-                store_host: host,
-                reconsume_times: 0,
-                prepared_offset: LogOffset(0),
-            };
+            let new = new_record("t", &body, b"");
             let plan = Plan::new(&new, usize::MAX).unwrap();
             let mut record = vec![0; plan.len()];
             plan.put(&mut record);

@@ -91,4 +91,4 @@ fn crc_digits(mut crc: u32) -> [u8; CRC_DIGITS] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

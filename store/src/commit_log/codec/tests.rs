@@ -10,7 +10,7 @@ use crate::{AppendError, LogOffset, NewRecord, Properties, QueueId, QueueOffset}
 
 const LIMIT: usize = 4 << 20;
 
-fn new_record<'a>(topic: &'a str, body: &'a [u8], properties: &'a [u8]) -> NewRecord<'a> {
+pub(crate) fn new_record<'a>(topic: &'a str, body: &'a [u8], properties: &'a [u8]) -> NewRecord<'a> {
     NewRecord {
         topic,
         queue_id: QueueId(3),
