@@ -1,14 +1,22 @@
 //! The one small database of a broker, `config/meta.redb`: topics, groups, delivery state.
 //!
+//! It shares its device with the log, and therefore the log's [`FlushGate`].
+//!
 //! A failed write (a full disk) leaves the last good state in the file; the database is opened
 //! anew for the next write, so writing works again as soon as there is room.
 
+use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
+use redb::backends::FileBackend;
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+    BackendError, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError, WriteTransaction,
 };
+use store::disk::FlushGate;
 
 /// Pages kept in memory; the default of redb would be 1 GiB.
 const CACHE_BYTES: usize = 4 << 20;
@@ -30,7 +38,7 @@ pub enum Error {
         /// Which folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A value cannot be understood.
     #[error("meta.redb holds something that this version cannot read: {0}")]
@@ -40,6 +48,7 @@ pub enum Error {
 /// The database, by its folder.
 pub struct Meta {
     path: PathBuf,
+    gate: Arc<FlushGate>,
     database: Mutex<Slot>,
 }
 
@@ -58,13 +67,13 @@ impl std::fmt::Debug for Meta {
 }
 
 impl Meta {
-    /// Opens or creates `folder/meta.redb`.
-    pub fn open(folder: &Path) -> Result<Self, Error> {
+    /// Opens or creates `folder/meta.redb`, on the device that this gate belongs to.
+    pub fn open(folder: &Path, gate: Arc<FlushGate>) -> Result<Self, Error> {
         std::fs::create_dir_all(folder)
             .map_err(|source| Error::Folder { path: folder.to_path_buf(), source })?;
         let path = folder.join("meta.redb");
-        let database = open(&path).map_err(|source| at(&path, source))?;
-        Ok(Self { path, database: Mutex::new(Slot::Open(database)) })
+        let database = open(&path, &gate).map_err(|source| at(&path, source))?;
+        Ok(Self { path, gate, database: Mutex::new(Slot::Open(database)) })
     }
 
     /// One durable transaction: all of it or nothing. Blocks on the disk.
@@ -95,7 +104,7 @@ impl Meta {
 
     fn opened<'a>(&self, slot: &'a mut Slot) -> Result<&'a Database, redb::Error> {
         if matches!(slot, Slot::Broken) {
-            *slot = Slot::Open(open(&self.path)?);
+            *slot = Slot::Open(open(&self.path, &self.gate)?);
         }
         match slot {
             Slot::Open(database) => Ok(database),
@@ -127,8 +136,51 @@ impl Meta {
     }
 }
 
-fn open(path: &Path) -> Result<Database, redb::Error> {
-    Ok(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
+fn open(path: &Path, gate: &Arc<FlushGate>) -> Result<Database, redb::Error> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let gated = Gated { file: FileBackend::new(file)?, gate: Arc::clone(gate) };
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(gated)?)
+}
+
+/// The database's file; what makes it durable passes the gate.
+#[derive(Debug)]
+struct Gated {
+    file: FileBackend,
+    gate: Arc<FlushGate>,
+}
+
+impl StorageBackend for Gated {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.gate.pass("a flush of meta.redb", || self.file.sync_data())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
 }
 
 fn at(path: &Path, source: redb::Error) -> Error {

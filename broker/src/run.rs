@@ -75,7 +75,7 @@ impl std::fmt::Debug for Running {
 
 /// Opens the store, binds the ports and begins to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    start_on(config, Arc::new(RealDisk)).await
+    start_on(config, Arc::new(RealDisk::default())).await
 }
 
 /// Like [`start`], with the log on this disk: for tests with a disk that fills up or fails.
@@ -306,7 +306,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         takeover::remove_views(&config.data_dir)
             .with_context(|| format!("cannot remove RocketMQ's views from {}", config.data_dir.display()))?;
     }
-    let meta = Arc::new(Meta::open(&folder)?);
+    let meta = Arc::new(Meta::open(&folder, store.flush_gate())?);
     takeover::take_over(&folder, &meta, &store, config.limits.max_attempts, now_ms())?;
     let topics = Arc::new(Registry::open(Arc::clone(&meta), config.limits.max_attempts)?);
     let log = Arc::new(Log::new(store.clone(), config.flush, store_host));
@@ -376,7 +376,7 @@ pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let running = start_with(config, Arc::new(RealDisk), Some(log_levels)).await?;
+        let running = start_with(config, Arc::new(RealDisk::default()), Some(log_levels)).await?;
         tokio::select! {
             asked = vital::asked_to_stop() => asked.context("cannot listen for signals")?,
             reason = running.failed() => anyhow::bail!(reason),

@@ -52,7 +52,7 @@ fn run(dir: &Path, topics: u64, queues: u64, messages: u64) -> Result<()> {
     let before = own_memory()?;
     let started = Instant::now();
     let (store, _) = Store::open_without_threads(
-        std::sync::Arc::new(store::disk::RealDisk),
+        std::sync::Arc::new(store::disk::RealDisk::default()),
         std::sync::Arc::new(store::SystemClock),
         config.clone(),
     )?;

@@ -3,8 +3,9 @@
 //! One thread flushes. With sync flush it starts at once when something is appended, and everything that is appended
 //! while the disk works goes with the next one: no timers. With async flush it looks every half second, or as soon as
 //! much is waiting, and leaves the page that is being written to alone while the log is busy: a page on its way to the
-//! disk is write-protected, and the next append would wait for the file system. A flush that fails closes the log for good:
-//! the kernel may have dropped the pages, so flushing again and believing it would lose what was promised.
+//! disk is write-protected, and the next append would wait for the file system. A flush that fails, whosever it was, closes
+//! the log for good: the kernel may have dropped the pages and the device its cache, so flushing again and believing it
+//! would lose what was promised.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -121,23 +122,7 @@ impl Flusher {
     }
 
     fn flush_to(&self, target: LogOffset, boundary: LogOffset) -> Result<LogOffset, FlushFailed> {
-        let flushed = {
-            let _one = self.flushing.lock();
-            if let Some(failed) = &self.bell.state().failed {
-                return Err(failed.clone());
-            }
-            let flushed = self.log.flush(target, boundary);
-            let again = flushed.is_err() && is_planted(Bug::RetryFailedFlush);
-            match if again { self.log.flush(target, boundary) } else { flushed } {
-                Ok(flushed) => {
-                    self.flushes.fetch_add(1, Ordering::Relaxed);
-                    self.dispatch.advance(flushed);
-                    Ok(flushed)
-                }
-                // Before anybody can try again.
-                Err(error) => Err(self.note_failure(&format!("a flush failed: {error}"))),
-            }
-        };
+        let flushed = self.flush_alone(target, boundary);
         // Without the lock: the last handle of the store may go in a callback, and closing flushes.
         match flushed {
             Ok(flushed) => {
@@ -148,6 +133,24 @@ impl Flusher {
                 self.answer_failed(&failed);
                 Err(failed)
             }
+        }
+    }
+
+    fn flush_alone(&self, target: LogOffset, boundary: LogOffset) -> Result<LogOffset, FlushFailed> {
+        let _alone = self.flushing.lock();
+        if let Some(failed) = &self.bell.state().failed {
+            return Err(failed.clone());
+        }
+        let flushed = self.log.flush(target, boundary);
+        let again = flushed.is_err() && is_planted(Bug::RetryFailedFlush);
+        match if again { self.log.flush(target, boundary) } else { flushed } {
+            Ok(flushed) => {
+                self.flushes.fetch_add(1, Ordering::Relaxed);
+                self.dispatch.advance(flushed);
+                Ok(flushed)
+            }
+            // Before anybody can try again.
+            Err(error) => Err(self.note_failure(&format!("a flush failed: {error}"))),
         }
     }
 
@@ -168,16 +171,26 @@ impl Flusher {
         self.answer_failed(&failed);
     }
 
+    /// Somebody's flush to the log's device failed: the thread tells all who wait.
+    pub(crate) fn hear_of_failure(&self, reason: &str) {
+        self.note_failure(reason);
+        self.bell.ring();
+    }
+
     fn note_failure(&self, reason: &str) -> FlushFailed {
         if !is_planted(Bug::GoOnAfterFailedFlush) {
             self.log.close(reason);
+        }
+        let mut state = self.bell.state();
+        if let Some(first) = &state.failed {
+            return first.clone();
         }
         tracing::error!(
             reason,
             log_offset = self.log.flushed().0,
             "the log is closed, nothing more is confirmed"
         );
-        self.bell.state().failed.get_or_insert_with(|| FlushFailed(reason.to_owned())).clone()
+        state.failed.insert(FlushFailed(reason.to_owned())).clone()
     }
 
     fn answer_failed(&self, failed: &FlushFailed) {
@@ -209,11 +222,13 @@ impl Flusher {
     /// Waits until there is something to flush and it is time; false: stop.
     fn sleep(&self) -> bool {
         let mut state = self.bell.state();
-        self.bell.sleep_while(&mut state, |state| !state.stop && self.log.appended() <= self.log.flushed());
+        self.bell.sleep_while(&mut state, |state| {
+            !state.stop && state.failed.is_none() && self.log.appended() <= self.log.flushed()
+        });
         if self.mode == Flush::Async {
             self.hurried.store(false, Ordering::Relaxed);
             let until = Instant::now() + ASYNC_INTERVAL;
-            while !state.stop && !self.hurried.load(Ordering::Relaxed) {
+            while !state.stop && state.failed.is_none() && !self.hurried.load(Ordering::Relaxed) {
                 if !self.bell.wait_until(&mut state, until) {
                     break;
                 }

@@ -141,6 +141,12 @@ impl Opened {
         views.repair_from(Arc::clone(&log));
         let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), walked.end));
         let flusher = Arc::new(Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush));
+        let hears = Arc::downgrade(&flusher);
+        disk.flush_gate().on_failure(Box::new(move |reason| {
+            if let Some(flusher) = hears.upgrade() {
+                flusher.hear_of_failure(reason);
+            }
+        }));
         let reads = Arc::new(Reads::new(
             Arc::clone(&disk),
             Arc::clone(&log),

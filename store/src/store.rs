@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::disk::{Disk, Reach, RealDisk};
+use crate::disk::{Disk, FlushGate, Reach, RealDisk};
 use crate::error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
 use crate::flush::Then;
 use crate::opened::{Inner, Opened};
@@ -24,7 +24,7 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store and recovers it.
     pub fn open(config: Config) -> Result<(Self, Recovered), OpenError> {
-        Self::open_on(Arc::new(RealDisk), Arc::new(SystemClock), config)
+        Self::open_on(Arc::new(RealDisk::default()), Arc::new(SystemClock), config)
     }
 
     /// Opens the store on this disk, by this clock.
@@ -69,6 +69,13 @@ impl Store {
     ) -> Result<(Self, Recovered), OpenError> {
         let (opened, recovered) = Opened::open(disk, clock, config, &Progress::default(), hash)?;
         Ok((Self { opened: Arc::new(opened) }, recovered))
+    }
+
+    /// What makes other files on the store's device durable passes here as well: a flush that fails there may lose what was
+    /// written to the log, and closes it.
+    #[must_use]
+    pub fn flush_gate(&self) -> Arc<FlushGate> {
+        Arc::clone(self.inner().disk.flush_gate())
     }
 
     /// Flushes what is appended now and confirms it, without waiting for the flushing thread.

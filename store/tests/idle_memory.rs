@@ -23,7 +23,7 @@ fn open(root: &Path) -> Store {
     let config =
         Config { segment_bytes: 64 << 20, retention: Duration::from_secs(1 << 30), ..Config::new(root) };
     Store::open_without_threads(
-        std::sync::Arc::new(store::disk::RealDisk),
+        std::sync::Arc::new(store::disk::RealDisk::default()),
         std::sync::Arc::new(store::SystemClock),
         config,
     )

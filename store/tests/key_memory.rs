@@ -22,7 +22,7 @@ fn most_memory(index_keys: bool) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let config =
         Config { segment_bytes: 64 << 20, refuse_percent: 100, index_keys, ..Config::new(dir.path()) };
-    let disk = Arc::new(store::disk::RealDisk);
+    let disk = Arc::new(store::disk::RealDisk::default());
     let before = own_memory();
     let (store, _) = Store::open_without_threads(disk, Arc::new(store::SystemClock), config).unwrap();
     let host = "127.0.0.1:8081".parse().unwrap();

@@ -129,8 +129,9 @@ mod tests {
 
     fn telemetry() -> (Telemetry, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let topics =
-            Arc::new(topics::Registry::open(Arc::new(Meta::open(folder.path()).unwrap()), 17).unwrap());
+        let topics = Arc::new(
+            topics::Registry::open(Arc::new(Meta::open(folder.path(), Arc::default()).unwrap()), 17).unwrap(),
+        );
         let telemetry = Telemetry {
             clients: Clients::new(9),
             topics,

@@ -104,8 +104,9 @@ impl Bench {
             stop.run_until_cancelled(server.serve_with_incoming(TcpListenerStream::new(listener))).await;
         });
         let folder = tempfile::tempdir().unwrap();
-        let topics =
-            Arc::new(topics::Registry::open(Arc::new(Meta::open(folder.path()).unwrap()), 17).unwrap());
+        let topics = Arc::new(
+            topics::Registry::open(Arc::new(Meta::open(folder.path(), Arc::default()).unwrap()), 17).unwrap(),
+        );
         let identity = Identity {
             cluster_name: "c".to_owned(),
             broker_name: "a".to_owned(),

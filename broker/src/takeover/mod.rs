@@ -200,7 +200,7 @@ pub fn give_back(config: &Path) -> Result<JavaConfig, Error> {
     if !config.join("meta.redb").exists() {
         return Ok(java);
     }
-    let meta = Meta::open(config)?;
+    let meta = Meta::open(config, std::sync::Arc::default())?;
     for topic in kept::topics(&meta)? {
         let name = topic.name.to_string();
         let before = java.topics.remove(&name).unwrap_or_default();

@@ -25,11 +25,11 @@ impl Taken {
                 std::fs::copy(file.path(), folder.path().join(part).join(file.file_name())).unwrap();
             }
         }
-        let (disk, clock) = (Arc::new(store::disk::RealDisk), Arc::new(store::SystemClock));
+        let (disk, clock) = (Arc::new(store::disk::RealDisk::default()), Arc::new(store::SystemClock));
         // Without threads: none of it may fall to retention meanwhile.
         let config = store::Config::new(folder.path());
         let (store, _) = Store::open_without_threads(disk, clock, config).unwrap();
-        let meta = Meta::open(&folder.path().join("config")).unwrap();
+        let meta = Meta::open(&folder.path().join("config"), Arc::default()).unwrap();
         Self { folder, store, meta }
     }
 

@@ -344,7 +344,7 @@ mod tests {
     }
 
     fn registry(folder: &std::path::Path) -> Registry {
-        Registry::open(Arc::new(Meta::open(folder).unwrap()), 17).unwrap()
+        Registry::open(Arc::new(Meta::open(folder, Arc::default()).unwrap()), 17).unwrap()
     }
 
     #[test]

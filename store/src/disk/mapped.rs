@@ -29,7 +29,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
 use super::frontier::Frontier;
-use super::{Disk, File, Listed, Lock, Map, Space};
+use super::{Disk, File, FlushGate, Listed, Lock, Map, Space};
 use crate::planted::{Bug, is_planted};
 
 /// Written ahead of the log's end.
@@ -37,11 +37,17 @@ static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 const PAGE_BYTES: u64 = 4096;
 
-/// The file system of the machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealDisk;
+/// The file system of the machine. Clones share their [`FlushGate`].
+#[derive(Clone, Debug, Default)]
+pub struct RealDisk {
+    gate: Arc<FlushGate>,
+}
 
 impl Disk for RealDisk {
+    fn flush_gate(&self) -> &Arc<FlushGate> {
+        &self.gate
+    }
+
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         fs::create_dir_all(dir)
     }
@@ -68,7 +74,7 @@ impl Disk for RealDisk {
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = fs::File::create(path)?;
         file.write_all(content)?;
-        file.sync_all()
+        self.gate.pass("a flush of a small file", || file.sync_all())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -80,12 +86,14 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::File::open(dir)?.sync_all()
+        let dir = fs::File::open(dir)?;
+        self.gate.pass("a flush of a directory", || dir.sync_all())
     }
 
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        let allocated = reserve(&file, bytes).and_then(|()| file.sync_all());
+        let allocated = reserve(&file, bytes)
+            .and_then(|()| self.gate.pass("a flush of a new segment", || file.sync_all()));
         if allocated.is_err() {
             // The first error is the one to tell; a file that stays is removed at the next attempt or opening.
             let _ = fs::remove_file(path);
@@ -109,6 +117,7 @@ impl Disk for RealDisk {
             memory.advise(Advice::Random)?;
         }
         Ok(Arc::new(MappedFile {
+            gate: Arc::clone(&self.gate),
             memory: Arc::new(memory),
             file: Mutex::new(Some(Arc::new(file))),
             frontier: Frontier::new(published),
@@ -135,7 +144,7 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(Arc::new(PlainFile(file)))
+        Ok(Arc::new(PlainFile { gate: Arc::clone(&self.gate), file }))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -144,7 +153,7 @@ impl Disk for RealDisk {
         if let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random) {
             tracing::debug!(%error, "the system takes no advice on a file");
         }
-        Ok(Arc::new(PlainFile(file)))
+        Ok(Arc::new(PlainFile { gate: Arc::clone(&self.gate), file }))
     }
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
@@ -208,18 +217,21 @@ impl Drop for LockFile {
 
 impl Lock for LockFile {}
 
-struct PlainFile(fs::File);
+struct PlainFile {
+    gate: Arc<FlushGate>,
+    file: fs::File,
+}
 
 impl File for PlainFile {
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(into, at)
+        self.file.read_exact_at(into, at)
     }
 
     fn read_cached_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
         let mut found = 0;
         while found < into.len() {
             let rest = &mut [io::IoSliceMut::new(&mut into[found..])];
-            match rustix::io::preadv2(&self.0, rest, at + found as u64, ReadWriteFlags::NOWAIT) {
+            match rustix::io::preadv2(&self.file, rest, at + found as u64, ReadWriteFlags::NOWAIT) {
                 Ok(0) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::OPNOTSUPP) => break,
                 Ok(more) => found += more,
                 Err(rustix::io::Errno::INTR) => {}
@@ -231,22 +243,24 @@ impl File for PlainFile {
 
     fn drop_cached(&self, range: Range<u64>) {
         let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
-        if let Err(error) = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::DontNeed)
+        if let Err(error) =
+            rustix::fs::fadvise(&self.file, range.start, Some(len), rustix::fs::Advice::DontNeed)
         {
             tracing::debug!(%error, "the system takes no advice on a file");
         }
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, at)
+        self.file.write_all_at(bytes, at)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.gate.pass("a flush of a file", || self.file.sync_data())
     }
 }
 
 struct MappedFile {
+    gate: Arc<FlushGate>,
     memory: Arc<MmapRaw>,
     /// For zeros ahead of the writer, and what is written again; `None` once sealed: the mapping keeps the file.
     file: Mutex<Option<Arc<fs::File>>>,
@@ -348,7 +362,8 @@ impl Map for MappedFile {
         self.unmap_pages(range.start..end);
         // `msync` of a part is `fdatasync` of that part: the pages, then the allocation by way of the journal. With the
         // whole file, pages touched ahead would be written for nothing, and every append would find them write-protected.
-        self.memory.flush_range(range.start as usize, (end - range.start) as usize)
+        let (start, len) = (range.start as usize, (end - range.start) as usize);
+        self.gate.pass("a flush of the log", || self.memory.flush_range(start, len))
     }
 
     fn write_again(&self, range: Range<u64>) -> io::Result<()> {

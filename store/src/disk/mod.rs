@@ -9,6 +9,7 @@
 //!                    │  slices   │ (fill, then publish)│      fills above it only: never both on one byte
 //! ```
 
+mod flush_gate;
 mod frontier;
 mod mapped;
 mod memory;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use flush_gate::{FlushGate, Listener};
 pub use mapped::RealDisk;
 pub use memory::{Crash, Failed, Fault, MemoryDisk};
 
@@ -58,7 +60,13 @@ pub trait Lock: Send + Sync {}
 ///
 /// A name (created, renamed, removed) survives a crash once [`Disk::sync_dir`] of its directory returned; before
 /// that either state may be found. Content survives as each operation says.
+///
+/// Whatever makes something durable ([`Disk::write`], [`Disk::sync_dir`], [`Disk::allocate`], [`Map::flush`],
+/// [`File::sync`]) passes the [`FlushGate`].
 pub trait Disk: Send + Sync + 'static {
+    /// For what others make durable on this device.
+    fn flush_gate(&self) -> &Arc<FlushGate>;
+
     /// Makes the directory and its parents, if they are missing.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 

@@ -8,28 +8,32 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
-use crate::disk::{Disk, File, Listed, Lock, Map, RealDisk, Space};
+use crate::disk::{Disk, File, FlushGate, Listed, Lock, Map, RealDisk, Space};
 
 /// Reads as [`RealDisk`] does, writes nothing and makes no file. [`Disk::create_dir`] is content with what is there;
 /// [`Disk::lock`] keeps writers out, other readers not, and locks nothing where there is no lock file.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ReadOnlyDisk;
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReadOnlyDisk(RealDisk);
 
 fn refused<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "this directory is only looked at"))
 }
 
 impl Disk for ReadOnlyDisk {
+    fn flush_gate(&self) -> &Arc<FlushGate> {
+        self.0.flush_gate()
+    }
+
     fn create_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        RealDisk.list(dir)
+        self.0.list(dir)
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        RealDisk.read(path)
+        self.0.read(path)
     }
 
     fn write(&self, _path: &Path, _content: &[u8]) -> io::Result<()> {
@@ -57,7 +61,7 @@ impl Disk for ReadOnlyDisk {
     }
 
     fn data_end(&self, path: &Path) -> io::Result<u64> {
-        RealDisk.data_end(path)
+        self.0.data_end(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -65,11 +69,11 @@ impl Disk for ReadOnlyDisk {
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        RealDisk.open_to_read(path)
+        self.0.open_to_read(path)
     }
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
-        RealDisk.space(dir)
+        self.0.space(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {

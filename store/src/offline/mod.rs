@@ -114,12 +114,12 @@ impl std::fmt::Debug for Look {
 impl Look {
     /// Looks at this directory; refused while a broker has it.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        Self::open_on(Arc::new(disk::ReadOnlyDisk), root)
+        Self::open_on(Arc::new(disk::ReadOnlyDisk::default()), root)
     }
 
     /// Looks at it even while a broker has it ([`Look::in_use`] tells): what is seen may change under the eyes.
     pub fn open_even_in_use(root: &Path) -> Result<Self, Error> {
-        Self::start(Arc::new(disk::ReadOnlyDisk), root)
+        Self::start(Arc::new(disk::ReadOnlyDisk::default()), root)
     }
 
     /// Looks at a directory of another disk. Nothing is written there, but its lock file may be made.

@@ -36,7 +36,7 @@ fn copy_files(from: &Path, to: &Path) {
 
 /// Without threads: none of a fixture may fall to retention while it is read.
 fn open(root: &Path) -> (Store, Recovered) {
-    let (disk, clock) = (store::disk::RealDisk, store::SystemClock);
+    let (disk, clock) = (store::disk::RealDisk::default(), store::SystemClock);
     Store::open_without_threads(std::sync::Arc::new(disk), std::sync::Arc::new(clock), Config::new(root))
         .unwrap()
 }

@@ -357,9 +357,12 @@ fn opening_does_not_wait_for_a_lost_index_which_is_made_behind_it_newest_first()
     std::fs::remove_dir_all(dir.path().join("views/keys")).unwrap();
 
     let quiet = store::Config::clone(&config);
-    let (store, _) =
-        Store::open_without_threads(Arc::new(store::disk::RealDisk), Arc::new(store::SystemClock), quiet)
-            .unwrap();
+    let (store, _) = Store::open_without_threads(
+        Arc::new(store::disk::RealDisk::default()),
+        Arc::new(store::SystemClock),
+        quiet,
+    )
+    .unwrap();
     let id = |n: u64| format!("id-{n}");
     append(&store, "t", &id(400), "k");
     let found = store.find("t", By::Key("k"), EVER, 1000).unwrap();

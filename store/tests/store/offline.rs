@@ -23,7 +23,9 @@ pub(crate) fn stopped(root: &Path, messages: u64) -> Vec<u64> {
 }
 
 pub(crate) fn open(config: &Config) -> Store {
-    Store::open_without_threads(Arc::new(RealDisk), Arc::new(SystemClock), config.clone()).unwrap().0
+    Store::open_without_threads(Arc::new(RealDisk::default()), Arc::new(SystemClock), config.clone())
+        .unwrap()
+        .0
 }
 
 fn verify(root: &Path) -> store::offline::Verified {

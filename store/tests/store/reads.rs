@@ -90,7 +90,7 @@ proptest! {
         disk.set_cached(cached);
         cold_reads_bring_what_went_in(Arc::new(disk), Path::new("/data"), &bodies, step);
         let dir = tempfile::tempdir().unwrap();
-        cold_reads_bring_what_went_in(Arc::new(RealDisk), dir.path(), &bodies, step);
+        cold_reads_bring_what_went_in(Arc::new(RealDisk::default()), dir.path(), &bodies, step);
     }
 }
 

@@ -129,7 +129,7 @@ fn attempt(template: &Template, path: &Path, fault: &Fault, real: bool) -> Resul
             std::fs::write(to, copy.read(&file)?)?;
         }
         let config = Config { root: dir.path().to_owned(), ..template.config.clone() };
-        judge(template, Arc::new(RealDisk), &config, &hit, &|path, bytes| {
+        judge(template, Arc::new(RealDisk::default()), &config, &hit, &|path, bytes| {
             Ok(std::fs::OpenOptions::new().write(true).open(path)?.set_len(bytes)?)
         })
         .map_err(|error| error.context("on files of this machine"))?;

@@ -80,7 +80,9 @@ async fn nobody() -> Channel {
 
 fn routes(channels: Vec<Channel>) -> (Routes, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let topics = Arc::new(topics::Registry::open(Arc::new(Meta::open(folder.path()).unwrap()), 17).unwrap());
+    let topics = Arc::new(
+        topics::Registry::open(Arc::new(Meta::open(folder.path(), Arc::default()).unwrap()), 17).unwrap(),
+    );
     topics.upsert_topic(TopicConfig::new(TopicName::parse("orders").unwrap(), 2), false).unwrap();
     let in_order = GroupName::parse("in-order").unwrap();
     topics.upsert_group(GroupConfig { ordered: true, ..GroupConfig::new(in_order, 3) }).unwrap();

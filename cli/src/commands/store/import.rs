@@ -159,7 +159,7 @@ fn plan(lines: &mut Lines, segment_bytes: u64) -> Result<Import, Failure> {
 fn room(dir: &Path) -> Option<u64> {
     let there = dir.ancestors().find(|dir| dir.exists());
     let there = there.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    RealDisk.space(there).ok().map(|space| space.free_bytes)
+    RealDisk::default().space(there).ok().map(|space| space.free_bytes)
 }
 
 fn write(lines: &mut Lines, config: Config, total_bytes: u64) -> Result<(), Failure> {

@@ -25,7 +25,8 @@ impl Clock for Noon {
 /// A closed store of 60 messages in two topics; where each starts.
 pub(super) fn sample(dir: &Path) -> Vec<u64> {
     let config = Config { segment_bytes: 4096, ..Config::new(dir) };
-    let (store, _) = Store::open_without_threads(Arc::new(RealDisk), Arc::new(Noon), config).unwrap();
+    let (store, _) =
+        Store::open_without_threads(Arc::new(RealDisk::default()), Arc::new(Noon), config).unwrap();
     let places = (0..60).map(|n| append(&store, n)).collect();
     store.close().unwrap();
     places

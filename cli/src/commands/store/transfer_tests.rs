@@ -214,7 +214,8 @@ fn a_running_broker_keeps_its_store() {
     let file = out.path().join("messages.jsonl");
     export_to(dir.path(), &file, |_| {}).unwrap();
     let config = Config { segment_bytes: 4096, ..Config::new(dir.path()) };
-    let (_store, _) = Store::open_without_threads(Arc::new(RealDisk), Arc::new(SystemClock), config).unwrap();
+    let (_store, _) =
+        Store::open_without_threads(Arc::new(RealDisk::default()), Arc::new(SystemClock), config).unwrap();
     for failure in [
         export_to(dir.path(), &out.path().join("other"), |_| {}).unwrap_err(),
         import_from(dir.path(), &file, true).unwrap_err(),
@@ -297,7 +298,7 @@ proptest! {
     fn export_and_import_give_every_message_back(any in prop::collection::vec(any_message(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { segment_bytes: 8192, ..Config::new(dir.path()) };
-        let (store, _) = Store::open_without_threads(Arc::new(RealDisk), Arc::new(SystemClock), config).unwrap();
+        let (store, _) = Store::open_without_threads(Arc::new(RealDisk::default()), Arc::new(SystemClock), config).unwrap();
         for message in &any {
             let record = NewRecord {
                 topic: &message.topic,

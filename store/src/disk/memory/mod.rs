@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Disk, File, Listed, Lock, Map, Space};
+use super::{Disk, File, FlushGate, Listed, Lock, Map, Space};
 pub use fault::{Failed, Fault};
 use world::{Change, Content, Dice, Names, Node, World};
 
@@ -36,6 +36,7 @@ pub enum Crash {
 pub struct MemoryDisk {
     world: Arc<Mutex<World>>,
     gate: Arc<Gate>,
+    flush_gate: Arc<FlushGate>,
 }
 
 /// Where reads of files pass, and can be held.
@@ -72,7 +73,7 @@ impl MemoryDisk {
     #[must_use]
     pub fn new(capacity: u64) -> Self {
         let world = World { capacity, ..World::default() };
-        Self { world: Arc::new(Mutex::new(world)), gate: Arc::default() }
+        Self { world: Arc::new(Mutex::new(world)), gate: Arc::default(), flush_gate: Arc::default() }
     }
 
     /// Grows or shrinks the disk.
@@ -146,13 +147,25 @@ impl MemoryDisk {
         self.world.lock().dropped.clone()
     }
 
+    /// The same disk as the next process finds it, whatever failed in this one.
+    #[must_use]
+    pub fn for_a_new_process(&self) -> Self {
+        Self { flush_gate: Arc::default(), ..self.clone() }
+    }
+
     /// What is left after a crash: another disk. Handles of this one go on, to no effect on the other.
     #[must_use]
     pub fn crash(&self, crash: Crash) -> Self {
         let world = self.world.lock();
         let mut dice = match crash {
             // The system still holds what the process wrote, and what is durable of it.
-            Crash::Kill => return Self { world: Arc::new(Mutex::new(world.fork())), gate: Arc::default() },
+            Crash::Kill => {
+                return Self {
+                    world: Arc::new(Mutex::new(world.fork())),
+                    gate: Arc::default(),
+                    flush_gate: Arc::default(),
+                };
+            }
             Crash::LoseUnsynced => None,
             Crash::Tear(seed) => Some(Dice(seed | 1)),
         };
@@ -163,7 +176,7 @@ impl MemoryDisk {
             names.into_iter().map(|(path, node)| (path, node.lock().after_power_cut(&mut dice))).collect();
         let world =
             World { durable_names: names.clone(), names, capacity: world.capacity, ..World::default() };
-        Self { world: Arc::new(Mutex::new(world)), gate: Arc::default() }
+        Self { world: Arc::new(Mutex::new(world)), gate: Arc::default(), flush_gate: Arc::default() }
     }
 
     /// Changes a file's bytes behind everybody's back.
@@ -214,6 +227,10 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
+    fn flush_gate(&self) -> &Arc<FlushGate> {
+        &self.flush_gate
+    }
+
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.call("create_dir", dir)
     }
@@ -250,12 +267,15 @@ impl Disk for MemoryDisk {
             Some(Fault::Refuse | Fault::Full) => 0,
         };
         file.now = content[..written].to_vec();
-        match fault {
-            None => file.sync(),
-            // None of it is durable.
-            Some(_) => file.touched(0..written),
-        }
-        fault.map_or(Ok(()), |fault| Err(fault.error()))
+        // None of it is durable.
+        file.touched(0..written);
+        self.flush_gate.pass("a flush of a small file", || match fault {
+            None => {
+                file.sync();
+                Ok(())
+            }
+            Some(fault) => Err(fault.error()),
+        })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -275,17 +295,19 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.change("sync_dir", dir, |world| {
-            // A journal commits in order: what is older than the last change here goes with it.
-            let last = world.changes.iter().rposition(|change| change.path.parent() == Some(dir));
-            let durable: Vec<_> = world.changes.drain(..last.map_or(0, |last| last + 1)).collect();
-            durable.iter().for_each(|change| change.apply(&mut world.durable_names));
-            Ok(())
+        self.flush_gate.pass("a flush of a directory", || {
+            self.change("sync_dir", dir, |world| {
+                // A journal commits in order: what is older than the last change here goes with it.
+                let last = world.changes.iter().rposition(|change| change.path.parent() == Some(dir));
+                let durable: Vec<_> = world.changes.drain(..last.map_or(0, |last| last + 1)).collect();
+                durable.iter().for_each(|change| change.apply(&mut world.durable_names));
+                Ok(())
+            })
         })
     }
 
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        self.call("allocate", path)?;
+        self.flush_gate.pass("a flush of a new segment", || self.call("allocate", path))?;
         let mut world = self.world.lock();
         if world.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -417,7 +439,7 @@ impl File for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         let fault = self.disk.planned("sync", &self.path);
-        self.node.lock().flush(0..usize::MAX, fault)
+        self.disk.flush_gate.pass("a flush of a file", || self.node.lock().flush(0..usize::MAX, fault))
     }
 }
 
@@ -463,7 +485,8 @@ impl Map for MemoryMap {
 
     fn flush(&self, range: Range<u64>) -> io::Result<()> {
         let fault = self.disk.world.lock().plan.flush(&self.path);
-        self.node.lock().flush(range.start as usize..range.end as usize, fault)
+        let range = range.start as usize..range.end as usize;
+        self.disk.flush_gate.pass("a flush of the log", || self.node.lock().flush(range, fault))
     }
 
     fn write_again(&self, range: Range<u64>) -> io::Result<()> {
