@@ -112,8 +112,14 @@ pub struct Volume(PathBuf);
 impl Volume {
     /// Mounts a file by way of a loop device that goes with the mount.
     pub fn mount(file: &Path, dir: PathBuf) -> Result<Self> {
+        Self::mount_with(file, dir, "")
+    }
+
+    /// The same, with more options of the file system, each after a comma.
+    pub fn mount_with(file: &Path, dir: PathBuf, options: &str) -> Result<Self> {
         std::fs::create_dir_all(&dir)?;
-        output(Command::new("mount").args(["-o", "loop,noatime"]).arg(file).arg(&dir), SHORT)?;
+        let options = format!("loop,noatime{options}");
+        output(Command::new("mount").args(["-o", &options]).arg(file).arg(&dir), SHORT)?;
         Ok(Self(dir))
     }
 
