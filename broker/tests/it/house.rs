@@ -246,6 +246,7 @@ async fn after_a_failed_flush_nothing_is_acknowledged_and_the_broker_says_why() 
     let disk = MemoryDisk::new(64 << 20);
     let mut rig = on_disk(folder.path(), &disk, store::Flush::Sync).await;
     rig.topic("orders", 1).await;
+    rig.group("g", false, 17).await;
     rig.send_ok(vec![message("orders", "good")]).await;
     disk.fail_flush(0);
     for _ in 0..2 {
@@ -256,6 +257,8 @@ async fn after_a_failed_flush_nothing_is_acknowledged_and_the_broker_says_why() 
     let ready = page(&rig, "/readyz").await;
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the log takes no messages"), "{ready}");
     assert_eq!(ids(&rig.poll(ask("g", "orders")).await.messages), ["good"]);
+    let new = rig.poll(ask("new", "orders")).await.status;
+    assert_eq!(new.code, Code::InternalServerError as i32, "a group cannot be kept: {}", new.message);
 }
 
 #[tokio::test]
