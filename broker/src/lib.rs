@@ -4,6 +4,7 @@
 //!   clients ─► front ──► topics      what there is
 //!                │  └──► log ──────► store: append, flush
 //!                └─────► delivery ─► store: queues        who gets what when
+//!                            └────► filter               which messages a consumer wants
 //!   operator, CLI ─► admin ─► topics, delivery
 //!   topics ─► registration ─► name servers
 //! ```
@@ -18,6 +19,7 @@ pub mod topics;
 
 mod admin;
 mod delivery;
+mod filter;
 mod front;
 mod health;
 mod log;

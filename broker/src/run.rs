@@ -19,6 +19,7 @@ use tonic::transport::Server;
 use crate::admin::AdminDoor;
 use crate::config::Config;
 use crate::delivery::{self, Delivery, now_ms};
+use crate::filter::Filters;
 use crate::front::Front;
 use crate::front::connections::{Clients, Gone};
 use crate::front::route::Routes;
@@ -42,6 +43,8 @@ const CONCURRENT_STREAMS: u32 = 1024;
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// How many clients are remembered, by the cap on connections.
 const CLIENTS_PER_CONNECTION: usize = 4;
+/// SQL filters that are compiled once for all who write them.
+const REMEMBERED_FILTERS: usize = 1024;
 const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 /// Pings find peers that are gone without a word.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -163,15 +166,18 @@ async fn start_with(
     clients.metrics().register(&mut shown);
     register_state(&mut shown, &delivery, Arc::clone(&log));
 
+    let filters = Filters::new(REMEMBERED_FILTERS);
     let front = Front {
         topics: Arc::clone(&topics),
         delivery: Arc::clone(&delivery),
         log: Arc::clone(&log),
+        filters: filters.clone(),
         metrics,
         routes: Routes::new(registration, Arc::clone(&topics), own),
         telemetry: Telemetry {
             clients: known.clone(),
             topics: Arc::clone(&topics),
+            filters,
             max_body_bytes: u32::try_from(config.limits.max_body_bytes).unwrap_or(u32::MAX),
             stop: stop.clone(),
         },

@@ -385,6 +385,7 @@ Examples:
   gantry consume orders --group billing                      until Ctrl-C
   gantry consume orders --group billing --count 10 --timeout 30s
   gantry consume orders --group billing --filter 'eu || us' -o json
+  gantry consume orders --group dear --sql \"price > 100 AND region LIKE 'eu%'\"
   gantry consume orders --group look --no-ack --count 1      it comes again after --invisible
 
 With --count, ends with exit code 5 when --timeout passes before so many messages came.")]
@@ -407,9 +408,12 @@ pub struct ConsumeArgs {
     /// How long a received message stays hidden from others of its group
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub invisible: Duration,
-    /// Only messages with these tags, for example `eu || us`
+    /// Only messages with these tags, for example `eu || us`; the others are gone for the group
     #[arg(long, value_name = "TAGS", default_value = "*")]
     pub filter: String,
+    /// Only messages of which this holds, for example `price > 100 AND TAGS = 'eu'`; the others are gone for the group
+    #[arg(long, value_name = "CONDITION", conflicts_with = "filter")]
+    pub sql: Option<String>,
     /// Print bodies only, as they are, a newline after each
     #[arg(long)]
     pub raw: bool,

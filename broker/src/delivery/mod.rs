@@ -13,7 +13,6 @@
 mod alarms;
 mod consumption;
 mod dead_letters;
-mod filter;
 mod handle;
 mod kept;
 #[cfg(test)]
@@ -42,7 +41,6 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use consumption::{Invalid, Strictness};
 pub(crate) use dead_letters::{Error as DeadLetterError, NotBuried};
-pub(crate) use filter::Filter;
 pub(crate) use kept::{Again, Standing as KeptStanding, put_standings, standings};
 pub(crate) use offsets::PullFailed;
 pub(crate) use poll::{Ask, Batch, NotReceived, Received};

@@ -9,10 +9,10 @@ use store::{QueueId, QueueOffset, ReadError, Record};
 use tokio::time::Instant;
 
 use super::Delivery;
-use super::filter::Filter;
 use super::poll::{DISK_PATIENCE, TooManyReads};
 use super::pop::{Look, Source as _};
 use super::source::{Need, Queues, Shelf};
+use crate::filter::Filter;
 
 /// How a group stands on a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use access::{GroupName, TopicName};
 use store::{FetchError, ReadError, Record};
 use tokio::time::Instant;
 
-use super::filter::Filter;
 use super::handle::Handle;
 use super::pop::{Away, Delivered, Popped, Rules, Skip, Wish};
 use super::source::{Item, Need, Queues, Shelf};
 use super::subscription::Subscription;
 use super::{Delivery, now_ms};
+use crate::filter::Filter;
 use crate::topics::{self, Topic, stable_hash};
 
 /// A poll that does not wait for messages waits so long for the disk.
@@ -258,7 +258,7 @@ impl Delivery {
                 None => Away::While(ask.client.as_str().into()),
             },
             poll: ask.attempt_id.as_ref().map_or(0, |id| stable_hash(id.as_bytes())),
-            sifts: ask.filter != Filter::All,
+            sifts: !ask.filter.is_all(),
         };
         let rules = Rules {
             ordered: group.ordered,

@@ -9,13 +9,12 @@ use std::ops::Range;
 use access::TopicName;
 use store::{Entry, FetchError, Fetched, Found, QueueId, QueueOffset, ReadError, Record, Store};
 
-use super::filter::Filter;
 use super::pop::{Look, Seen, Source};
+use crate::filter::Filter;
 use crate::log::Log;
 use crate::topics::stable_hash;
 
-/// Property names of RocketMQ that delivery reads.
-pub(super) const TAGS: &str = "TAGS";
+/// The property that delivery reads, by RocketMQ's name.
 pub(super) const SHARDING_KEY: &str = "__SHARDINGKEY";
 
 /// At least so many entries are fetched at a time: what follows is wanted next.
@@ -176,14 +175,14 @@ impl<'a> Queues<'a> {
         Look::Away
     }
 
-    /// By the hash of the tag first; a hot record is read only if that is not enough.
+    /// By the hash of the tag first; a hot record is read only if that is not enough, and its body not even then.
     fn see(&self, entry: Entry, mut record: Option<Result<Record, ReadError>>) -> Seen<Item> {
         let mut takes = self.filter.may_take(entry.tags_code);
         let mut lane = 0;
-        if takes && (self.ordered || *self.filter != Filter::All) {
+        if takes && (self.ordered || !self.filter.is_all()) {
             // A record that cannot be read is taken, so that whoever reads it next reports it.
             if let Ok(record) = record.get_or_insert_with(|| self.store.record_in_place(&entry)) {
-                takes = self.filter.takes(property(record, TAGS));
+                takes = self.filter.takes(record.properties());
                 lane = property(record, SHARDING_KEY).map_or(0, |group| stable_hash(group.as_bytes()));
             }
         }

@@ -14,6 +14,7 @@ use store::{Properties, Record};
 
 use super::bodies;
 use crate::delivery::Received;
+use crate::filter::{Filter, Filters, Mistake};
 use crate::topics::MessageType;
 
 const KEYS: &str = "KEYS";
@@ -376,20 +377,20 @@ fn digest(body: &[u8]) -> String {
     text
 }
 
-/// Of type TAG, or unspecified; SQL comes later.
-pub(super) fn filter(expression: Option<&v2::FilterExpression>) -> Result<crate::delivery::Filter, Refusal> {
-    let Some(v2::FilterExpression { r#type, expression }) = expression else {
-        return Ok(crate::delivery::Filter::All);
-    };
-    let illegal = |sentence: String| Refusal::new(Code::IllegalFilterExpression, sentence);
+/// A filter of type TAG, which is what an unspecified type means, or SQL.
+pub(super) fn filter(
+    expression: Option<&v2::FilterExpression>,
+    filters: &Filters,
+) -> Result<Filter, Refusal> {
+    let Some(v2::FilterExpression { r#type, expression }) = expression else { return Ok(Filter::All) };
+    let illegal = |mistake: Mistake| Refusal::new(Code::IllegalFilterExpression, mistake.to_string());
     match v2::FilterType::try_from(*r#type) {
-        Ok(v2::FilterType::Tag | v2::FilterType::Unspecified) => {
-            crate::delivery::Filter::parse(expression).map_err(illegal)
-        }
-        Ok(v2::FilterType::Sql) => Err(illegal(
-            "SQL filters are not supported by this version: filter by tag, such as \"a || b\"".to_owned(),
+        Ok(v2::FilterType::Tag | v2::FilterType::Unspecified) => Filter::tags(expression).map_err(illegal),
+        Ok(v2::FilterType::Sql) => filters.sql(expression).map_err(illegal),
+        Err(_) => Err(Refusal::new(
+            Code::IllegalFilterExpression,
+            format!("the filter type {} is unknown: use TAG or SQL", r#type),
         )),
-        Err(_) => Err(illegal(format!("the filter type {} is unknown: use TAG", r#type))),
     }
 }
 

@@ -23,6 +23,7 @@ use proto::v2::*;
 use tonic::{Request, Response, Streaming};
 
 use crate::delivery::Delivery;
+use crate::filter::Filters;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::topics::Registry;
@@ -34,6 +35,7 @@ pub(crate) struct Front {
     pub(crate) topics: Arc<Registry>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) log: Arc<Log>,
+    pub(crate) filters: Filters,
     pub(crate) metrics: Metrics,
     pub(crate) routes: route::Routes,
     pub(crate) telemetry: telemetry::Telemetry,

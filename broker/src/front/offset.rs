@@ -132,7 +132,7 @@ impl Front {
         } = request;
         GroupName::of(group.as_ref(), client)?;
         let (topic, id) = self.queue(client, message_queue.as_ref())?;
-        let filter = convert::filter(filter_expression.as_ref())?;
+        let filter = convert::filter(filter_expression.as_ref(), &self.filters)?;
         let offset = u64::try_from(offset).map_err(|_| {
             Refusal::new(
                 Code::IllegalOffset,

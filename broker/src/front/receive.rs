@@ -12,6 +12,7 @@ use proto::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, S
 
 use super::{Front, convert, status};
 use crate::delivery::{Ask, Batch, now_ms};
+use crate::filter::Filters;
 
 const MAX_BATCH: i32 = 32;
 const SHORTEST_INVISIBLE: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ impl Front {
         request: ReceiveMessageRequest,
     ) -> Result<Receiving, Refusal> {
         let topic = request.message_queue.as_ref().and_then(|queue| queue.topic.clone());
-        let ask = ask(client, &request, topic.as_ref())?;
+        let ask = ask(client, &request, topic.as_ref(), &self.filters)?;
         // C# and Rust never send their settings again after a restart of the broker: polling shows that they live.
         self.telemetry.clients.heard_of_group(Instant::now(), client, ask.group.clone());
         let batch = self.delivery.receive(&ask).await.map_err(|error| status::not_received(&error))?;
@@ -61,6 +62,7 @@ fn ask(
     client: &ClientIdentity,
     request: &ReceiveMessageRequest,
     topic: Option<&Resource>,
+    filters: &Filters,
 ) -> Result<Ask, Refusal> {
     let ReceiveMessageRequest {
         group,
@@ -74,7 +76,7 @@ fn ask(
     } = request;
     let group = GroupName::of(group.as_ref(), client)?;
     let topic = TopicName::of(topic, client)?;
-    let filter = convert::filter(filter_expression.as_ref())?;
+    let filter = convert::filter(filter_expression.as_ref(), filters)?;
     let invisible = match auto_renew {
         true => None,
         false => Some(checked_invisible(invisible_duration.as_ref())?),

@@ -8,14 +8,17 @@ use access::settings::{self, Backoff, Facts, GroupFacts};
 use access::telemetry::{self, Desk};
 use access::{GroupName, Refusal, status};
 use futures::stream::BoxStream;
+use proto::v2::settings::PubSub;
 use proto::v2::{
     HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationRequest, NotifyClientTerminationResponse,
-    Settings, TelemetryCommand,
+    Settings, SubscriptionEntry, TelemetryCommand,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Streaming};
 
 use super::connections::{Clients, Gone, Said};
+use super::convert;
+use crate::filter::Filters;
 use crate::topics;
 
 /// The stream of answers and commands to a client.
@@ -28,6 +31,8 @@ pub(crate) struct Telemetry {
     pub(crate) clients: Clients,
     /// What groups are like.
     pub(crate) topics: Arc<topics::Registry>,
+    /// Compiles what consumers filter by.
+    pub(crate) filters: Filters,
     /// The largest body of a message.
     pub(crate) max_body_bytes: u32,
     /// Streams end at a stop, so that clients connect elsewhere.
@@ -82,6 +87,9 @@ impl Telemetry {
 impl Desk for Telemetry {
     fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal> {
         let group = settings::group_of(client, &settings)?;
+        for entry in subscriptions(&settings) {
+            convert::filter(entry.expression.as_ref(), &self.filters)?;
+        }
         let facts = Facts {
             max_body_bytes: self.max_body_bytes,
             group: group.as_ref().map(|group| self.facts_of(group)).unwrap_or_default(),
@@ -93,6 +101,14 @@ impl Desk for Telemetry {
 
     fn reported(&self, client: &ClientIdentity, command: TelemetryCommand) {
         tracing::info!(client = client.id, ?command, "a client reports on a command");
+    }
+}
+
+/// What a consumer subscribes.
+fn subscriptions(settings: &Settings) -> &[SubscriptionEntry] {
+    match &settings.pub_sub {
+        Some(PubSub::Subscription(subscription)) => &subscription.subscriptions,
+        Some(PubSub::Publishing(_)) | None => &[],
     }
 }
 
@@ -119,9 +135,8 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
-    use proto::v2::settings::PubSub;
     use proto::v2::telemetry_command::Command;
-    use proto::v2::{Code, Publishing, Resource, Subscription};
+    use proto::v2::{Code, FilterExpression, FilterType, Publishing, Resource, Subscription};
 
     use super::*;
     use crate::meta::Meta;
@@ -135,6 +150,7 @@ mod tests {
         let telemetry = Telemetry {
             clients: Clients::new(9),
             topics,
+            filters: Filters::new(9),
             max_body_bytes: 1000,
             stop: CancellationToken::new(),
         };
@@ -188,6 +204,14 @@ mod tests {
         let refusal = telemetry.settings(&client(), consumer("a b")).unwrap_err();
         assert_eq!(refusal.code, Code::IllegalConsumerGroup);
         assert!(telemetry.settings(&client(), Settings::default()).is_err());
+        let mut filtering = consumer("billing");
+        let Some(PubSub::Subscription(subscription)) = &mut filtering.pub_sub else { panic!("a consumer") };
+        let expression =
+            Some(FilterExpression { r#type: FilterType::Sql as i32, expression: "price >".to_owned() });
+        subscription.subscriptions = vec![SubscriptionEntry { topic: Some(resource("orders")), expression }];
+        let refusal = telemetry.settings(&client(), filtering).unwrap_err();
+        assert_eq!(refusal.code, Code::IllegalFilterExpression);
+        assert!(refusal.sentence.starts_with("column 8: "), "{}", refusal.sentence);
         assert!(!telemetry.clients.is_online("client"));
     }
 

@@ -31,7 +31,7 @@ async fn wait_for_held_reads(disk: &MemoryDisk, count: usize) {
     tokio::task::spawn_blocking(move || disk.wait_for_held_reads(count)).await.unwrap();
 }
 
-fn pull(topic: &str, offset: i64) -> PullMessageRequest {
+pub(crate) fn pull(topic: &str, offset: i64) -> PullMessageRequest {
     PullMessageRequest {
         group: resource("g"),
         message_queue: Some(MessageQueue { topic: resource(topic), ..MessageQueue::default() }),
@@ -42,7 +42,7 @@ fn pull(topic: &str, offset: i64) -> PullMessageRequest {
     }
 }
 
-async fn pulled(rig: &mut Rig, request: PullMessageRequest) -> (i32, Vec<String>, i64) {
+pub(crate) async fn pulled(rig: &mut Rig, request: PullMessageRequest) -> (i32, Vec<String>, i64) {
     let mut stream = rig.client.pull_message(call(request)).await.unwrap().into_inner();
     let (mut code, mut ids, mut next) = (0, Vec::new(), -1);
     while let Some(response) = stream.message().await.unwrap() {

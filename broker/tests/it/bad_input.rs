@@ -198,7 +198,14 @@ async fn a_poll_with_a_mistake_is_one_status_and_the_end() {
     let filter =
         |r#type: i32, expression: &str| Some(FilterExpression { r#type, expression: expression.to_owned() });
     let sql = FilterType::Sql as i32;
-    check("sql", Code::IllegalFilterExpression, &|r| r.filter_expression = filter(sql, "a = 1")).await;
+    for expression in ["", "*", "a ==", "a > 'x'", "a = 'x", "NOT a = 1"] {
+        check(expression, Code::IllegalFilterExpression, &|r| r.filter_expression = filter(sql, expression))
+            .await;
+    }
+    let long = vec!["a"; 2000].join(" OR ");
+    check("long", Code::IllegalFilterExpression, &|r| r.filter_expression = filter(sql, &long)).await;
+    let deep = "(".repeat(4000);
+    check("deep", Code::IllegalFilterExpression, &|r| r.filter_expression = filter(sql, &deep)).await;
     check("tags", Code::IllegalFilterExpression, &|r| r.filter_expression = filter(1, "a ||")).await;
     check("filter type", Code::IllegalFilterExpression, &|r| r.filter_expression = filter(77, "a")).await;
 

@@ -5,6 +5,7 @@
 mod backlog;
 mod bad_input;
 mod consume;
+mod filters;
 mod find;
 mod house;
 mod many_topics;

@@ -47,6 +47,16 @@ struct Poll {
     outcome: Result<Vec<v2::Message>, Error>,
 }
 
+/// Messages with these tags, such as `eu || us`; `*` is all.
+pub fn by_tags(expression: &str) -> v2::FilterExpression {
+    v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: expression.to_owned() }
+}
+
+/// Messages of which a condition holds, such as `price > 100`.
+pub fn by_sql(expression: &str) -> v2::FilterExpression {
+    v2::FilterExpression { r#type: v2::FilterType::Sql.into(), expression: expression.to_owned() }
+}
+
 impl Consumer {
     /// Finds the topic and makes itself known to its brokers.
     pub async fn open(
@@ -54,10 +64,9 @@ impl Consumer {
         access_point: &str,
         topic: &str,
         group: &str,
-        tags: &str,
+        filter: v2::FilterExpression,
         invisible: Duration,
     ) -> Result<Self, Error> {
-        let filter = v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: tags.to_owned() };
         let mut settings = session::settings(v2::ClientType::SimpleConsumer, access_point);
         settings.pub_sub = Some(v2::settings::PubSub::Subscription(v2::Subscription {
             group: Some(resource(group)),

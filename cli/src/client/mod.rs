@@ -16,7 +16,7 @@ mod identity;
 mod producer;
 mod session;
 
-pub use consumer::{Consumer, Received};
+pub use consumer::{Consumer, Received, by_sql, by_tags};
 pub use dial::{Dialer, Stub, Tls};
 pub(crate) use identity::random;
 pub use identity::{Identity, MessageId, MessageIds};

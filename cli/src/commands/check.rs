@@ -55,7 +55,7 @@ pub async fn run(place: &PlaceArgs, caller: Caller, args: CheckArgs, out: Printe
     let sent_ms = millis_since(started);
     producer.close().await;
 
-    let open = Consumer::open(&dialer, &endpoint, &args.topic, &args.group, &tag, INVISIBLE);
+    let open = Consumer::open(&dialer, &endpoint, &args.topic, &args.group, client::by_tags(&tag), INVISIBLE);
     let mut consumer = open.await.map_err(failure)?;
     let left = args.timeout.saturating_sub(started.elapsed());
     let received = consumer.receive(1, left).await.map_err(failure)?;

@@ -121,7 +121,8 @@ impl View for Printed {
 /// Runs the command.
 pub async fn run(place: &PlaceArgs, caller: Caller, args: ConsumeArgs, out: Printer) -> Result<(), Failure> {
     let (access_point, dialer) = place.access_point(caller, &args.client).await?;
-    let open = Consumer::open(&dialer, &access_point, &args.topic, &args.group, &args.filter, args.invisible);
+    let filter = args.sql.as_deref().map_or_else(|| client::by_tags(&args.filter), client::by_sql);
+    let open = Consumer::open(&dialer, &access_point, &args.topic, &args.group, filter, args.invisible);
     let mut consumer = open.await.map_err(|error| client::failure(&error, &args.topic))?;
 
     let started = Instant::now();
