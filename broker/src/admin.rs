@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::config::Config;
 use crate::delivery::{Delivery, now_ms};
+use crate::front::connections::Conflict;
 use crate::health::Health;
 use crate::log::Log;
 use crate::registration::wire as shown;
@@ -25,6 +26,10 @@ type Answer<T> = Result<Response<T>, Status>;
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 /// So many damaged places are told with the state.
 const MOST_DAMAGED: usize = 10;
+/// Of filters that differ so many are told for a topic, with so many characters and clients of each.
+const MOST_FILTERS: usize = 10;
+const MOST_OF_A_FILTER: usize = 500;
+const MOST_CLIENTS: usize = 10;
 /// Topics of one request: with the longest names and owners they stay below the 4 MiB of a message.
 const MOST_AT_ONCE: usize = 5000;
 
@@ -213,6 +218,13 @@ impl Admin for AdminDoor {
             group: Some(shown::group(&group)),
             queues: queues.collect(),
             client_ids: self.health.clients.of_group(&name),
+            subscription_conflicts: self
+                .health
+                .clients
+                .conflicts_of(&name)
+                .into_iter()
+                .map(conflict)
+                .collect(),
         }))
     }
 
@@ -272,6 +284,16 @@ impl Admin for AdminDoor {
 fn damaged_place(place: store::DamagedPlace) -> DamagedPlace {
     let store::DamagedPlace { start, bytes, reason, found_at_ms } = place;
     DamagedPlace { log_offset: start.0, bytes, reason, found_at_ms }
+}
+
+fn conflict(conflict: Conflict) -> SubscriptionConflict {
+    let Conflict { topic, filters } = conflict;
+    let filters = filters.into_iter().map(|(filter, client_ids)| SubscriptionFilter {
+        filter: filter.chars().take(MOST_OF_A_FILTER).collect(),
+        clients: u32::try_from(client_ids.len()).unwrap_or(u32::MAX),
+        client_ids: client_ids.into_iter().take(MOST_CLIENTS).collect(),
+    });
+    SubscriptionConflict { topic: topic.to_string(), filters: filters.take(MOST_FILTERS).collect() }
 }
 
 fn topic_name(name: &str) -> Result<TopicName, Status> {

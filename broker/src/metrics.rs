@@ -7,10 +7,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::delivery::Delivery;
+use crate::front::connections::Clients;
 use crate::log::Log;
 
 /// Clones count together.
@@ -69,8 +70,28 @@ impl Skipped {
     }
 }
 
-/// Shows how delivery and the log stand.
-pub(crate) fn register_state(registry: &mut Registry, delivery: &Delivery, log: Arc<Log>) {
+/// For each group that has any, the topics that its consumers filter differently. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SubscriptionConflicts(Family<GroupLabel, Gauge>);
+
+impl SubscriptionConflicts {
+    pub(crate) fn set(&self, group: &GroupName, topics: usize) {
+        let label = GroupLabel { consumer_group: group.to_string() };
+        if topics == 0 {
+            self.0.remove(&label);
+        } else {
+            self.0.get_or_create(&label).set(i64::try_from(topics).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// Shows how clients, delivery and the log stand.
+pub(crate) fn register_state(registry: &mut Registry, clients: &Clients, delivery: &Delivery, log: Arc<Log>) {
+    registry.register(
+        "gantry_group_subscription_conflicts",
+        "Topics that consumers of the group filter differently, so that they take messages from each other",
+        clients.subscription_conflicts().0,
+    );
     let parked = delivery.parked_polls();
     registry.register("gantry_parked_polls", "Long polls that wait for messages", parked);
     registry.register(

@@ -164,7 +164,7 @@ async fn start_with(
     let mut shown = prometheus_client::registry::Registry::default();
     metrics.register(&mut shown);
     clients.metrics().register(&mut shown);
-    register_state(&mut shown, &delivery, Arc::clone(&log));
+    register_state(&mut shown, &known, &delivery, Arc::clone(&log));
 
     let filters = Filters::new(REMEMBERED_FILTERS);
     let front = Front {

@@ -53,6 +53,13 @@ pub(crate) struct Sql {
     /// The properties that it looks at.
     names: Vec<Box<str>>,
     condition: Expression,
+    /// See [`Filter::text`].
+    text: Box<str>,
+}
+
+struct Printed<'a> {
+    names: &'a [Box<str>],
+    condition: &'a Expression,
 }
 
 /// What is wrong with an expression, and what to change.
@@ -83,6 +90,15 @@ impl Filter {
         tags::parse(expression).map_err(Mistake::of)
     }
 
+    /// Written in one way, however it came: `*`, `a || b`, `SQL a > 5`.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::All => "*",
+            Self::Tags(tags) => tags.text(),
+            Self::Sql(sql) => &sql.text,
+        }
+    }
+
     /// Whether messages are looked at one by one.
     pub(crate) fn is_all(&self) -> bool {
         matches!(self, Self::All)
@@ -108,17 +124,12 @@ impl Filter {
     }
 }
 
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("*"),
-            Self::Tags(tags) => tags.fmt(f),
-            Self::Sql(sql) => write!(f, "SQL {sql}"),
-        }
-    }
-}
-
 impl Sql {
+    fn new(names: Vec<Box<str>>, condition: Expression) -> Self {
+        let text = format!("SQL {}", Printed { names: &names, condition: &condition });
+        Self { names, condition, text: text.into() }
+    }
+
     /// Whether the condition holds of a message with these properties; `None`: unknown.
     fn holds<'a>(&self, properties: impl Iterator<Item = (&'a str, &'a str)>) -> Option<bool> {
         let mut found = vec![None; self.names.len()];
@@ -131,8 +142,8 @@ impl Sql {
     }
 }
 
-impl fmt::Display for Sql {
+impl fmt::Display for Printed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.condition.write(f, &self.names, binds::OR)
+        self.condition.write(f, self.names, binds::OR)
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn sql(text: &str) -> Result<Sql, Mistake> {
     let (at, condition) = (parser.at(), parser.any(0)?);
     let condition = parser.condition(at, condition)?;
     match parser.peek() {
-        Kind::End => Ok(Sql { names: parser.names, condition }),
+        Kind::End => Ok(Sql::new(parser.names, condition)),
         Kind::Close => Err(parser.mistake("this ) closes nothing: take it out, or open it with (")),
         Kind::Plus | Kind::Minus | Kind::Star => {
             Err(parser.mistake("a filter does not calculate: compare properties with numbers"))

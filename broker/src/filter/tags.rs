@@ -1,12 +1,14 @@
 //! Filters of type TAG.
 
-use std::fmt;
-
 use super::Filter;
 
-/// The tags that are wanted, sorted; beside each its hash, as it lies in the consume queue.
+/// The tags that are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tags(Vec<(Box<str>, i64)>);
+pub(crate) struct Tags {
+    /// Beside each its hash, as it lies in the consume queue.
+    wanted: Vec<(Box<str>, i64)>,
+    text: Box<str>,
+}
 
 /// `*` or nothing: all; else tags with `||` between them. The error says what is wrong.
 pub(super) fn parse(expression: &str) -> Result<Filter, String> {
@@ -14,7 +16,7 @@ pub(super) fn parse(expression: &str) -> Result<Filter, String> {
     if expression.is_empty() || expression == "*" {
         return Ok(Filter::All);
     }
-    let mut tags = Vec::new();
+    let mut tags: Vec<(Box<str>, i64)> = Vec::new();
     for tag in expression.split("||").map(str::trim) {
         if tag.is_empty() {
             return Err(format!("the expression {expression:?} has an empty tag: write it as \"a || b\""));
@@ -31,27 +33,24 @@ pub(super) fn parse(expression: &str) -> Result<Filter, String> {
     }
     tags.sort_unstable();
     tags.dedup();
-    Ok(Filter::Tags(Tags(tags)))
+    let texts: Vec<&str> = tags.iter().map(|(tag, _)| &**tag).collect();
+    Ok(Filter::Tags(Tags { text: texts.join(" || ").into(), wanted: tags }))
 }
 
 impl Tags {
+    /// Sorted, each once.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether the hash may belong to a tag that is wanted.
     pub(super) fn may_take(&self, tags_code: i64) -> bool {
-        self.0.iter().any(|(_, hash)| *hash == tags_code)
+        self.wanted.iter().any(|(_, hash)| *hash == tags_code)
     }
 
     /// Whether a message with this tag is wanted.
     pub(super) fn take(&self, tag: Option<&str>) -> bool {
-        self.0.iter().any(|(wanted, _)| Some(&**wanted) == tag)
-    }
-}
-
-impl fmt::Display for Tags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (tag, _)) in self.0.iter().enumerate() {
-            write!(f, "{}{tag}", if place == 0 { "" } else { " || " })?;
-        }
-        Ok(())
+        self.wanted.iter().any(|(wanted, _)| Some(&**wanted) == tag)
     }
 }
 
@@ -95,7 +94,7 @@ mod tests {
     #[test]
     fn the_order_of_tags_makes_no_other_filter() {
         assert_eq!(parse("b || a||b").unwrap(), parse("a||b").unwrap());
-        assert_eq!(parse("b || a").unwrap().to_string(), "a || b");
+        assert_eq!(parse("b || a").unwrap().text(), "a || b");
         assert_ne!(parse("a").unwrap(), parse("a||b").unwrap());
     }
 

@@ -289,11 +289,11 @@ fn filters_that_say_the_same_are_one() {
     assert_ne!(sql("a > 5"), sql("a >= 5"));
     assert_ne!(sql("a > 5"), sql("b > 5"));
     assert_ne!(sql("TRUE"), Filter::All);
-    assert_eq!(sql("a>5 and not(b is null)or c like'x!%'escape'!'").to_string(), {
+    assert_eq!(sql("a>5 and not(b is null)or c like'x!%'escape'!'").text(), {
         "SQL a > 5 AND NOT (b IS NULL) OR c LIKE 'x!%' ESCAPE '!'"
     });
     let all = Filter::tags("*").unwrap();
-    assert!(all.is_all() && all.to_string() == "*");
+    assert!(all.is_all() && all.text() == "*");
 }
 
 #[test]

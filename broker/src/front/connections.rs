@@ -7,16 +7,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::GroupName;
 use access::client::ClientIdentity;
+use access::{GroupName, TopicName};
 use parking_lot::Mutex;
 use proto::v2::TelemetryCommand;
 use tokio::sync::mpsc;
+
+pub(crate) use super::subscriptions::Said;
+use super::subscriptions::{Change, Subscriptions};
+use crate::metrics::SubscriptionConflicts;
 
 /// Without a sign of life for so long, a client is gone. Heartbeats come every 10 s, from Rust every 30 s.
 pub(crate) const SILENCE: Duration = Duration::from_secs(120);
 /// Commands on their way to one client; more are not sent.
 const COMMANDS: usize = 16;
+/// Topics of one client whose filters are remembered.
+const MOST_TOPICS: usize = 64;
+/// All filters together. What is beyond is used and not remembered.
+const MOST_FILTER_BYTES: usize = 16 << 20;
 
 /// A client that left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,11 +35,12 @@ pub(crate) struct Gone {
     pub(crate) group: Option<GroupName>,
 }
 
-/// What a client said in its settings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Said {
-    /// The group that it consumes for.
-    pub(crate) group: Option<GroupName>,
+/// A topic that the consumers of a group filter differently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    pub(crate) topic: TopicName,
+    /// Each filter, and who has it.
+    pub(crate) filters: Vec<(Arc<str>, Vec<String>)>,
 }
 
 #[derive(Debug)]
@@ -42,94 +51,200 @@ struct Client {
     _commands: Option<mpsc::Sender<TelemetryCommand>>,
 }
 
+#[derive(Debug)]
+struct Known {
+    clients: HashMap<String, Client>,
+    subscriptions: Subscriptions,
+}
+
 /// The clients of this broker. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
-    known: Arc<Mutex<HashMap<String, Client>>>,
+    known: Arc<Mutex<Known>>,
     most: usize,
+    conflicts: SubscriptionConflicts,
 }
 
 impl Clients {
     /// Remembers at most `most` clients; those beyond are served and not remembered.
     #[must_use]
     pub(crate) fn new(most: usize) -> Self {
-        Self { known: Arc::default(), most }
+        let subscriptions = Subscriptions::new(MOST_FILTER_BYTES);
+        let known = Known { clients: HashMap::new(), subscriptions };
+        Self { known: Arc::new(Mutex::new(known)), most, conflicts: SubscriptionConflicts::default() }
     }
 
     /// A sign of life, with what was said before kept.
     pub(crate) fn heard(&self, now: Instant, identity: &ClientIdentity) {
-        self.with(now, identity, |_| {});
+        self.with(now, identity, |_, _| Vec::new());
     }
 
     /// A consumer's sign of life: it names its group also when its settings were never heard.
     pub(crate) fn heard_of_group(&self, now: Instant, identity: &ClientIdentity, group: GroupName) {
-        self.with(now, identity, |client| {
+        self.with(now, identity, |client, _| {
             client.said.group.get_or_insert(group);
+            Vec::new()
+        });
+    }
+
+    /// A poll: a sign of life that says the client's group and what it filters the topic by.
+    pub(crate) fn polled(
+        &self,
+        now: Instant,
+        identity: &ClientIdentity,
+        group: &GroupName,
+        topic: &TopicName,
+        filter: &str,
+    ) {
+        self.with(now, identity, |client, subscriptions| {
+            let Said { group: said, filters } = &mut client.said;
+            if said.get_or_insert_with(|| group.clone()) != group {
+                return Vec::new();
+            }
+            let known = filters.get(topic);
+            if known.is_some_and(|known| **known == *filter)
+                || (known.is_none() && filters.len() >= MOST_TOPICS)
+            {
+                return Vec::new();
+            }
+            let old = filters.clone();
+            filters.insert(topic.clone(), filter.into());
+            subscriptions.replace(group, &old, filters)
         });
     }
 
     /// What a client said in its settings replaces what it said before.
-    pub(crate) fn said(&self, now: Instant, identity: &ClientIdentity, said: Said) {
-        self.with(now, identity, |client| client.said = said);
+    pub(crate) fn said(&self, now: Instant, identity: &ClientIdentity, mut said: Said) {
+        while said.filters.len() > MOST_TOPICS {
+            said.filters.pop_last();
+        }
+        self.with(now, identity, |client, subscriptions| {
+            let old = std::mem::replace(&mut client.said, said);
+            subscriptions.settle(&old, &mut client.said)
+        });
     }
 
     /// A new Telemetry stream, where commands go from now on.
     pub(crate) fn attach(&self, now: Instant, identity: &ClientIdentity) -> mpsc::Receiver<TelemetryCommand> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        self.with(now, identity, |client| client._commands = Some(commands));
+        self.with(now, identity, |client, _| {
+            client._commands = Some(commands);
+            Vec::new()
+        });
         receiver
     }
 
-    fn with(&self, now: Instant, identity: &ClientIdentity, change: impl FnOnce(&mut Client)) {
+    fn with(
+        &self,
+        now: Instant,
+        identity: &ClientIdentity,
+        change: impl FnOnce(&mut Client, &mut Subscriptions) -> Vec<Change>,
+    ) {
         if identity.id.is_empty() {
             return;
         }
         let mut known = self.known.lock();
-        if let Some(client) = known.get_mut(&identity.id) {
+        let Known { clients, subscriptions } = &mut *known;
+        let changes = if let Some(client) = clients.get_mut(&identity.id) {
             client.last_heard = now;
-            change(client);
-            return;
-        }
-        if known.len() >= self.most {
+            change(client, subscriptions)
+        } else if clients.len() >= self.most {
             tracing::debug!(client = identity.id, limit = self.most, "too many clients to remember this one");
             return;
-        }
-        let mut client = Client { said: Said::default(), last_heard: now, _commands: None };
-        change(&mut client);
-        known.insert(identity.id.clone(), client);
+        } else {
+            let mut client = Client { said: Said::default(), last_heard: now, _commands: None };
+            let changes = change(&mut client, subscriptions);
+            clients.insert(identity.id.clone(), client);
+            changes
+        };
+        self.count(&known.subscriptions, &changes);
+        drop(known);
+        changes.iter().for_each(tell);
     }
 
     /// The client says goodbye.
     pub(crate) fn leave(&self, client: &str) -> Option<Gone> {
-        let left = self.known.lock().remove(client)?;
-        Some(Gone { client: client.to_owned(), group: left.said.group })
+        self.remove(|clients| clients.remove_entry(client).into_iter().collect()).pop()
     }
 
     /// Forgets whoever was silent for too long.
     pub(crate) fn expire(&self, now: Instant) -> Vec<Gone> {
-        let mut known = self.known.lock();
         let silent = |client: &Client| now.saturating_duration_since(client.last_heard) > SILENCE;
-        known
-            .extract_if(|_, client| silent(client))
-            .map(|(client, left)| Gone { client, group: left.said.group })
-            .collect()
+        self.remove(|clients| clients.extract_if(|_, client| silent(client)).collect())
+    }
+
+    fn remove(&self, take: impl FnOnce(&mut HashMap<String, Client>) -> Vec<(String, Client)>) -> Vec<Gone> {
+        let mut known = self.known.lock();
+        let Known { clients, subscriptions } = &mut *known;
+        let (mut gone, mut changes) = (Vec::new(), Vec::new());
+        for (client, Client { said, .. }) in take(clients) {
+            changes.extend(subscriptions.settle(&said, &mut Said::default()));
+            gone.push(Gone { client, group: said.group });
+        }
+        self.count(&known.subscriptions, &changes);
+        drop(known);
+        changes.iter().for_each(tell);
+        gone
+    }
+
+    fn count(&self, subscriptions: &Subscriptions, changes: &[Change]) {
+        for Change { group, .. } in changes {
+            self.conflicts.set(group, subscriptions.conflicts(group).len());
+        }
+    }
+
+    /// How many topics the consumers of each group filter differently.
+    pub(crate) fn subscription_conflicts(&self) -> SubscriptionConflicts {
+        self.conflicts.clone()
+    }
+
+    /// The topics that the consumers of `group` filter differently.
+    #[must_use]
+    pub(crate) fn conflicts_of(&self, group: &GroupName) -> Vec<Conflict> {
+        let known = self.known.lock();
+        let mut conflicts = Vec::new();
+        for (topic, filters) in known.subscriptions.conflicts(group) {
+            let mut filters: Vec<_> = filters.into_iter().map(|filter| (filter, Vec::new())).collect();
+            for (id, Client { said, .. }) in &known.clients {
+                let filter = said.filters.get(topic).filter(|_| said.group.as_ref() == Some(group));
+                let same = filters.iter_mut().find(|(known, _)| Some(known) == filter);
+                if let Some((_, clients)) = same {
+                    clients.push(id.clone());
+                }
+            }
+            filters.iter_mut().for_each(|(_, clients)| clients.sort_unstable());
+            conflicts.push(Conflict { topic: topic.clone(), filters });
+        }
+        conflicts
     }
 
     /// Whether the client has been heard lately.
     #[must_use]
     pub(crate) fn is_online(&self, client: &str) -> bool {
-        self.known.lock().contains_key(client)
+        self.known.lock().clients.contains_key(client)
     }
 
     /// The clients that consume for `group`, sorted.
     #[must_use]
     pub(crate) fn of_group(&self, group: &GroupName) -> Vec<String> {
         let known = self.known.lock();
-        let members = known.iter().filter(|(_, client)| client.said.group.as_ref() == Some(group));
+        let members = known.clients.iter().filter(|(_, client)| client.said.group.as_ref() == Some(group));
         let mut ids: Vec<String> = members.map(|(id, _)| id.clone()).collect();
         ids.sort_unstable();
         ids
     }
+}
+
+/// Once for each change.
+fn tell(Change { group, topic, filters }: &Change) {
+    if filters.len() < 2 {
+        tracing::info!(%group, %topic, ?filters, "the consumers of a group filter a topic alike again");
+        return;
+    }
+    tracing::warn!(
+        %group, %topic, ?filters,
+        "consumers of one group filter a topic differently: each is served by its own filter, and what one of them skips is gone for the group; give all of them one filter"
+    );
 }
 
 #[cfg(test)]
@@ -144,10 +259,70 @@ mod tests {
         GroupName::parse(name).unwrap()
     }
 
+    fn topic(name: &str) -> TopicName {
+        TopicName::parse(name).unwrap()
+    }
+
+    fn said(name: &str, filters: &[(&str, &str)]) -> Said {
+        let filters = filters.iter().map(|(name, filter)| (topic(name), (*filter).into()));
+        Said { group: Some(group(name)), filters: filters.collect() }
+    }
+
+    /// The conflicts of group `g`, as `orders: * of a,b; x of c`.
+    fn conflicts(clients: &Clients) -> Vec<String> {
+        let conflict = |Conflict { topic, filters }: Conflict| {
+            let filters =
+                filters.iter().map(|(filter, clients)| format!("{filter} of {}", clients.join(",")));
+            format!("{topic}: {}", filters.collect::<Vec<_>>().join("; "))
+        };
+        clients.conflicts_of(&group("g")).into_iter().map(conflict).collect()
+    }
+
+    #[test]
+    fn consumers_that_filter_a_topic_differently_are_named_until_they_agree_or_go() {
+        let (clients, now) = (Clients::new(9), Instant::now());
+        let polled = |client: &str, group_name: &str, filter: &str| {
+            clients.polled(now, &identity(client), &group(group_name), &topic("orders"), filter);
+        };
+        clients.said(now, &identity("a"), said("g", &[("orders", "*"), ("bills", "x")]));
+        polled("b", "g", "*");
+        polled("other", "h", "y");
+        assert!(conflicts(&clients).is_empty());
+        polled("c", "g", "x");
+        assert_eq!(conflicts(&clients), ["orders: * of a,b; x of c"]);
+        polled("c", "h", "*");
+        assert_eq!(conflicts(&clients), ["orders: * of a,b; x of c"], "the settings' group counts");
+        polled("c", "g", "*");
+        assert!(conflicts(&clients).is_empty(), "the last poll counts");
+        clients.said(now, &identity("a"), said("g", &[("orders", "x")]));
+        assert_eq!(conflicts(&clients), ["orders: * of b,c; x of a"]);
+        clients.said(now, &identity("a"), said("h", &[("orders", "x")]));
+        assert!(conflicts(&clients).is_empty(), "it consumes for another group now");
+        clients.said(now, &identity("a"), said("g", &[("orders", "x")]));
+        clients.leave("a");
+        assert!(conflicts(&clients).is_empty());
+        clients.said(now + SILENCE, &identity("d"), said("g", &[("orders", "x")]));
+        assert_eq!(conflicts(&clients), ["orders: * of b,c; x of d"]);
+        clients.expire(now + SILENCE + Duration::from_millis(1));
+        assert!(conflicts(&clients).is_empty(), "the others are silent for too long");
+    }
+
+    #[test]
+    fn of_one_client_only_so_many_topics_are_remembered() {
+        let (clients, now) = (Clients::new(9), Instant::now());
+        let names: Vec<String> = (0..=MOST_TOPICS).map(|n| format!("t{n:03}")).collect();
+        let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+        clients.said(now, &identity("a"), said("g", &all));
+        for name in &names {
+            clients.polled(now, &identity("b"), &group("g"), &topic(name), "y");
+        }
+        assert_eq!(clients.conflicts_of(&group("g")).len(), MOST_TOPICS);
+    }
+
     #[test]
     fn a_client_is_there_until_it_is_silent_for_too_long() {
         let (clients, start) = (Clients::new(9), Instant::now());
-        clients.said(start, &identity("a"), Said { group: Some(group("g")) });
+        clients.said(start, &identity("a"), said("g", &[]));
         clients.heard(start, &identity("b"));
         assert!(clients.is_online("a") && !clients.is_online("c"));
         clients.heard(start + SILENCE, &identity("b"));
@@ -170,7 +345,7 @@ mod tests {
     #[test]
     fn a_heartbeat_keeps_what_the_settings_said() {
         let (clients, now) = (Clients::new(9), Instant::now());
-        clients.said(now, &identity("a"), Said { group: Some(group("g")) });
+        clients.said(now, &identity("a"), said("g", &[]));
         clients.heard_of_group(now, &identity("a"), group("other"));
         clients.heard(now, &identity("a"));
         assert_eq!(clients.of_group(&group("g")), ["a"]);

@@ -12,6 +12,7 @@ mod receive;
 pub(crate) mod route;
 mod send;
 mod status;
+mod subscriptions;
 pub(crate) mod telemetry;
 
 use std::sync::Arc;

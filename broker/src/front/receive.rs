@@ -41,7 +41,8 @@ impl Front {
         let topic = request.message_queue.as_ref().and_then(|queue| queue.topic.clone());
         let ask = ask(client, &request, topic.as_ref(), &self.filters)?;
         // C# and Rust never send their settings again after a restart of the broker: polling shows that they live.
-        self.telemetry.clients.heard_of_group(Instant::now(), client, ask.group.clone());
+        let clients = &self.telemetry.clients;
+        clients.polled(Instant::now(), client, &ask.group, &ask.topic, ask.filter.text());
         let batch = self.delivery.receive(&ask).await.map_err(|error| status::not_received(&error))?;
         if batch.is_empty() {
             let sentence = "no message came within the time of the poll: poll again";

@@ -1,12 +1,13 @@
 //! Telemetry, Heartbeat, NotifyClientTermination: the calls by which a broker knows its clients.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use access::client::ClientIdentity;
 use access::settings::{self, Backoff, Facts, GroupFacts};
 use access::telemetry::{self, Desk};
-use access::{GroupName, Refusal, status};
+use access::{GroupName, Refusal, TopicName, status};
 use futures::stream::BoxStream;
 use proto::v2::settings::PubSub;
 use proto::v2::{
@@ -87,15 +88,17 @@ impl Telemetry {
 impl Desk for Telemetry {
     fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal> {
         let group = settings::group_of(client, &settings)?;
+        let mut filters = BTreeMap::new();
         for entry in subscriptions(&settings) {
-            convert::filter(entry.expression.as_ref(), &self.filters)?;
+            let filter = convert::filter(entry.expression.as_ref(), &self.filters)?;
+            filters.insert(TopicName::of(entry.topic.as_ref(), client)?, filter.text().into());
         }
         let facts = Facts {
             max_body_bytes: self.max_body_bytes,
             group: group.as_ref().map(|group| self.facts_of(group)).unwrap_or_default(),
         };
         let answer = settings::answer(client, settings, &facts)?;
-        self.clients.said(Instant::now(), client, Said { group });
+        self.clients.said(Instant::now(), client, Said { group, filters });
         Ok(answer)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::control::{DescribeGroupRequest, SubscriptionConflict, SubscriptionFilter};
 use proto::v2::settings::PubSub;
 use proto::v2::telemetry_command::Command;
 use proto::v2::*;
@@ -10,6 +11,7 @@ use store::disk::MemoryDisk;
 use tokio_stream::iter;
 
 use crate::backlog::{pull, pulled};
+use crate::house::page;
 use crate::rig::*;
 
 const OK: i32 = Code::Ok as i32;
@@ -138,4 +140,74 @@ async fn settings_with_a_mistake_in_a_condition_end_their_stream_with_the_senten
     assert!(refused.message().starts_with("ILLEGAL_FILTER_EXPRESSION: column 9: "), "{}", refused.message());
     let accepted = answer("price > 5").await.unwrap().unwrap();
     assert_eq!(accepted.status.unwrap().code, OK);
+}
+
+/// A call of another client than the one of [`call`].
+fn from<T>(client: &str, message: T) -> tonic::Request<T> {
+    let mut request = call(message);
+    request.metadata_mut().insert("x-mq-client-id", client.parse().unwrap());
+    request
+}
+
+impl Rig {
+    /// What a client gets with a filter.
+    async fn polled_by(&mut self, client: &str, filter: Option<FilterExpression>) -> Vec<String> {
+        let request = from(client, ReceiveMessageRequest { filter_expression: filter, ..ask("g", "orders") });
+        let mut stream = self.client.receive_message(request).await.unwrap().into_inner();
+        let mut found = Vec::new();
+        while let Some(response) = stream.message().await.unwrap() {
+            if let Some(receive_message_response::Content::Message(message)) = response.content {
+                found.push(id(&message).to_owned());
+            }
+        }
+        found
+    }
+
+    async fn conflicts(&mut self) -> Vec<SubscriptionConflict> {
+        let request = DescribeGroupRequest { name: "g".to_owned() };
+        self.admin.describe_group(request).await.unwrap().into_inner().subscription_conflicts
+    }
+}
+
+#[tokio::test]
+async fn consumers_of_one_group_with_different_filters_are_served_and_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    send_orders(&mut rig).await;
+    let gauge = "gantry_group_subscription_conflicts{consumer_group=\"g\"}";
+    assert_eq!(rig.polled_by("first", sql("price>100")).await, ["dear", "far"]);
+    assert!(rig.conflicts().await.is_empty());
+    send_orders(&mut rig).await;
+    assert_eq!(
+        rig.polled_by("second", sql("(price > 100)")).await,
+        ["dear", "far"],
+        "the same, said otherwise"
+    );
+    assert!(rig.conflicts().await.is_empty());
+
+    send_orders(&mut rig).await;
+    let gifts = Some(FilterExpression { r#type: FilterType::Tag as i32, expression: "gift".to_owned() });
+    assert_eq!(rig.polled_by("third", gifts).await, ["tagged"], "each is served by its own filter");
+    assert!(rig.polled_by("first", sql("price > 100")).await.is_empty(), "what one skips is gone for all");
+    let filter = |filter: &str, clients: &[&str]| SubscriptionFilter {
+        filter: filter.to_owned(),
+        client_ids: clients.iter().map(|client| (*client).to_owned()).collect(),
+        clients: u32::try_from(clients.len()).unwrap(),
+    };
+    let filters = vec![filter("SQL price > 100", &["first", "second"]), filter("gift", &["third"])];
+    assert_eq!(rig.conflicts().await, [SubscriptionConflict { topic: "orders".to_owned(), filters }]);
+    let metrics = page(&rig, "/metrics").await;
+    assert!(metrics.contains(&format!("{gauge} 1")), "{metrics}");
+
+    let goodbye = from("third", NotifyClientTerminationRequest { group: resource("g") });
+    rig.client.notify_client_termination(goodbye).await.unwrap();
+    assert!(rig.conflicts().await.is_empty());
+    assert!(!page(&rig, "/metrics").await.contains(gauge));
+
+    let commands = iter([settings("g", "orders", None)]);
+    let mut stream = rig.client.telemetry(from("fourth", commands)).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().is_some());
+    let conflicts = rig.conflicts().await;
+    let filters: Vec<_> = conflicts[0].filters.iter().map(|filter| filter.filter.as_str()).collect();
+    assert_eq!(filters, ["*", "SQL price > 100"], "settings tell it before the first poll");
 }

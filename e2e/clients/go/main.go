@@ -20,6 +20,7 @@ var (
 	endpoint  = flags.String("endpoint", "", "host:port")
 	topic     = flags.String("topic", "", "")
 	tag       = flags.String("tag", "", "")
+	sql       = flags.String("sql", "", "")
 	key       = flags.String("key", "", "")
 	tls       = flags.Bool("tls", false, "")
 	count     = flags.Int("count", 0, "")
@@ -67,6 +68,7 @@ func produce() {
 		}
 		body := fmt.Sprintf("%s%d", *prefix, index)
 		message := &mq.Message{Topic: *topic, Body: []byte(body)}
+		message.AddProperty("index", fmt.Sprint(index))
 		if *tag != "" {
 			message.SetTag(*tag)
 		}
@@ -84,6 +86,9 @@ func produce() {
 }
 
 func subscriptions() map[string]*mq.FilterExpression {
+	if *sql != "" {
+		return map[string]*mq.FilterExpression{*topic: mq.NewFilterExpressionWithType(*sql, mq.SQL92)}
+	}
 	if *tag == "" {
 		return map[string]*mq.FilterExpression{*topic: mq.SUB_ALL}
 	}

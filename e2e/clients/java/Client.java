@@ -59,8 +59,9 @@ public final class Client {
   }
 
   private Map<String, FilterExpression> subscriptions() {
-    return Collections.singletonMap(text("--topic", null),
-        new FilterExpression(text("--tag", "*"), FilterExpressionType.TAG));
+    FilterExpression filter = flag("--sql") ? new FilterExpression(text("--sql", null), FilterExpressionType.SQL92)
+        : new FilterExpression(text("--tag", "*"), FilterExpressionType.TAG);
+    return Collections.singletonMap(text("--topic", null), filter);
   }
 
   private void produce() throws Exception {
@@ -83,6 +84,7 @@ public final class Client {
         if (flag("--key")) {
           builder.setKeys(text("--key", null), text("--key", null) + index);
         }
+        builder.addProperty("index", Integer.toString(index));
         Message message = builder.build();
         try {
           say("{\"sent\":" + quoted(producer.send(message).getMessageId().toString()) + ",\"body\":" + quoted(body)

@@ -11,6 +11,7 @@ const { values: args, positionals: [ command ] } = parseArgs({
     endpoint: { type: 'string' },
     topic: { type: 'string' },
     tag: { type: 'string' },
+    sql: { type: 'string' },
     key: { type: 'string' },
     tls: { type: 'boolean', default: false },
     count: { type: 'string' },
@@ -35,7 +36,9 @@ async function produce() {
     const body = `${args.prefix}${index}`;
     try {
       const keys = args.key ? [ args.key, `${args.key}${index}` ] : undefined;
-      const { messageId } = await producer.send({ topic: args.topic, tag: args.tag, keys, body: Buffer.from(body) });
+      const properties = new Map([[ 'index', String(index) ]]);
+      const { messageId } =
+        await producer.send({ topic: args.topic, tag: args.tag, keys, properties, body: Buffer.from(body) });
       say({ sent: messageId, body });
     } catch (error) {
       say({ failed: String(error), body });
@@ -66,11 +69,18 @@ class Progress {
   }
 }
 
+// FilterType.SQL, which the client does not export.
+const SQL = 2;
+
+function filter() {
+  return args.sql ? new FilterExpression(args.sql, SQL) : new FilterExpression(args.tag ?? '*');
+}
+
 async function simple() {
   const consumer = new SimpleConsumer({
     ...client,
     consumerGroup: args.group,
-    subscriptions: new Map([[ args.topic, args.tag ?? '*' ]]),
+    subscriptions: new Map([[ args.topic, filter() ]]),
     awaitDuration: 5000,
   });
   await consumer.startup();
@@ -97,7 +107,7 @@ async function push() {
   const consumer = new PushConsumer({
     ...client,
     consumerGroup: args.group,
-    subscriptions: new Map([[ args.topic, new FilterExpression(args.tag ?? '*') ]]),
+    subscriptions: new Map([[ args.topic, filter() ]]),
     messageListener: {
       async consume(message) {
         progress.received(message);

@@ -17,6 +17,7 @@ from rocketmq import (
     PushConsumer,
     SimpleConsumer,
 )
+from rocketmq.grpc_protocol import FilterType
 
 
 def main():
@@ -25,6 +26,7 @@ def main():
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--tag")
+    parser.add_argument("--sql")
     parser.add_argument("--key")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--count", type=int)
@@ -50,6 +52,7 @@ def produce(arguments, configuration):
         message = Message()
         message.topic = arguments.topic
         message.body = body.encode()
+        message.add_property("index", str(index))
         if arguments.tag:
             message.tag = arguments.tag
         if arguments.key:
@@ -103,6 +106,8 @@ def push(arguments, configuration):
 
 
 def subscriptions(arguments):
+    if arguments.sql:
+        return {arguments.topic: FilterExpression(arguments.sql, FilterType.SQL)}
     return {arguments.topic: FilterExpression(arguments.tag or "*")}
 
 

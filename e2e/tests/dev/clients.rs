@@ -83,6 +83,30 @@ fn a_tag_chooses_what_a_consumer_gets() -> Result<()> {
 }
 
 #[test]
+fn a_condition_in_sql_chooses_what_a_consumer_gets() -> Result<()> {
+    let data = TempDir::new()?;
+    let dev = Dev::start(data.path())?;
+    dev.gantry(&["topic", "create", "priced"])?;
+    let endpoint = dev.endpoint();
+    for language in [Language::Java, Language::Python, Language::Go, Language::Node] {
+        let (tag, prefix) = (language.to_string(), format!("{language}-"));
+        let sent =
+            produce(language, &endpoint, "priced", 20)?.prefix(&prefix).with("--tag", &tag).run(LIMIT)?;
+        sent.ensure_all_sent(20)?;
+        for consumer in [Consumer::Simple, Consumer::Push] {
+            let group = format!("sql-{language}-{consumer:?}");
+            let condition = format!("TAGS = '{language}' AND index BETWEEN 0 AND 6.5 -- the cheap ones");
+            let received = consume(language, consumer, &endpoint, "priced", &group)?
+                .with("--sql", &condition)
+                .idle(3)
+                .run(LIMIT)?;
+            received.ensure_each_once(&prefix, 7)?;
+        }
+    }
+    dev.stop()
+}
+
+#[test]
 fn what_is_not_acknowledged_comes_again_with_a_higher_attempt() -> Result<()> {
     let data = TempDir::new()?;
     let dev = Dev::start(data.path())?;

@@ -1,5 +1,7 @@
 //! `gantry group describe`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proto::control as wire;
 use serde::Serialize;
 
@@ -28,6 +30,29 @@ pub struct Description {
     pub clients: Vec<String>,
     /// Its progress in each queue that it has consumed from.
     pub queues: Vec<Progress>,
+    /// The topics that its consumers filter differently.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subscription_conflicts: Vec<Conflict>,
+}
+
+/// A topic that the consumers filter differently, so that they take messages from each other.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conflict {
+    /// The topic.
+    pub topic: String,
+    /// The filters.
+    pub filters: Vec<Filter>,
+}
+
+/// A filter that some of the consumers have.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filter {
+    /// Such as `a || b` or `SQL a > 5`.
+    pub filter: String,
+    /// The ids of the consumers that have it, ten at most of each broker.
+    pub clients: BTreeSet<String>,
 }
 
 /// How far the group is in one queue.
@@ -57,6 +82,8 @@ impl View for Description {
             let Progress { topic, broker, queue_id, cursor, max_offset, in_flight, waiting } = queue;
             table.row(row![topic, broker, queue_id, cursor, max_offset, in_flight, waiting]);
         }
+        let conflicts: String =
+            self.subscription_conflicts.iter().map(|conflict| conflict.text(paint)).collect();
         let waiting = self.queues.iter().map(|queue| queue.waiting).sum();
         let in_flight: u64 = self.queues.iter().map(|queue| queue.in_flight).sum();
         let clients = match self.clients.as_slice() {
@@ -64,7 +91,7 @@ impl View for Description {
             clients => format!("\nconsumers: {}", clients.join(", ")),
         };
         format!(
-            "{}: {}{}, {} attempts, backoff {}, {}, {} waiting, {in_flight} in flight{clients}\n\n{}",
+            "{}: {}{}, {} attempts, backoff {}, {}, {} waiting, {in_flight} in flight{clients}\n\n{}{conflicts}",
             paint.heading(&self.name),
             if self.consumes { "consumes" } else { "paused" },
             if self.ordered { " in order" } else { "" },
@@ -72,6 +99,22 @@ impl View for Description {
             self.backoff,
             units::counted(self.clients.len() as u64, "consumer"),
             units::counted(waiting, "message"),
+            table.text(paint),
+        )
+    }
+}
+
+impl Conflict {
+    fn text(&self, paint: Paint) -> String {
+        let mut table = Table::new(["FILTER", "CONSUMERS"]);
+        for Filter { filter, clients } in &self.filters {
+            let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
+            table.row(row![filter, clients.join(", ")]);
+        }
+        format!(
+            "\n\n{} consumers filter topic {} differently. Each gets what its own filter takes, and what that skips is gone for the whole group: give all of them one filter.\n\n{}",
+            paint.bad("conflict:"),
+            self.topic,
             table.text(paint),
         )
     }
@@ -94,8 +137,15 @@ fn join(found: Vec<(String, wire::DescribeGroupResponse)>) -> Option<Description
     let wire::GroupConfig { name, consume_enabled: consumes, ordered, max_attempts, backoff: _ } = config;
     let mut clients = Vec::new();
     let mut queues = Vec::new();
+    let mut conflicts: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for (broker, description) in found {
         clients.extend(description.client_ids);
+        for wire::SubscriptionConflict { topic, filters } in description.subscription_conflicts {
+            let conflict = conflicts.entry(topic).or_default();
+            for wire::SubscriptionFilter { filter, client_ids, clients: _ } in filters {
+                conflict.entry(filter).or_default().extend(client_ids);
+            }
+        }
         queues.extend(description.queues.into_iter().map(|queue| {
             let wire::GroupQueueState { topic, queue_id, cursor, in_flight, max_offset } = queue;
             let waiting = max_offset.saturating_sub(cursor);
@@ -106,7 +156,20 @@ fn join(found: Vec<(String, wire::DescribeGroupResponse)>) -> Option<Description
     clients.sort();
     clients.dedup();
     queues.sort_by(|a, b| (&a.topic, &a.broker, a.queue_id).cmp(&(&b.topic, &b.broker, b.queue_id)));
-    Some(Description { name, consumes, ordered, max_attempts, backoff, clients, queues })
+    let conflict = |(topic, filters): (String, BTreeMap<_, _>)| {
+        let filters = filters.into_iter().map(|(filter, clients)| Filter { filter, clients });
+        Conflict { topic, filters: filters.collect() }
+    };
+    Some(Description {
+        name,
+        consumes,
+        ordered,
+        max_attempts,
+        backoff,
+        clients,
+        queues,
+        subscription_conflicts: conflicts.into_iter().map(conflict).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -140,6 +203,7 @@ mod tests {
             group: Some(group.clone()),
             queues,
             client_ids: vec!["host@1@0@abc".to_owned()],
+            subscription_conflicts: Vec::new(),
         };
         let description = join(vec![
             ("broker-b".to_owned(), of_broker(vec![queue(0, 5, 0, 5)])),
@@ -153,6 +217,38 @@ mod tests {
         orders   broker-a   0       7        8     0           1
         orders   broker-a   1       90       100   3           10
         orders   broker-b   0       5        5     0           0
+        ");
+    }
+
+    #[test]
+    fn consumers_that_filter_a_topic_differently_are_shown_with_what_to_do() {
+        let of_broker = |clients: [(&str, &str); 2]| {
+            let filters = clients.map(|(filter, client)| wire::SubscriptionFilter {
+                filter: filter.to_owned(),
+                client_ids: vec![client.to_owned()],
+                clients: 1,
+            });
+            wire::DescribeGroupResponse {
+                group: Some(wire::GroupConfig { name: "billing".to_owned(), ..wire::GroupConfig::default() }),
+                subscription_conflicts: vec![wire::SubscriptionConflict {
+                    topic: "orders".to_owned(),
+                    filters: filters.into(),
+                }],
+                ..wire::DescribeGroupResponse::default()
+            }
+        };
+        let description = join(vec![
+            ("broker-a".to_owned(), of_broker([("a || b", "host@1"), ("SQL price > 5", "host@2")])),
+            ("broker-b".to_owned(), of_broker([("a || b", "host@1"), ("SQL price > 5", "host@3")])),
+        ]);
+        let text = render(&description.unwrap(), Format::Table, Paint(false)).unwrap();
+        let conflict = text.split("\n\n").skip(2).collect::<Vec<_>>().join("\n\n");
+        assert_snapshot!(conflict, @r"
+        conflict: consumers filter topic orders differently. Each gets what its own filter takes, and what that skips is gone for the whole group: give all of them one filter.
+
+        FILTER          CONSUMERS
+        SQL price > 5   host@2, host@3
+        a || b          host@1
         ");
     }
 }
