@@ -7,6 +7,8 @@
 //!                                                                        status  (code and sentence)
 //!                                                                        route   (queues as clients want them)
 //!                                                                        telemetry (a client's stream)
+//!                                                                        transaction_id (which broker keeps it)
+//!                                                                        hop     (to the front door that must answer)
 //!   http: /livez /readyz /metrics      logging: levels that change while running
 //!   yaml: configuration files          vital: the tasks of a process
 //! ```
@@ -17,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod hop;
 pub mod http;
 pub mod listener;
 pub mod logging;
@@ -25,9 +28,11 @@ pub mod route;
 pub mod settings;
 pub mod status;
 pub mod telemetry;
+pub mod transaction_id;
 pub mod vital;
 pub mod yaml;
 
 pub use client::ClientIdentity;
 pub use names::{GroupName, TopicName};
 pub use status::Refusal;
+pub use transaction_id::TransactionId;

@@ -74,6 +74,15 @@ impl TopicName {
         Self(format!("{DEAD_LETTER_PREFIX}{group}").into())
     }
 
+    /// The topic as clients name it: its namespace apart, where it has one.
+    pub fn to_resource(&self) -> Resource {
+        let (namespace, name) = match self.0.split_once('%') {
+            Some((namespace, name)) if !namespace.is_empty() => (namespace, name),
+            _ => ("", &*self.0),
+        };
+        Resource { resource_namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
     /// Whether the topic is made by the broker for a group, not by a user.
     pub fn is_of_a_group(&self) -> bool {
         self.0.starts_with(RETRY_PREFIX) || self.0.starts_with(DEAD_LETTER_PREFIX)

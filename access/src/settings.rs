@@ -16,6 +16,7 @@
 //! | names, namespaces and access point unchanged | C++ adopts a namespace that differs |
 //! | metric off | clients would start exporters |
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proto::control;
@@ -149,6 +150,16 @@ pub fn group_of(client: &ClientIdentity, settings: &Settings) -> Result<Option<G
             GroupName::of(Some(group), client).map(Some)
         }
         _ => Ok(None),
+    }
+}
+
+/// The topics that a producer's settings name, those with bad names left out.
+pub fn topics_of(client: &ClientIdentity, settings: &Settings) -> BTreeSet<TopicName> {
+    match &settings.pub_sub {
+        Some(PubSub::Publishing(publishing)) => {
+            publishing.topics.iter().filter_map(|topic| TopicName::of(Some(topic), client).ok()).collect()
+        }
+        _ => BTreeSet::new(),
     }
 }
 

@@ -13,9 +13,10 @@ use access::logging::Logging;
 use proto::control;
 
 use crate::topics::DEFAULT_MAX_ATTEMPTS;
+use crate::transactions::Schedule as TransactionSchedule;
 
 /// The names that `config:` may hold; a `BrokerGroup` passes its `spec.config` through.
-pub const KNOBS: [&str; 11] = [
+pub const KNOBS: [&str; 15] = [
     "maxBodyBytes",
     "maxConnections",
     "maxParkedPolls",
@@ -27,6 +28,10 @@ pub const KNOBS: [&str; 11] = [
     "logWarmUp",
     "messageIndexEnable",
     "scrubIntervalHours",
+    "transactionTimeoutMs",
+    "transactionCheckIntervalMs",
+    "transactionCheckMax",
+    "maxPendingTransactions",
 ];
 
 /// A host and a port that others are told.
@@ -138,6 +143,11 @@ pub struct Limits {
     /// `scrubIntervalHours`: how often all that is durable in the log is read through, to find rot while there is a good
     /// copy somewhere. Default 24 h, 0 is never; at no more than 32 MiB a second.
     pub scrub_interval: Option<Duration>,
+    /// When producers are asked what became of their transactions. `transactionTimeoutMs`: how long one may take before it is
+    /// asked, unless its message says; default 6,000 ms. `transactionCheckIntervalMs`: from one question to the next;
+    /// default 30,000 ms. `transactionCheckMax`: then the message is given up; default 15. All RocketMQ's.
+    /// `maxPendingTransactions`: more are refused; default 100,000, about 150 bytes each.
+    pub transactions: TransactionSchedule,
     /// `workerThreads`: threads of the async runtime, at most one a core. Default: one a core.
     pub worker_threads: Option<usize>,
 }
@@ -155,6 +165,12 @@ impl Default for Limits {
             log_warm_up: store::WarmUp::Window,
             message_index_enable: true,
             scrub_interval: Some(Duration::from_secs(24 * 3600)),
+            transactions: TransactionSchedule {
+                first_check_after: Duration::from_secs(6),
+                check_interval: Duration::from_secs(30),
+                max_checks: 15,
+                max_pending: 100_000,
+            },
             worker_threads: None,
         }
     }

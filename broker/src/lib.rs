@@ -3,6 +3,7 @@
 //! ```text
 //!   clients ─► front ──► topics      what there is
 //!                │  └──► log ──────► store: append, flush
+//!                ├─────► transactions ─► log             visible once the producer says so
 //!                └─────► delivery ─► store: queues        who gets what when
 //!                            └────► filter               which messages a consumer wants
 //!   operator, CLI ─► admin ─► topics, delivery
@@ -27,6 +28,8 @@ mod meta;
 mod metrics;
 mod registration;
 mod run;
+mod transactions;
 
 pub use config::Config;
 pub use run::{Running, main, start, start_on};
+pub use transactions::Schedule as TransactionSchedule;

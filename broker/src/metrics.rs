@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use access::GroupName;
+use access::{GroupName, TopicName};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -13,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::delivery::Delivery;
 use crate::front::connections::Clients;
 use crate::log::Log;
+use crate::transactions::Transactions;
 
 /// Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -85,8 +87,78 @@ impl SubscriptionConflicts {
     }
 }
 
-/// Shows how clients, delivery and the log stand.
-pub(crate) fn register_state(registry: &mut Registry, clients: &Clients, delivery: &Delivery, log: Arc<Log>) {
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabel {
+    topic: String,
+}
+
+impl TopicLabel {
+    fn of(topic: &TopicName) -> Self {
+        Self { topic: topic.to_string() }
+    }
+}
+
+/// How transactions ended, by topic. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TransactionMetrics {
+    committed: Family<TopicLabel, Counter>,
+    rolled_back: Family<TopicLabel, Counter>,
+    given_up: Family<TopicLabel, Counter>,
+}
+
+impl TransactionMetrics {
+    pub(crate) fn committed(&self, topic: &TopicName) {
+        self.committed.get_or_create(&TopicLabel::of(topic)).inc();
+    }
+
+    pub(crate) fn rolled_back(&self, topic: &TopicName) {
+        self.rolled_back.get_or_create(&TopicLabel::of(topic)).inc();
+    }
+
+    pub(crate) fn given_up(&self, topic: &TopicName) {
+        self.given_up.get_or_create(&TopicLabel::of(topic)).inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let Self { committed, rolled_back, given_up } = self.clone();
+        registry.register("rocketmq_commit_messages", "Transactions that were committed", committed);
+        registry.register("rocketmq_rollback_messages", "Transactions that were rolled back", rolled_back);
+        registry.register("gantry_given_up_messages", "Transactions that no producer ended", given_up);
+    }
+}
+
+/// Asks at each scrape how many transactions wait.
+struct HalfMessages(Arc<Transactions>);
+
+impl std::fmt::Debug for HalfMessages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HalfMessages").finish_non_exhaustive()
+    }
+}
+
+impl Collector for HalfMessages {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Messages whose transaction has not ended";
+        let mut family =
+            encoder.encode_descriptor("rocketmq_half_messages", help, None, MetricType::Gauge)?;
+        for (topic, count) in self.0.waiting_by_topic() {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&TopicLabel::of(&topic))?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows how clients, delivery, transactions and the log stand.
+pub(crate) fn register_state(
+    registry: &mut Registry,
+    clients: &Clients,
+    delivery: &Delivery,
+    transactions: Arc<Transactions>,
+    log: Arc<Log>,
+) {
+    transactions.metrics().register(registry);
+    registry.register_collector(Box::new(HalfMessages(transactions)));
     registry.register(
         "gantry_group_subscription_conflicts",
         "Topics that consumers of the group filter differently, so that they take messages from each other",

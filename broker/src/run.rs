@@ -27,10 +27,11 @@ use crate::front::telemetry::Telemetry;
 use crate::health::{Health, Standing};
 use crate::log::Log;
 use crate::meta::Meta;
-use crate::metrics::{Metrics, register_state};
+use crate::metrics::{Metrics, TransactionMetrics, register_state};
 use crate::registration::{self, Registration};
 use crate::takeover;
 use crate::topics::Registry;
+use crate::transactions::{self, Transactions};
 
 /// Operator, command line and console; few of each.
 const MAX_CONTROL_CONNECTIONS: usize = 1024;
@@ -60,6 +61,7 @@ pub struct Running {
     pub http_addr: Option<SocketAddr>,
     tasks: vital::Tasks,
     delivery: Arc<Delivery>,
+    transactions: Arc<Transactions>,
     log: Arc<Log>,
     health: Arc<Health>,
     stop_grace: Duration,
@@ -141,7 +143,7 @@ async fn start_with(
             return Err(error);
         }
     };
-    let Opened { topics, delivery, log } = opened;
+    let Opened { topics, delivery, transactions, log } = opened;
     let identity = registration::Identity {
         cluster_name: config.cluster_name.clone(),
         broker_name: config.broker_name.clone(),
@@ -164,12 +166,13 @@ async fn start_with(
     let mut shown = prometheus_client::registry::Registry::default();
     metrics.register(&mut shown);
     clients.metrics().register(&mut shown);
-    register_state(&mut shown, &known, &delivery, Arc::clone(&log));
+    register_state(&mut shown, &known, &delivery, Arc::clone(&transactions), Arc::clone(&log));
 
     let filters = Filters::new(REMEMBERED_FILTERS);
     let front = Front {
         topics: Arc::clone(&topics),
         delivery: Arc::clone(&delivery),
+        transactions: Arc::clone(&transactions),
         log: Arc::clone(&log),
         filters: filters.clone(),
         metrics,
@@ -214,6 +217,11 @@ async fn start_with(
         persisting.keep_persisting(interval).await;
         Ok::<(), Infallible>(())
     });
+    let asking = Arc::clone(&transactions);
+    tasks.spawn("the questions about transactions", async move {
+        asking.keep_asking().await;
+        Ok::<(), Infallible>(())
+    });
     let ringing = Arc::clone(&delivery);
     tasks.spawn("the alarms of delivery", async move {
         ringing.keep_ringing().await;
@@ -227,7 +235,17 @@ async fn start_with(
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(broker = config.broker_name, %client_addr, %control_addr, version, "broker started");
     let stop_grace = config.limits.stop_grace;
-    Ok(Running { client_addr, control_addr, http_addr, tasks, delivery, log, health, stop_grace })
+    Ok(Running {
+        client_addr,
+        control_addr,
+        http_addr,
+        tasks,
+        delivery,
+        transactions,
+        log,
+        health,
+        stop_grace,
+    })
 }
 
 fn server() -> Server {
@@ -288,6 +306,7 @@ struct Needs {
 struct Opened {
     topics: Arc<Registry>,
     delivery: Arc<Delivery>,
+    transactions: Arc<Transactions>,
     log: Arc<Log>,
 }
 
@@ -316,6 +335,16 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
     takeover::take_over(&folder, &meta, &store, config.limits.max_attempts, now_ms())?;
     let topics = Arc::new(Registry::open(Arc::clone(&meta), config.limits.max_attempts)?);
     let log = Arc::new(Log::new(store.clone(), config.flush, store_host));
+    let transactions = Arc::new(Transactions::open(transactions::Needs {
+        broker_name: config.broker_name.clone(),
+        log: Arc::clone(&log),
+        meta: Arc::clone(&meta),
+        producers: Arc::new(clients.clone()) as Arc<dyn transactions::Producers>,
+        schedule: config.limits.transactions,
+        metrics: TransactionMetrics::default(),
+        tasks: tasks.tracker().clone(),
+        stopping: tasks.stop_token(),
+    })?);
     let delivery = Arc::new(Delivery::open(delivery::Needs {
         broker_name: config.broker_name.clone(),
         log: Arc::clone(&log),
@@ -328,7 +357,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         stopping: tasks.stop_token(),
     })?);
     store.on_arrival(Arc::clone(&delivery) as Arc<dyn store::Arrivals>);
-    Ok(Opened { topics, delivery, log })
+    Ok(Opened { topics, delivery, transactions, log })
 }
 
 /// What records say about where they were stored: an IP address, as the format wants it.
@@ -356,8 +385,11 @@ impl Running {
     /// Stops gracefully: no new connections, polls and streams ended, calls under way answered, everything written.
     pub async fn stop(self) -> anyhow::Result<()> {
         let in_time = self.tasks.stop(self.stop_grace).await;
-        let (delivery, log) = (self.delivery, self.log);
+        let (delivery, transactions, log) = (self.delivery, self.transactions, self.log);
         let close = move || -> anyhow::Result<()> {
+            if let Err(error) = transactions.close() {
+                tracing::warn!(%error, "the next start reads more of the transactions than it must");
+            }
             let persisted = delivery.close().context("writing the progress of consumers");
             log.store().close().context("closing the log")?;
             persisted

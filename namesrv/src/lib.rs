@@ -3,7 +3,8 @@
 //! ```text
 //!  brokers ── Register stream ──► registry ─┐                       ┌─► route ── QueryRoute, QueryAssignment,
 //!                                           ├─► cluster ─► table ───┤            Telemetry, Heartbeat ── clients
-//!  operator, CLI ── Describe ───► registry ─┘  (clock, warm-up)     └─► http: /readyz says who is missing
+//!  operator, CLI ── Describe ───► registry ─┘  (clock, warm-up)     ├─► forward ── EndTransaction ──► its broker
+//!                                                                    └─► http: /readyz says who is missing
 //! ```
 //!
 //! It keeps nothing: [`table`] is a pure value that brokers fill again after every start. Name servers never talk
@@ -15,6 +16,7 @@ pub mod config;
 pub mod table;
 
 mod cluster;
+mod forward;
 mod metrics;
 mod registry;
 mod route;

@@ -8,15 +8,18 @@ use access::client::ClientIdentity;
 use access::names::{GroupName, TopicName};
 use access::settings::{self, Facts, GroupFacts};
 use access::status::{self, Refusal};
-use access::{route, telemetry};
+use access::{TransactionId, route, telemetry};
 use futures::{Stream, stream};
+use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::messaging_service_server::MessagingService;
 use proto::v2::*;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Streaming};
 
 use crate::cluster::Cluster;
+use crate::forward::Brokers;
 use crate::metrics::Metrics;
 
 /// What brokers take unless configured; they check, this is what clients are told beforehand.
@@ -31,6 +34,7 @@ type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Sen
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) brokers: Arc<Brokers>,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
 }
@@ -205,7 +209,23 @@ impl MessagingService for Door {
         &self,
         request: Request<EndTransactionRequest>,
     ) -> Answer<EndTransactionResponse> {
-        Ok(Response::new(EndTransactionResponse { status: Some(with_a_broker(&request, "EndTransaction")) }))
+        let (metadata, _, request) = request.into_parts();
+        let answer = match TransactionId::parse(&request.transaction_id) {
+            None => Err(Refusal::new(
+                Code::InvalidTransactionId,
+                "no broker made this transaction id: use the one that came with the message",
+            )),
+            Some(id) => {
+                let call = async |mut broker: MessagingServiceClient<Channel>, hop| {
+                    broker.end_transaction(hop).await
+                };
+                self.brokers.ask(&self.cluster, &id.broker, &metadata, request, call).await
+            }
+        };
+        let refused = |refusal: Refusal| EndTransactionResponse {
+            status: Some(refusal.status(&ClientIdentity::of(&metadata))),
+        };
+        Ok(Response::new(answer.unwrap_or_else(refused)))
     }
 
     async fn change_invisible_duration(

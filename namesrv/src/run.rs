@@ -65,7 +65,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let cluster =
         Arc::new(Cluster::new(config.expected_groups, config.warm_up_timeout, stop.clone(), metrics.clone()));
-    let client_door = route::Door { cluster: cluster.clone(), metrics, stop: stop.clone() };
+    let client_door =
+        route::Door { cluster: cluster.clone(), brokers: Arc::default(), metrics, stop: stop.clone() };
     let control_door = registry::Door {
         cluster: cluster.clone(),
         client_port: client_addr.port(),

@@ -227,6 +227,16 @@ impl Table {
         })
     }
 
+    /// Where clients reach the primary of this broker group, as `host:port`.
+    pub fn client_address(&self, broker_name: &str) -> Option<String> {
+        let is_it = |member: &&Member| member.broker_id == 0 && member.broker_name == broker_name;
+        let member = self.members.keys().find(is_it)?;
+        let address = self.members[member].registration.clients.addresses.first()?;
+        let host =
+            if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
+        Some(format!("{host}:{}", address.port))
+    }
+
     /// All members, sorted.
     pub fn describe(&self) -> Vec<control::BrokerSummary> {
         self.members

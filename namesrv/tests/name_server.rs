@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use access::TransactionId;
 use access::route;
 use namesrv::{Config, Running, config::ExpectedGroup};
 use proto::control::broker_report::Report;
@@ -260,6 +261,14 @@ async fn whoever_asks_for_messages_is_sent_to_a_broker() {
     let ack = AckMessageRequest { entries: vec![entry], ..AckMessageRequest::default() };
     let ack = client.ack_message(request(ack)).await.unwrap().into_inner();
     assert_eq!((ack.entries.len(), ack.entries[0].receipt_handle.as_str()), (1, "handle"));
+
+    let no_id = client.end_transaction(request(EndTransactionRequest::default())).await.unwrap().into_inner();
+    assert_eq!(code(no_id.status), Code::InvalidTransactionId);
+    let id = TransactionId { broker: "broker-x".to_owned(), offset: 0, message_id: "a".to_owned() };
+    let nobody_s = EndTransactionRequest { transaction_id: id.to_text(), ..EndTransactionRequest::default() };
+    let nobody_s = client.end_transaction(request(nobody_s)).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(nobody_s.code(), Code::InternalServerError);
+    assert!(nobody_s.message.contains("broker-x"), "{}", nobody_s.message);
 
     use receive_message_response::Content;
     let mut received =

@@ -89,6 +89,15 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
             knobs.number("scrubIntervalHours", 0, 8760, |hours| {
                 limits.scrub_interval = (hours > 0).then(|| Duration::from_secs(hours * 3600));
             });
+            let transactions = &mut limits.transactions;
+            knobs.number("transactionTimeoutMs", 100, 3_600_000, |n| {
+                transactions.first_check_after = Duration::from_millis(n);
+            });
+            knobs.number("transactionCheckIntervalMs", 100, 3_600_000, |n| {
+                transactions.check_interval = Duration::from_millis(n);
+            });
+            knobs.number("transactionCheckMax", 1, 10_000, |n| transactions.max_checks = to_u32(n));
+            knobs.number("maxPendingTransactions", 1, 1 << 24, |n| transactions.max_pending = to_usize(n));
             knobs.number("workerThreads", 1, 1024, |n| limits.worker_threads = Some(to_usize(n)));
         });
     })?;

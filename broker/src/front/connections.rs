@@ -3,7 +3,7 @@
 //! The end of a Telemetry stream is not the end of its client: C++ renews it hourly, C# never opens it again. A
 //! client is gone when it says so, or when nothing was heard of it for two minutes. Time is a parameter.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use proto::v2::TelemetryCommand;
 use tokio::sync::mpsc;
 
+use super::producers::Producers;
 pub(crate) use super::subscriptions::Said;
 use super::subscriptions::{Change, Subscriptions};
 use crate::metrics::SubscriptionConflicts;
@@ -47,14 +48,15 @@ pub(crate) struct Conflict {
 struct Client {
     said: Said,
     last_heard: Instant,
-    /// To the newest stream; older ones go on answering settings. Commands come with transactions.
-    _commands: Option<mpsc::Sender<TelemetryCommand>>,
+    /// To the newest stream; older ones go on answering settings.
+    commands: Option<mpsc::Sender<TelemetryCommand>>,
 }
 
 #[derive(Debug)]
 struct Known {
     clients: HashMap<String, Client>,
     subscriptions: Subscriptions,
+    producers: Producers,
 }
 
 /// The clients of this broker. Clones are the same.
@@ -70,7 +72,7 @@ impl Clients {
     #[must_use]
     pub(crate) fn new(most: usize) -> Self {
         let subscriptions = Subscriptions::new(MOST_FILTER_BYTES);
-        let known = Known { clients: HashMap::new(), subscriptions };
+        let known = Known { clients: HashMap::new(), subscriptions, producers: Producers::default() };
         Self { known: Arc::new(Mutex::new(known)), most, conflicts: SubscriptionConflicts::default() }
     }
 
@@ -124,11 +126,36 @@ impl Clients {
         });
     }
 
+    /// A producer says for which topics it produces; what it said before counts no more.
+    pub(crate) fn publishes_only(&self, identity: &ClientIdentity, topics: BTreeSet<TopicName>) {
+        let mut known = self.known.lock();
+        if known.clients.contains_key(&identity.id) {
+            known.producers.replace(&identity.id, topics);
+        }
+    }
+
+    /// The client produces for this topic too, whatever it said.
+    pub(crate) fn publishes(&self, now: Instant, identity: &ClientIdentity, topic: TopicName) {
+        self.heard(now, identity);
+        let mut known = self.known.lock();
+        if known.clients.contains_key(&identity.id) {
+            known.producers.add(&identity.id, topic);
+        }
+    }
+
+    /// Gives a command to one of the producers of a topic, each in its turn. False: none can be reached now.
+    pub(crate) fn tell_a_producer(&self, topic: &TopicName, command: &TelemetryCommand) -> bool {
+        let mut known = self.known.lock();
+        let Known { clients, producers, .. } = &mut *known;
+        let mut streams = producers.in_turn(topic).filter_map(|id| clients.get(id)?.commands.as_ref());
+        streams.any(|commands| commands.try_send(command.clone()).is_ok())
+    }
+
     /// A new Telemetry stream, where commands go from now on.
     pub(crate) fn attach(&self, now: Instant, identity: &ClientIdentity) -> mpsc::Receiver<TelemetryCommand> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         self.with(now, identity, |client, _| {
-            client._commands = Some(commands);
+            client.commands = Some(commands);
             Vec::new()
         });
         receiver
@@ -144,7 +171,7 @@ impl Clients {
             return;
         }
         let mut known = self.known.lock();
-        let Known { clients, subscriptions } = &mut *known;
+        let Known { clients, subscriptions, .. } = &mut *known;
         let changes = if let Some(client) = clients.get_mut(&identity.id) {
             client.last_heard = now;
             change(client, subscriptions)
@@ -152,7 +179,7 @@ impl Clients {
             tracing::debug!(client = identity.id, limit = self.most, "too many clients to remember this one");
             return;
         } else {
-            let mut client = Client { said: Said::default(), last_heard: now, _commands: None };
+            let mut client = Client { said: Said::default(), last_heard: now, commands: None };
             let changes = change(&mut client, subscriptions);
             clients.insert(identity.id.clone(), client);
             changes
@@ -175,10 +202,11 @@ impl Clients {
 
     fn remove(&self, take: impl FnOnce(&mut HashMap<String, Client>) -> Vec<(String, Client)>) -> Vec<Gone> {
         let mut known = self.known.lock();
-        let Known { clients, subscriptions } = &mut *known;
+        let Known { clients, subscriptions, producers } = &mut *known;
         let (mut gone, mut changes) = (Vec::new(), Vec::new());
         for (client, Client { said, .. }) in take(clients) {
             changes.extend(subscriptions.settle(&said, &mut Said::default()));
+            producers.forget(&client);
             gone.push(Gone { client, group: said.group });
         }
         self.count(&known.subscriptions, &changes);
@@ -361,6 +389,20 @@ mod tests {
         assert_eq!(new.try_recv(), Err(TryRecvError::Empty));
         drop(new);
         assert!(clients.is_online("a"));
+    }
+
+    #[test]
+    fn a_command_reaches_a_producer_that_can_be_reached() {
+        let (clients, now) = (Clients::new(9), Instant::now());
+        let (orders, command) = (topic("orders"), TelemetryCommand::default());
+        assert!(!clients.tell_a_producer(&orders, &command), "nobody is there");
+        clients.publishes(now, &identity("without-stream"), orders.clone());
+        let mut stream = clients.attach(now, &identity("a"));
+        clients.publishes_only(&identity("a"), [orders.clone()].into());
+        (0..4).for_each(|_| assert!(clients.tell_a_producer(&orders, &command)));
+        assert_eq!(std::iter::from_fn(|| stream.try_recv().ok()).count(), 4);
+        clients.leave("a");
+        assert!(!clients.tell_a_producer(&orders, &command));
     }
 
     #[test]

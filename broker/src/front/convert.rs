@@ -25,6 +25,7 @@ const TRACE_CONTEXT: &str = "TRACE_CONTEXT";
 const BORN_HOST: &str = "__BORNHOST";
 const BORN_TIMESTAMP: &str = "BORN_TIMESTAMP";
 const DELIVER_AT: &str = "TIMER_DELIVER_MS";
+const IS_TRANSACTION: &str = "TRAN_MSG";
 const ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 const ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
 
@@ -37,7 +38,7 @@ const RESERVED: [&str; 40] = [
     "RETRY_TOPIC",
     "REAL_TOPIC",
     "REAL_QID",
-    "TRAN_MSG",
+    IS_TRANSACTION,
     "PGROUP",
     "MIN_OFFSET",
     "MAX_OFFSET",
@@ -72,6 +73,8 @@ const RESERVED: [&str; 40] = [
     "__CRC32#",
 ];
 const RESERVED_TOO: [&str; 2] = [ORIGIN_TOPIC, ORIGIN_MESSAGE_ID];
+/// Names that are the broker's own business, though a user property may have them.
+const HIDDEN: [&str; 1] = ["CHECK_IMMUNITY_TIME_IN_SECONDS"];
 const RESERVED_PREFIX: &str = "TIMER_";
 
 const MAX_USER_PROPERTIES: usize = 128;
@@ -95,6 +98,8 @@ pub(super) struct Incoming {
     pub(super) kind: MessageType,
     pub(super) sys_flag: i32,
     pub(super) born_at_ms: i64,
+    /// Of a transaction: how long its producer may take before it is asked.
+    pub(super) first_check_after: Option<Duration>,
 }
 
 /// Checks a message and takes it apart.
@@ -131,7 +136,7 @@ pub(super) fn incoming(
         delivery_attempt: _,
         message_group,
         trace_context,
-        orphaned_transaction_recovery_duration: _,
+        orphaned_transaction_recovery_duration,
         dead_letter_queue: _,
         lite_topic: _,
         priority: _,
@@ -173,7 +178,19 @@ pub(super) fn incoming(
     if let Some(at) = &delivery_timestamp {
         properties.push(DELIVER_AT, &timestamp_ms(at).to_string());
     }
-    Ok(Incoming { body, properties, tag, message_id, message_group, kind, sys_flag, born_at_ms })
+    let first_check_after = orphaned_transaction_recovery_duration.as_ref().and_then(duration);
+    let first_check_after = first_check_after.filter(|after| !after.is_zero());
+    Ok(Incoming {
+        body,
+        properties,
+        tag,
+        message_id,
+        message_group,
+        kind,
+        sys_flag,
+        born_at_ms,
+        first_check_after,
+    })
 }
 
 /// The type of a message is what its properties make it (RocketMQ looks at them in this order).
@@ -345,9 +362,10 @@ pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
                 system.delivery_timestamp = value.parse().ok().map(timestamp);
                 system.message_type = v2::MessageType::Delay as i32;
             }
+            IS_TRANSACTION if value == "true" => system.message_type = v2::MessageType::Transaction as i32,
             ORIGIN_TOPIC => origin_topic = Some(value.to_owned()),
             ORIGIN_MESSAGE_ID => origin_id = Some(value.to_owned()),
-            _ if RESERVED.contains(&name) || name.starts_with(RESERVED_PREFIX) => {}
+            _ if HIDDEN.contains(&name) || RESERVED.contains(&name) || name.starts_with(RESERVED_PREFIX) => {}
             _ => {
                 user_properties.insert(name.to_owned(), value.to_owned());
             }

@@ -8,12 +8,14 @@ mod bodies;
 pub(crate) mod connections;
 mod convert;
 mod offset;
+mod producers;
 mod receive;
 pub(crate) mod route;
 mod send;
 mod status;
 mod subscriptions;
 pub(crate) mod telemetry;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use crate::filter::Filters;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::topics::Registry;
+use crate::transactions::Transactions;
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
 
@@ -35,6 +38,7 @@ type Answer<T> = Result<Response<T>, tonic::Status>;
 pub(crate) struct Front {
     pub(crate) topics: Arc<Registry>,
     pub(crate) delivery: Arc<Delivery>,
+    pub(crate) transactions: Arc<Transactions>,
     pub(crate) log: Arc<Log>,
     pub(crate) filters: Filters,
     pub(crate) metrics: Metrics,
@@ -141,8 +145,12 @@ impl MessagingService for Front {
         &self,
         request: Request<EndTransactionRequest>,
     ) -> Answer<EndTransactionResponse> {
-        let status = later(request.metadata(), "ending a transaction");
-        Ok(Response::new(EndTransactionResponse { status }))
+        let client = client_of!(request, |status| EndTransactionResponse { status });
+        let status = match self.end_transaction_of(&client, request.get_ref()).await {
+            Ok(()) => status::ok(),
+            Err(refusal) => refusal.status(&client),
+        };
+        Ok(Response::new(EndTransactionResponse { status: Some(status) }))
     }
 
     async fn telemetry(

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use access::client::ClientIdentity;
-use access::{GroupName, Refusal, TopicName, route};
+use access::{GroupName, Refusal, TopicName, hop, route};
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::{
     self, Code, QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
@@ -21,13 +20,6 @@ use tonic::transport::Channel;
 use crate::registration::{Registration, wire};
 use crate::topics;
 
-/// Marks a call that came over another front door; it goes no further.
-const FORWARDED: &str = "x-gantry-forwarded";
-/// What a client says of itself, and the hop passes on.
-const PASSED_ON: [&str; 5] =
-    ["x-mq-client-id", "x-mq-language", "x-mq-client-version", "x-mq-namespace", "x-mq-request-id"];
-/// Half of the three seconds that clients wait: there is time for a second name server.
-const LONGEST_HOP: Duration = Duration::from_millis(1500);
 /// Name servers asked before the broker answers itself.
 const HOPS: usize = 2;
 
@@ -103,7 +95,7 @@ impl Routes {
         request: &QueryRouteRequest,
     ) -> Option<QueryRouteResponse> {
         for channel in self.whom_to_ask(metadata) {
-            let hop = hop(client, metadata, request.clone());
+            let hop = hop::request(client, metadata, request.clone());
             match MessagingServiceClient::new(channel).query_route(hop).await {
                 Ok(answer) => {
                     return Some(answer.into_inner()).filter(|answer| is_final(answer.status.as_ref()));
@@ -121,7 +113,7 @@ impl Routes {
         request: &QueryAssignmentRequest,
     ) -> Option<QueryAssignmentResponse> {
         for channel in self.whom_to_ask(metadata) {
-            let hop = hop(client, metadata, request.clone());
+            let hop = hop::request(client, metadata, request.clone());
             match MessagingServiceClient::new(channel).query_assignment(hop).await {
                 Ok(answer) => {
                     return Some(answer.into_inner()).filter(|answer| is_final(answer.status.as_ref()));
@@ -135,7 +127,7 @@ impl Routes {
     /// Name servers in their turn; nobody, if the call was forwarded already.
     fn whom_to_ask(&self, metadata: &MetadataMap) -> impl Iterator<Item = Channel> + use<> {
         let mut channels =
-            if metadata.contains_key(FORWARDED) { Vec::new() } else { self.registration.channels() };
+            if hop::is_forwarded(metadata) { Vec::new() } else { self.registration.channels() };
         if !channels.is_empty() {
             let first = self.turn.fetch_add(1, Ordering::Relaxed) % channels.len();
             channels.rotate_left(first);
@@ -147,18 +139,6 @@ impl Routes {
 /// A name server that has just started may not know yet what this broker has told it: then it is the broker's turn.
 fn is_final(status: Option<&Status>) -> bool {
     status.is_some_and(|status| status.code() != Code::TopicNotFound)
-}
-
-fn hop<T>(client: &ClientIdentity, metadata: &MetadataMap, message: T) -> Request<T> {
-    let mut hop = Request::new(message);
-    for key in PASSED_ON {
-        if let Some(value) = metadata.get(key) {
-            hop.metadata_mut().insert(key, value.clone());
-        }
-    }
-    hop.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
-    hop.set_timeout(client.deadline.map_or(LONGEST_HOP, |deadline| (deadline / 2).min(LONGEST_HOP)));
-    hop
 }
 
 #[cfg(test)]

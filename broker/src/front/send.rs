@@ -55,6 +55,16 @@ impl Front {
         }
 
         let peer = peer.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        if incoming.iter().any(|message| message.kind == MessageType::Transaction) {
+            let alone = incoming.pop().filter(|_| incoming.is_empty());
+            let message = alone.ok_or_else(|| {
+                Refusal::new(
+                    Code::MessageCorrupted,
+                    "a transaction message is sent with others: send it in a request of its own",
+                )
+            })?;
+            return Ok(vec![self.begin_transaction(client, &topic, message, peer).await?]);
+        }
         // Messages of one request that need no order among groups stay together, in order.
         let mut normal_queue = None;
         let records: Vec<NewRecord<'_>> = incoming
@@ -126,11 +136,10 @@ fn check_kind(
         ));
     }
     match kind {
-        MessageType::Normal | MessageType::Fifo => Ok(()),
+        MessageType::Normal | MessageType::Fifo | MessageType::Transaction => Ok(()),
         // Its time has come: there is nothing to wait for.
         MessageType::Delay if deliver_at_ms.is_some_and(|at| at <= now_ms) => Ok(()),
         MessageType::Delay => Err(status::not_implemented("delivering a message later")),
-        MessageType::Transaction => Err(status::not_implemented("sending a transaction message")),
         MessageType::Lite => Err(status::not_implemented("sending to a lite topic")),
         MessageType::Priority => Err(status::not_implemented("sending with a priority")),
         MessageType::Mixed => unreachable!("no message is of the mixed type"),

@@ -5,6 +5,7 @@ use access::client::{ClientIdentity, Language};
 use proto::v2::{Code, Status};
 
 use crate::delivery::{Invalid, NotBuried, NotReceived, PullFailed, Strictness};
+use crate::transactions::{NotEnded, NotPrepared};
 use crate::{delivery, log, topics};
 
 pub(super) fn ok() -> Status {
@@ -97,6 +98,26 @@ pub(super) fn not_buried(error: &NotBuried) -> Option<Refusal> {
         }
         NotBuried::Failed(delivery::DeadLetterError::Topic(error)) => Some(not_changed(error)),
         NotBuried::Failed(delivery::DeadLetterError::Log(error)) => Some(not_appended(error)),
+    }
+}
+
+pub(super) fn not_prepared(error: &NotPrepared) -> Refusal {
+    match error {
+        NotPrepared::TooMany(_) => Refusal::new(Code::TooManyRequests, error.to_string()),
+        NotPrepared::Log(error) => not_appended(error),
+    }
+}
+
+pub(super) fn not_ended(error: &NotEnded) -> Refusal {
+    match error {
+        NotEnded::Elsewhere(_) | NotEnded::Unknown => {
+            Refusal::new(Code::InvalidTransactionId, error.to_string())
+        }
+        NotEnded::Unread(store::FetchError::Busy) => Refusal::new(Code::TooManyRequests, error.to_string()),
+        NotEnded::Unread(store::FetchError::Closed | store::FetchError::Read(_)) => {
+            Refusal::new(Code::InternalServerError, error.to_string())
+        }
+        NotEnded::Log(error) => not_appended(error),
     }
 }
 

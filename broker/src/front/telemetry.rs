@@ -93,12 +93,14 @@ impl Desk for Telemetry {
             let filter = convert::filter(entry.expression.as_ref(), &self.filters)?;
             filters.insert(TopicName::of(entry.topic.as_ref(), client)?, filter.text().into());
         }
+        let publishes = settings::topics_of(client, &settings);
         let facts = Facts {
             max_body_bytes: self.max_body_bytes,
             group: group.as_ref().map(|group| self.facts_of(group)).unwrap_or_default(),
         };
         let answer = settings::answer(client, settings, &facts)?;
         self.clients.said(Instant::now(), client, Said { group, filters });
+        self.clients.publishes_only(client, publishes);
         Ok(answer)
     }
 

@@ -137,10 +137,6 @@ async fn a_message_must_be_of_a_type_that_its_topic_takes_and_that_this_version_
 
     rig.topic_of("orders", 1, control::MessageType::Mixed).await;
     check_send(&mut rig, "delay", Code::NotImplemented, |m| system_of(m).delivery_timestamp = soon()).await;
-    check_send(&mut rig, "transaction", Code::NotImplemented, |m| {
-        system_of(m).message_type = MessageType::Transaction as i32;
-    })
-    .await;
     let mut late = message("orders", "late");
     system_of(&mut late).delivery_timestamp = past();
     rig.send_ok(vec![late]).await;
@@ -307,9 +303,6 @@ async fn what_cannot_be_done_yet_is_said_so() {
     let folder = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(folder.path()).await;
     let not_yet = Code::NotImplemented as i32;
-    let ended =
-        rig.client.end_transaction(call(EndTransactionRequest::default())).await.unwrap().into_inner();
-    assert_eq!(ended.status.unwrap().code, not_yet);
     let recalled =
         rig.client.recall_message(call(RecallMessageRequest::default())).await.unwrap().into_inner();
     assert_eq!(recalled.status.unwrap().code, not_yet);

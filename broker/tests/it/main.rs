@@ -11,3 +11,4 @@ mod house;
 mod many_topics;
 mod restart;
 mod rig;
+mod transactions;

@@ -120,7 +120,7 @@ async fn a_route_is_asked_of_a_name_server_with_what_the_client_says_of_itself()
     let asked = server.asked.lock().pop().unwrap();
     assert_eq!(asked.get("x-mq-client-id").unwrap(), "client");
     assert_eq!(asked.get("x-mq-language").unwrap(), "RUST");
-    assert!(asked.contains_key(FORWARDED) && asked.contains_key("grpc-timeout"));
+    assert!(asked.contains_key(hop::FORWARDED) && asked.contains_key("grpc-timeout"));
     assert!(!asked.contains_key("authorization"), "the hop speaks for itself");
 }
 
@@ -130,7 +130,7 @@ async fn a_call_that_was_forwarded_goes_no_further() {
     let server = NameServer::that_answers(Code::Ok, "elsewhere");
     let (routes, _folder) = routes(vec![server.serve(&tasks).await]);
     let mut forwarded = query("orders");
-    forwarded.metadata_mut().insert(FORWARDED, "1".parse().unwrap());
+    forwarded.metadata_mut().insert(hop::FORWARDED, "1".parse().unwrap());
     assert_eq!(broker_of(&routes.query_route(forwarded).await), "own");
     assert!(server.asked.lock().is_empty());
 }
