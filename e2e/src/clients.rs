@@ -81,6 +81,13 @@ pub enum Line {
         /// The body.
         body: String,
     },
+    /// Its producer was asked what became of its transaction.
+    Asked {
+        /// The message id.
+        asked: String,
+        /// The body.
+        body: String,
+    },
     /// It was delivered.
     Received {
         /// The message id.
@@ -104,6 +111,12 @@ pub struct Report {
 /// Sends `count` messages.
 pub fn produce(language: Language, endpoint: &str, topic: &str, count: usize) -> Result<Program> {
     let program = Program::new(language, "produce", endpoint, topic)?;
+    Ok(program.count(count))
+}
+
+/// Sends `count` messages, each in a transaction that it commits; see `clients/README.md` for other ends.
+pub fn transact(language: Language, endpoint: &str, topic: &str, count: usize) -> Result<Program> {
+    let program = Program::new(language, "transact", endpoint, topic)?;
     Ok(program.count(count))
 }
 
@@ -165,6 +178,12 @@ impl Program {
         self
     }
 
+    /// With one more word of `clients/README.md`.
+    pub fn flag(mut self, name: &str) -> Self {
+        self.command.arg(name);
+        self
+    }
+
     /// A consumer that acknowledges nothing.
     pub fn without_ack(mut self) -> Self {
         self.command.arg("--no-ack");
@@ -210,6 +229,12 @@ impl Report {
             .iter()
             .filter_map(|line| if let Line::Sent { body, .. } = line { Some(&**body) } else { None })
             .collect()
+    }
+
+    /// Bodies of the messages whose producer was asked about, in their order.
+    pub fn asked(&self) -> Vec<&str> {
+        let asked = |line| if let &Line::Asked { ref body, .. } = line { Some(&**body) } else { None };
+        self.lines.iter().filter_map(asked).collect()
     }
 
     /// What clients said about sends that failed.

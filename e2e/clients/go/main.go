@@ -30,11 +30,14 @@ var (
 	idle      = flags.Float64("idle-seconds", 15, "")
 	invisible = flags.Int("invisible", 30, "seconds")
 	noAck     = flags.Bool("no-ack", false, "")
+	rollback  = flags.Bool("rollback", false, "")
+	orphan    = flags.Bool("orphan", false, "")
+	asks      = flags.Int("asks", 0, "")
 )
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("produce, simple or push"))
+		fail(fmt.Errorf("produce, transact, simple or push"))
 	}
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
@@ -44,12 +47,14 @@ func main() {
 	switch os.Args[1] {
 	case "produce":
 		produce()
+	case "transact":
+		transact()
 	case "simple":
 		simple()
 	case "push":
 		push()
 	default:
-		fail(fmt.Errorf("produce, simple or push, not %q", os.Args[1]))
+		fail(fmt.Errorf("produce, transact, simple or push, not %q", os.Args[1]))
 	}
 }
 
@@ -81,6 +86,53 @@ func produce() {
 		} else {
 			say(map[string]any{"sent": receipts[0].MessageID, "body": body})
 		}
+	}
+	fail(producer.GracefulStop())
+}
+
+func transact() {
+	total := max(*count, 1)
+	asked := make(chan bool, 1000)
+	check := func(message *mq.MessageView) mq.TransactionResolution {
+		say(map[string]any{"asked": message.GetMessageId(), "body": string(message.GetBody())})
+		asked <- true
+		if *rollback {
+			return mq.ROLLBACK
+		}
+		return mq.COMMIT
+	}
+	checker := mq.WithTransactionChecker(&mq.TransactionChecker{Check: check})
+	producer, err := mq.NewProducer(config(), checker, mq.WithTopics(*topic))
+	fail(err)
+	fail(producer.Start())
+	for index := range total {
+		body := fmt.Sprintf("%s%d", *prefix, index)
+		transaction := producer.BeginTransaction()
+		receipts, err := producer.SendWithTransaction(context.Background(),
+			&mq.Message{Topic: *topic, Body: []byte(body)}, transaction)
+		if err == nil && !*orphan {
+			if *rollback {
+				err = transaction.RollBack()
+			} else {
+				err = transaction.Commit()
+			}
+		}
+		if err != nil {
+			say(map[string]any{"failed": err.Error(), "body": body})
+		} else {
+			say(map[string]any{"sent": receipts[0].MessageID, "body": body})
+		}
+	}
+	if *asks > 0 {
+		deadline := time.After(time.Duration(*idle * float64(time.Second)))
+		for range *asks {
+			select {
+			case <-asked:
+			case <-deadline:
+			}
+		}
+		// The answer to the last question is on its way.
+		time.Sleep(500 * time.Millisecond)
 	}
 	fail(producer.GracefulStop())
 }

@@ -7,6 +7,8 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.client.apis.ClientConfiguration;
 import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
@@ -19,6 +21,9 @@ import org.apache.rocketmq.client.apis.message.Message;
 import org.apache.rocketmq.client.apis.message.MessageBuilder;
 import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
+import org.apache.rocketmq.client.apis.producer.SendReceipt;
+import org.apache.rocketmq.client.apis.producer.Transaction;
+import org.apache.rocketmq.client.apis.producer.TransactionResolution;
 
 /** The official Java client behind the command line in ../README.md. */
 public final class Client {
@@ -34,9 +39,10 @@ public final class Client {
     Client client = new Client(words);
     switch (words.length == 0 ? "" : words[0]) {
       case "produce": client.produce(); break;
+      case "transact": client.transact(); break;
       case "simple": client.simple(); break;
       case "push": client.push(); break;
-      default: throw new IllegalArgumentException("produce, simple or push");
+      default: throw new IllegalArgumentException("produce, transact, simple or push");
     }
     System.exit(0);
   }
@@ -96,6 +102,47 @@ public final class Client {
     }
   }
 
+  private void transact() throws Exception {
+    String topic = text("--topic", null);
+    int count = (int) number("--count", 1);
+    CountDownLatch asked = new CountDownLatch((int) number("--asks", 0));
+    try (Producer producer = PROVIDER.newProducerBuilder().setClientConfiguration(configuration()).setTopics(topic)
+        .setTransactionChecker(message -> {
+          say("{\"asked\":" + quoted(message.getMessageId().toString()) + ",\"body\":" + quoted(body(message)) + "}");
+          asked.countDown();
+          return flag("--rollback") ? TransactionResolution.ROLLBACK : TransactionResolution.COMMIT;
+        }).build()) {
+      for (int index = 0; index < count; index++) {
+        String body = text("--prefix", "m-") + index;
+        try {
+          Transaction transaction = producer.beginTransaction();
+          SendReceipt receipt = producer.send(PROVIDER.newMessageBuilder().setTopic(topic)
+              .setBody(body.getBytes(StandardCharsets.UTF_8)).build(), transaction);
+          if (flag("--rollback") && !flag("--orphan")) {
+            transaction.rollback();
+          } else if (!flag("--orphan")) {
+            transaction.commit();
+          }
+          say("{\"sent\":" + quoted(receipt.getMessageId().toString()) + ",\"body\":" + quoted(body) + "}");
+        } catch (ClientException | RuntimeException error) {
+          say("{\"failed\":" + quoted(error.toString()) + ",\"body\":" + quoted(body) + "}");
+        }
+      }
+      if (asked.getCount() > 0) {
+        asked.await((long) number("--idle-seconds", 15), TimeUnit.SECONDS);
+        // The answer to the last question is on its way.
+        Thread.sleep(500);
+      }
+    }
+  }
+
+  private static String body(MessageView message) {
+    ByteBuffer body = message.getBody();
+    byte[] bytes = new byte[body.remaining()];
+    body.get(bytes);
+    return new String(bytes, StandardCharsets.UTF_8);
+  }
+
   private void simple() throws Exception {
     Progress progress = new Progress();
     try (SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder().setClientConfiguration(configuration())
@@ -147,10 +194,7 @@ public final class Client {
       last = System.nanoTime();
       String id = message.getMessageId().toString();
       seen.add(id);
-      ByteBuffer body = message.getBody();
-      byte[] bytes = new byte[body.remaining()];
-      body.get(bytes);
-      say("{\"received\":" + quoted(id) + ",\"body\":" + quoted(new String(bytes, StandardCharsets.UTF_8))
+      say("{\"received\":" + quoted(id) + ",\"body\":" + quoted(body(message))
           + ",\"attempt\":" + message.getDeliveryAttempt() + ",\"tag\":"
           + message.getTag().map(Client::quoted).orElse("null") + "}");
     }

@@ -21,6 +21,9 @@ const { values: args, positionals: [ command ] } = parseArgs({
     'idle-seconds': { type: 'string', default: '15' },
     invisible: { type: 'string', default: '30' },
     'no-ack': { type: 'boolean', default: false },
+    rollback: { type: 'boolean', default: false },
+    orphan: { type: 'boolean', default: false },
+    asks: { type: 'string', default: '0' },
   },
 });
 const client = { endpoints: args.endpoint, namespace: '', sslEnabled: args.tls };
@@ -43,6 +46,42 @@ async function produce() {
     } catch (error) {
       say({ failed: String(error), body });
     }
+  }
+  await producer.shutdown();
+}
+
+/** What its enum TransactionResolution, which it does not export, calls them. */
+const COMMIT = 1, ROLLBACK = 2;
+
+async function transact() {
+  let asked = 0;
+  const checker = {
+    async check(message) {
+      say({ asked: message.messageId, body: message.body.toString() });
+      asked++;
+      return args.rollback ? ROLLBACK : COMMIT;
+    },
+  };
+  const producer = new Producer({ ...client, topics: [ args.topic ], checker });
+  await producer.startup();
+  const count = Number(args.count ?? 1);
+  for (let index = 0; index < count; index++) {
+    const body = `${args.prefix}${index}`;
+    try {
+      const transaction = producer.beginTransaction();
+      const { messageId } = await producer.send({ topic: args.topic, body: Buffer.from(body) }, transaction);
+      if (!args.orphan) await (args.rollback ? transaction.rollback() : transaction.commit());
+      say({ sent: messageId, body });
+    } catch (error) {
+      say({ failed: String(error), body });
+    }
+  }
+  const asks = Number(args.asks);
+  if (asks > 0) {
+    const until = performance.now() + Number(args['idle-seconds']) * 1000;
+    while (asked < asks && performance.now() < until) await sleep(50);
+    // The answer to the last question is on its way.
+    await sleep(500);
   }
   await producer.shutdown();
 }
@@ -120,7 +159,7 @@ async function push() {
   await consumer.shutdown();
 }
 
-({ produce, simple, push })[command]().then(() => process.exit(0), error => {
+({ produce, transact, simple, push })[command]().then(() => process.exit(0), error => {
   console.error('FAILED', error);
   process.exit(1);
 });

@@ -16,13 +16,15 @@ from rocketmq import (
     Producer,
     PushConsumer,
     SimpleConsumer,
+    TransactionChecker,
+    TransactionResolution,
 )
 from rocketmq.grpc_protocol import FilterType
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=["produce", "simple", "push"])
+    parser.add_argument("command", choices=["produce", "transact", "simple", "push"])
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--tag")
@@ -36,9 +38,13 @@ def main():
     parser.add_argument("--idle-seconds", type=float, default=15)
     parser.add_argument("--invisible", type=int, default=30)
     parser.add_argument("--no-ack", action="store_true")
+    parser.add_argument("--rollback", action="store_true")
+    parser.add_argument("--orphan", action="store_true")
+    parser.add_argument("--asks", type=int, default=0)
     arguments = parser.parse_args()
     configuration = ClientConfiguration(arguments.endpoint, Credentials())
-    {"produce": produce, "simple": simple, "push": push}[arguments.command](arguments, configuration)
+    commands = {"produce": produce, "transact": transact, "simple": simple, "push": push}
+    commands[arguments.command](arguments, configuration)
 
 
 def produce(arguments, configuration):
@@ -63,6 +69,38 @@ def produce(arguments, configuration):
             say({"sent": producer.send(message).message_id, "body": body})
         except Exception as error:
             say({"failed": str(error) or type(error).__name__, "body": body})
+    producer.shutdown()
+
+
+def transact(arguments, configuration):
+    asked = threading.Semaphore(0)
+
+    class Checker(TransactionChecker):
+        def check(self, message):
+            say({"asked": message.message_id, "body": message.body.decode()})
+            asked.release()
+            return TransactionResolution.ROLLBACK if arguments.rollback else TransactionResolution.COMMIT
+
+    producer = Producer(configuration, (arguments.topic,), checker=Checker(), tls_enable=arguments.tls)
+    producer.startup()
+    for index in range(arguments.count or 1):
+        body = f"{arguments.prefix}{index}"
+        message = Message()
+        message.topic = arguments.topic
+        message.body = body.encode()
+        try:
+            transaction = producer.begin_transaction()
+            receipt = producer.send(message, transaction)
+            if not arguments.orphan:
+                transaction.rollback() if arguments.rollback else transaction.commit()
+            say({"sent": receipt.message_id, "body": body})
+        except Exception as error:
+            say({"failed": str(error) or type(error).__name__, "body": body})
+    if arguments.asks:
+        for _ in range(arguments.asks):
+            asked.acquire(timeout=arguments.idle_seconds)
+        # The answer to the last question is on its way.
+        time.sleep(0.5)
     producer.shutdown()
 
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
 use rocketmq::model::common::{FilterExpression, FilterType};
 use rocketmq::model::message::MessageBuilder;
+use rocketmq::model::transaction::{Transaction, TransactionResolution};
 use rocketmq::{Producer, SimpleConsumer};
 
 struct Arguments {
@@ -49,9 +50,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     match arguments.command.as_str() {
         "produce" => produce(&arguments).await,
+        "transact" => transact(&arguments).await,
         "simple" => simple(&arguments).await,
         "push" => Err("the Rust client has no push consumer".into()),
-        other => Err(format!("produce, simple or push, not {other:?}").into()),
+        other => Err(format!("produce, transact, simple or push, not {other:?}").into()),
     }
 }
 
@@ -95,6 +97,64 @@ async fn produce(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
                 one_line(&error.to_string())
             ),
         }
+    }
+    producer.shutdown().await?;
+    Ok(())
+}
+
+async fn transact(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let topic = arguments.needed("--topic")?;
+    let prefix = arguments.text("--prefix").unwrap_or("m-");
+    let count = arguments.number("--count", 1.0)? as u64;
+    let (rollback, orphan) = (arguments.flag("--rollback"), arguments.flag("--orphan"));
+    let mut option = ProducerOption::default();
+    option.set_topics(vec![topic]);
+    let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
+    let checker = move |_, message: rocketmq::model::message::MessageView| {
+        let body = String::from_utf8_lossy(message.body()).into_owned();
+        println!(
+            "{{\"asked\":{:?},\"body\":{body:?}}}",
+            message.message_id()
+        );
+        let _ = asked.send(());
+        match rollback {
+            true => TransactionResolution::ROLLBACK,
+            false => TransactionResolution::COMMIT,
+        }
+    };
+    let mut producer =
+        Producer::new_transaction_producer(option, client(arguments)?, Box::new(checker))?;
+    producer.start().await?;
+    for index in 0..count {
+        let body = format!("{prefix}{index}");
+        let message =
+            MessageBuilder::transaction_message_builder(topic, body.clone().into_bytes()).build()?;
+        let ended = async {
+            let transaction = producer.send_transaction_message(message).await?;
+            let id = transaction.message_id().to_string();
+            match (orphan, rollback) {
+                (true, _) => {}
+                (false, true) => transaction.rollback().await?,
+                (false, false) => transaction.commit().await?,
+            }
+            Ok::<_, rocketmq::error::ClientError>(id)
+        };
+        match ended.await {
+            Ok(id) => println!("{{\"sent\":{id:?},\"body\":{body:?}}}"),
+            Err(error) => println!(
+                "{{\"failed\":{:?},\"body\":{body:?}}}",
+                one_line(&error.to_string())
+            ),
+        }
+    }
+    let asks = arguments.number("--asks", 0.0)? as u64;
+    if asks > 0 {
+        let idle = Duration::from_secs_f64(arguments.number("--idle-seconds", 15.0)?);
+        for _ in 0..asks {
+            let _ = tokio::time::timeout(idle, questions.recv()).await;
+        }
+        // The answer to the last question is on its way.
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     producer.shutdown().await?;
     Ok(())
