@@ -233,8 +233,10 @@ impl Report {
 
     /// Bodies of the messages whose producer was asked about, in their order.
     pub fn asked(&self) -> Vec<&str> {
-        let asked = |line| if let &Line::Asked { ref body, .. } = line { Some(&**body) } else { None };
-        self.lines.iter().filter_map(asked).collect()
+        self.lines
+            .iter()
+            .filter_map(|line| if let Line::Asked { body, .. } = line { Some(&**body) } else { None })
+            .collect()
     }
 
     /// What clients said about sends that failed.
