@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::client::ClientIdentity;
+use crate::client::{ClientIdentity, Language};
 use crate::status::Refusal;
 
 /// Who answers for the server.
 pub trait Desk: Send + Sync + 'static {
-    /// The answer to a client's settings. A refusal ends the stream.
+    /// The answer to a client's settings. A refusal ends the stream, but that of a client in Node.
     fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal>;
 
     /// What a client says in return to a command of the server.
@@ -77,11 +77,16 @@ where
     fn hear(&self, said: TelemetryCommand) -> Option<Result<TelemetryCommand, Status>> {
         match said.command {
             Some(Command::Settings(settings)) => {
-                let answer = self.desk.settings(&self.client, settings);
-                if let Err(refusal) = &answer {
+                Some(self.desk.settings(&self.client, settings).or_else(|refusal| {
                     tracing::info!(client = self.client.id, %refusal, "settings refused");
-                }
-                Some(answer.map_err(|refusal| refusal.on_stream()))
+                    match self.client.language {
+                        // At the end of the stream it would open the next one, silently and for ever.
+                        Language::Node => {
+                            Ok(TelemetryCommand { status: Some(refusal.status(&self.client)), command: None })
+                        }
+                        _ => Err(refusal.on_stream()),
+                    }
+                }))
             }
             Some(_) => {
                 self.desk.reported(&self.client, said);
@@ -156,6 +161,19 @@ mod tests {
         let answers: Vec<Said> = session.collect().await;
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0].as_ref().unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn a_client_in_node_is_told_what_is_bad_in_its_settings() {
+        let client = ClientIdentity { language: Language::Node, ..ClientIdentity::default() };
+        let (_commands, to_client) = mpsc::channel(1);
+        let said = stream::iter([says(Settings::default()), says(producer())]);
+        let desk = Arc::new(Answers::default());
+        let session = session(client, said, to_client, desk, CancellationToken::new(), ());
+        let answers: Vec<TelemetryCommand> = session.map(Result::unwrap).collect().await;
+        let codes: Vec<Code> = answers.iter().map(|answer| answer.status.as_ref().unwrap().code()).collect();
+        assert_eq!(codes, [Code::BadRequest, Code::Ok]);
+        assert_eq!(answers[0].command, None);
     }
 
     #[tokio::test]
