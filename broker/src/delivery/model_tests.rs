@@ -85,7 +85,7 @@ fn rules(ordered: bool) -> Rules<'static> {
 }
 
 fn wish(max: usize, away: Millis) -> Wish {
-    Wish { max, away: Away::For(away), poll: 0, sifts: false }
+    Wish { max, away: Away::For(away), poll: 0, sifts: false, effort: 1 }
 }
 
 #[derive(Clone, Debug)]

@@ -203,7 +203,7 @@ impl Delivery {
         let store = self.needs.log.store();
         let mut source = Queues::new(store, topic.as_str(), filter, false, shelf);
         // A bound on what one look takes in.
-        let seen = match source.look(id, from, max.saturating_mul(8)) {
+        let seen = match source.look(id, from, (max.saturating_mul(8) / filter.effort()).max(1)) {
             Look::Seen(seen) => seen,
             Look::Away => return Ok(Pull::Away(source.into_needs())),
             Look::Gone { .. } => return Ok(Pull::Gone),

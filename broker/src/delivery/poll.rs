@@ -259,6 +259,7 @@ impl Delivery {
             },
             poll: ask.attempt_id.as_ref().map_or(0, |id| stable_hash(id.as_bytes())),
             sifts: !ask.filter.is_all(),
+            effort: ask.filter.effort(),
         };
         let rules = Rules {
             ordered: group.ordered,

@@ -14,7 +14,7 @@ pub(super) const RENEWAL_STEP: Millis = 60_000;
 pub(super) const RENEWAL_LIMIT: Millis = 3 * 3600 * 1000;
 /// How long a dead letter stays away, to be tried again if it could not be stored.
 pub(super) const BURIAL_HOLD: Millis = 30_000;
-/// Entries looked at in one poll before others get their turn.
+/// Entries of usual effort looked at in one poll before others get their turn.
 const SCAN_BUDGET: usize = 2048;
 /// Entries asked for at a time when many are expected not to match.
 const SCAN_CHUNK: usize = 64;
@@ -63,6 +63,8 @@ pub(super) struct Wish {
     pub(super) poll: u64,
     /// Whether it takes some messages only, so that more must be looked at than is delivered.
     pub(super) sifts: bool,
+    /// What a look at one entry costs; 1 is usual.
+    pub(super) effort: usize,
 }
 
 /// How long messages stay away.
@@ -135,7 +137,7 @@ impl<'a, T> Pop<'a, T> {
             away: false,
             skipped: Vec::new(),
         };
-        Self { now, wish, rules, stamp, budget: SCAN_BUDGET, popped }
+        Self { now, wish, rules, stamp, budget: SCAN_BUDGET / wish.effort, popped }
     }
 
     pub(super) fn is_full(&self) -> bool {

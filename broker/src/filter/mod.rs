@@ -36,6 +36,9 @@ const TAGS: &str = "TAGS";
 /// The longest expression.
 pub(crate) const LONGEST_BYTES: usize = 4096;
 
+/// A condition of this length is as much effort as reading the message.
+const USUAL_BYTES: usize = 128;
+
 /// A filter that was understood. Two that say the same are equal, however they were written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Filter {
@@ -96,6 +99,14 @@ impl Filter {
             Self::All => "*",
             Self::Tags(tags) => tags.text(),
             Self::Sql(sql) => &sql.text,
+        }
+    }
+
+    /// How long it takes to say something of a message; 1 is usual, as of tags.
+    pub(crate) fn effort(&self) -> usize {
+        match self {
+            Self::All | Self::Tags(_) => 1,
+            Self::Sql(sql) => 1 + sql.text.len() / USUAL_BYTES,
         }
     }
 

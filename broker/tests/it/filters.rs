@@ -72,6 +72,24 @@ async fn a_condition_takes_its_messages_and_skips_the_others_for_the_group() {
 }
 
 #[tokio::test]
+async fn what_a_long_condition_takes_is_found_behind_many_that_it_skips() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    rig.topic("orders", 1).await;
+    let many = (0..500).map(|n| with_properties(&format!("m{n}"), &[("price", "5")]));
+    rig.send_ok(many.collect()).await;
+    rig.send_ok(vec![with_properties("dear", &[("price", "500")])]).await;
+    let parts: Vec<_> = (0..250).map(|n| format!("price = {}", 400 + n)).collect();
+    let long = sql(&parts.join(" OR "));
+    let wanted = ReceiveMessageRequest { filter_expression: long.clone(), ..ask("g", "orders") };
+    assert_eq!(ids(&rig.poll(wanted).await.messages), ["dear"]);
+    let time = Some(duration(Duration::from_secs(10)));
+    let request =
+        PullMessageRequest { filter_expression: long, long_polling_timeout: time, ..pull("orders", 0) };
+    assert_eq!(pulled(&mut rig, request).await, (OK, vec!["dear".to_owned()], 501));
+}
+
+#[tokio::test]
 async fn a_waiting_poll_goes_on_waiting_for_what_its_condition_takes() {
     let folder = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(folder.path()).await;
