@@ -3,6 +3,7 @@
 //! Errors are gRPC statuses, as `control.proto` says.
 
 mod messages;
+mod offsets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,6 +227,10 @@ impl Admin for AdminDoor {
                 .map(conflict)
                 .collect(),
         }))
+    }
+
+    async fn reset_offsets(&self, request: Request<ResetOffsetsRequest>) -> Answer<ResetOffsetsResponse> {
+        self.reset(request.into_inner()).await.map(Response::new)
     }
 
     async fn find_messages(&self, request: Request<FindMessagesRequest>) -> Answer<FindMessagesResponse> {

@@ -1,5 +1,6 @@
 //! What can be typed: the commands, their arguments and their help.
 
+mod group;
 mod message;
 mod names;
 mod store;
@@ -14,6 +15,7 @@ use crate::output::Format;
 use crate::place::PlaceArgs;
 use crate::units::parse_duration;
 
+pub use group::{Backoff, End, GroupCommand, GroupName, GroupResetArgs, GroupUpdateArgs};
 pub use message::{MessageCommand, MessageFindArgs, MessageGetArgs};
 pub use names::TopicNames;
 pub use store::{ExportArgs, ExportFormat, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
@@ -278,49 +280,6 @@ pub enum Permission {
     None,
 }
 
-/// `gantry group …`.
-#[derive(Debug, Subcommand)]
-pub enum GroupCommand {
-    /// List the consumer groups
-    #[command(visible_alias = "ls")]
-    List,
-    /// Show a group: what it has consumed, what is in flight, what waits
-    Describe(GroupName),
-    /// Change how a group consumes; makes the group if it is new
-    #[command(after_help = "\
-Examples:
-  gantry group update billing --max-attempts 5
-  gantry group update billing --ordered true
-  gantry group update billing --consume false        pause it")]
-    Update(GroupUpdateArgs),
-}
-
-/// A group's name.
-#[derive(Debug, Args)]
-pub struct GroupName {
-    /// The consumer group
-    #[arg(value_name = "GROUP")]
-    pub group: String,
-}
-
-/// `gantry group update`.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("changes").required(true).multiple(true).args(["consume", "ordered", "max_attempts"]))]
-pub struct GroupUpdateArgs {
-    /// The consumer group
-    #[arg(value_name = "GROUP")]
-    pub group: String,
-    /// Whether the group receives messages
-    #[arg(long, value_name = "BOOL")]
-    pub consume: Option<bool>,
-    /// Whether messages of one message group are delivered in order
-    #[arg(long, value_name = "BOOL")]
-    pub ordered: Option<bool>,
-    /// Deliveries of a message before it becomes a dead letter
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub max_attempts: Option<u32>,
-}
-
 /// How commands that send and receive find and reach the clients' port.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
@@ -496,6 +455,14 @@ mod tests {
         assert!(!parses("gantry topic update t"));
         assert!(!parses("gantry group update g"));
         assert!(parses("gantry group update g --ordered true"));
+        assert!(parses("gantry group update g --backoff 1s,5s,30s"));
+        assert!(parses("gantry group update g --backoff exponential:1s,10m,2"));
+        assert!(!parses("gantry group update g --backoff soon"));
+        assert!(parses("gantry group reset g --topic t --to earliest --queue 1 --queue 2"));
+        assert!(parses("gantry group reset g --topic t --time 2h --dry-run"));
+        assert!(parses("gantry group reset g --topic t --offset 4711"));
+        assert!(!parses("gantry group reset g --topic t"));
+        assert!(!parses("gantry group reset g --topic t --to latest --offset 1"));
         assert!(!parses("gantry produce t --body x --file y"));
         assert!(parses("gantry message find --topic t --key k --since 2h --until 2026-11-25T17:42:10Z"));
         assert!(!parses("gantry message find --topic t"));

@@ -78,6 +78,7 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
                 GroupCommand::List => commands::group::list::run(control, out).await,
                 GroupCommand::Describe(args) => commands::group::describe::run(control, args, out).await,
                 GroupCommand::Update(args) => commands::group::update::run(control, args, out).await,
+                GroupCommand::Reset(args) => commands::group::reset::run(control, args, out).await,
             }
         }
         Command::Message { command } => {

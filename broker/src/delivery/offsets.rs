@@ -91,6 +91,14 @@ impl Delivery {
         Ok(())
     }
 
+    /// How many messages of the queue the group has in flight.
+    pub(crate) fn in_flight(&self, group: &GroupName, topic: &TopicName, id: u32) -> u64 {
+        let in_flight = |subscription: std::sync::Arc<super::subscription::Subscription>| {
+            subscription.state.lock().queue(id).map_or(0, super::queue::Queue::len)
+        };
+        self.find(group, topic).map_or(0, in_flight) as u64
+    }
+
     /// From the first offset that is left to the end (exclusive).
     pub(crate) fn queue_bounds(&self, topic: &TopicName, id: u32) -> Range<u64> {
         self.bounds(topic, id)

@@ -9,6 +9,7 @@ mod filters;
 mod find;
 mod house;
 mod many_topics;
+mod reset;
 mod restart;
 mod rig;
 mod transactions;

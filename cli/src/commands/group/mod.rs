@@ -2,6 +2,7 @@
 
 pub mod describe;
 pub mod list;
+pub mod reset;
 pub mod update;
 
 use proto::control as wire;

@@ -1,10 +1,13 @@
 //! `gantry group update`.
 
+use std::time::Duration;
+
 use proto::control as wire;
 use serde::Serialize;
+use wire::backoff::Kind;
 
 use super::find;
-use crate::args::GroupUpdateArgs;
+use crate::args::{Backoff, GroupUpdateArgs};
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::{Paint, Printer, View};
@@ -60,8 +63,24 @@ fn change(found: Option<wire::GroupConfig>, args: &GroupUpdateArgs) -> wire::Gro
         consume_enabled: args.consume.unwrap_or(found.consume_enabled),
         ordered: args.ordered.unwrap_or(found.ordered),
         max_attempts: args.max_attempts.unwrap_or(found.max_attempts),
+        backoff: args.backoff.as_ref().map(backoff).or(found.backoff),
         ..found
     }
+}
+
+fn backoff(wanted: &Backoff) -> wire::Backoff {
+    let ms = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let kind = match wanted {
+        Backoff::Steps(steps) => {
+            Kind::Custom(wire::backoff::Custom { delays_ms: steps.iter().map(ms).collect() })
+        }
+        Backoff::Exponential { first, longest, factor } => Kind::Exponential(wire::backoff::Exponential {
+            initial_ms: ms(first),
+            max_ms: ms(longest),
+            multiplier: *factor,
+        }),
+    };
+    wire::Backoff { kind: Some(kind) }
 }
 
 #[cfg(test)]
@@ -70,8 +89,13 @@ mod tests {
 
     #[test]
     fn what_is_not_said_stays() {
-        let args =
-            GroupUpdateArgs { group: "g".to_owned(), consume: None, ordered: Some(true), max_attempts: None };
+        let args = GroupUpdateArgs {
+            group: "g".to_owned(),
+            consume: None,
+            ordered: Some(true),
+            max_attempts: None,
+            backoff: None,
+        };
         let new = change(None, &args);
         assert_eq!((new.consume_enabled, new.ordered, new.max_attempts), (true, true, 17));
         let found = wire::GroupConfig { consume_enabled: false, max_attempts: 3, ..new };
