@@ -136,7 +136,10 @@ impl Consumption {
         self.next_stamp += 1;
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn;
-        let ids = (0..rules.queues).map(|n| (turn.wrapping_add(n)) % rules.queues.max(1));
+        let ids = (0..rules.queues).map(|n| match rules.by_priority {
+            true => rules.queues - 1 - n,
+            false => turn.wrapping_add(n) % rules.queues.max(1),
+        });
         for id in ids.clone() {
             let bounds = source.bounds(id);
             let queue = entry(&mut self.queues, id, &bounds, rules.ordered);

@@ -81,7 +81,14 @@ fn offline(_: &str) -> bool {
 }
 
 fn rules(ordered: bool) -> Rules<'static> {
-    Rules { ordered, max_attempts: u32::MAX, max_in_flight: 1000, queues: QUEUES, online: &online }
+    Rules {
+        ordered,
+        max_attempts: u32::MAX,
+        max_in_flight: 1000,
+        queues: QUEUES,
+        by_priority: false,
+        online: &online,
+    }
 }
 
 fn wish(max: usize, away: Millis) -> Wish {

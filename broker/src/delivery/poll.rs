@@ -13,7 +13,7 @@ use super::source::{Item, Need, Queues, Shelf};
 use super::subscription::Subscription;
 use super::{Delivery, now_ms};
 use crate::filter::Filter;
-use crate::topics::{self, Topic, stable_hash};
+use crate::topics::{self, MessageType, Topic, stable_hash};
 
 /// A poll that does not wait for messages waits so long for the disk.
 pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(2);
@@ -266,6 +266,7 @@ impl Delivery {
             max_attempts: group.max_attempts,
             max_in_flight: self.needs.max_in_flight_per_queue,
             queues: topic.config.read_queues,
+            by_priority: topic.config.message_type == MessageType::Priority,
             online: &*self.needs.online,
         };
         let store = self.needs.log.store();

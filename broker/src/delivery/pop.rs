@@ -81,6 +81,8 @@ pub(super) struct Rules<'a> {
     pub(super) max_attempts: u32,
     pub(super) max_in_flight: usize,
     pub(super) queues: u32,
+    /// The higher its id, the more urgent are a queue's messages.
+    pub(super) by_priority: bool,
     pub(super) online: &'a dyn Fn(&str) -> bool,
 }
 

@@ -25,6 +25,7 @@ const TRACE_CONTEXT: &str = "TRACE_CONTEXT";
 const BORN_HOST: &str = "__BORNHOST";
 const BORN_TIMESTAMP: &str = "BORN_TIMESTAMP";
 const DELIVER_AT: &str = "TIMER_DELIVER_MS";
+const PRIORITY: &str = "_SYS_MSG_PRIORITY_";
 const IS_TRANSACTION: &str = "TRAN_MSG";
 const ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 const ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
@@ -72,7 +73,7 @@ const RESERVED: [&str; 40] = [
     BORN_TIMESTAMP,
     "__CRC32#",
 ];
-const RESERVED_TOO: [&str; 2] = [ORIGIN_TOPIC, ORIGIN_MESSAGE_ID];
+const RESERVED_TOO: [&str; 3] = [ORIGIN_TOPIC, ORIGIN_MESSAGE_ID, PRIORITY];
 /// Names that are the broker's own business, though a user property may have them.
 const HIDDEN: [&str; 1] = ["CHECK_IMMUNITY_TIME_IN_SECONDS"];
 const RESERVED_PREFIX: &str = "TIMER_";
@@ -95,6 +96,8 @@ pub(super) struct Incoming {
     pub(super) tag: Option<String>,
     pub(super) message_id: String,
     pub(super) message_group: Option<String>,
+    /// The higher the more urgent.
+    pub(super) priority: Option<u32>,
     pub(super) kind: MessageType,
     pub(super) sys_flag: i32,
     pub(super) born_at_ms: i64,
@@ -139,7 +142,7 @@ pub(super) fn incoming(
         orphaned_transaction_recovery_duration,
         dead_letter_queue: _,
         lite_topic: _,
-        priority: _,
+        priority,
     } = system;
     let born_at_ms = born_timestamp.as_ref().map_or(now_ms, timestamp_ms);
     let sys_flag = match Encoding::try_from(body_encoding) {
@@ -178,6 +181,10 @@ pub(super) fn incoming(
     if let Some(at) = &delivery_timestamp {
         properties.push(DELIVER_AT, &timestamp_ms(at).to_string());
     }
+    let priority = priority.map(|priority| u32::try_from(priority).unwrap_or(0));
+    if let Some(priority) = priority {
+        properties.push(PRIORITY, &priority.to_string());
+    }
     let first_check_after = orphaned_transaction_recovery_duration.as_ref().and_then(duration);
     let first_check_after = first_check_after.filter(|after| !after.is_zero());
     Ok(Incoming {
@@ -186,6 +193,7 @@ pub(super) fn incoming(
         tag,
         message_id,
         message_group,
+        priority,
         kind,
         sys_flag,
         born_at_ms,
@@ -260,6 +268,14 @@ fn check_properties(user: &HashMap<String, String>, system: &v2::SystemPropertie
         return Err(Refusal::new(
             Code::IllegalMessageId,
             "the message id is blank or contains a control character: set an id that is unique",
+        ));
+    }
+    if let Some(priority) = system.priority
+        && priority < 0
+    {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            format!("the priority is {priority}: use 0, or more for what is more urgent"),
         ));
     }
     if let Some(group) = &system.message_group
@@ -363,6 +379,10 @@ pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
                 system.message_type = v2::MessageType::Delay as i32;
             }
             IS_TRANSACTION if value == "true" => system.message_type = v2::MessageType::Transaction as i32,
+            PRIORITY => {
+                system.priority = value.parse().ok();
+                system.message_type = v2::MessageType::Priority as i32;
+            }
             ORIGIN_TOPIC => origin_topic = Some(value.to_owned()),
             ORIGIN_MESSAGE_ID => origin_id = Some(value.to_owned()),
             _ if HIDDEN.contains(&name) || RESERVED.contains(&name) || name.starts_with(RESERVED_PREFIX) => {}

@@ -71,9 +71,10 @@ impl Front {
             .iter()
             .map(|message| NewRecord {
                 topic: name.as_str(),
-                queue_id: match &message.message_group {
-                    Some(group) => topic.queue_of_group(group),
-                    None => *normal_queue.get_or_insert_with(|| topic.next_queue()),
+                queue_id: match (&message.message_group, message.priority) {
+                    (Some(group), _) => topic.queue_of_group(group),
+                    (None, Some(priority)) => topic.queue_of_priority(priority),
+                    (None, None) => *normal_queue.get_or_insert_with(|| topic.next_queue()),
                 },
                 body: &message.body,
                 properties: message.properties.as_bytes(),
@@ -136,12 +137,11 @@ fn check_kind(
         ));
     }
     match kind {
-        MessageType::Normal | MessageType::Fifo | MessageType::Transaction => Ok(()),
+        MessageType::Normal | MessageType::Fifo | MessageType::Transaction | MessageType::Priority => Ok(()),
         // Its time has come: there is nothing to wait for.
         MessageType::Delay if deliver_at_ms.is_some_and(|at| at <= now_ms) => Ok(()),
         MessageType::Delay => Err(status::not_implemented("delivering a message later")),
         MessageType::Lite => Err(status::not_implemented("sending to a lite topic")),
-        MessageType::Priority => Err(status::not_implemented("sending with a priority")),
         MessageType::Mixed => unreachable!("no message is of the mixed type"),
     }
 }

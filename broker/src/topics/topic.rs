@@ -133,6 +133,12 @@ impl Topic {
         QueueId(self.turn.fetch_add(1, Ordering::Relaxed) % self.config.write_queues)
     }
 
+    /// The queue for messages of a priority: the last one is for the most urgent, and for all beyond.
+    #[must_use]
+    pub fn queue_of_priority(&self, priority: u32) -> QueueId {
+        QueueId(priority.min(self.config.write_queues.saturating_sub(1)))
+    }
+
     /// The queue for a message group: the same whichever client sends, and after a restart.
     #[must_use]
     pub fn queue_of_group(&self, message_group: &str) -> QueueId {
@@ -176,6 +182,12 @@ mod tests {
         let used: std::collections::BTreeSet<u32> =
             (0..200).map(|n| topic.queue_of_group(&format!("group-{n}")).0).collect();
         assert_eq!(used.len(), 8, "all queues are used");
+    }
+
+    #[test]
+    fn the_more_urgent_the_higher_the_queue() {
+        let queues = |priorities: [u32; 4]| priorities.map(|priority| topic(3).queue_of_priority(priority).0);
+        assert_eq!(queues([0, 1, 2, 9]), [0, 1, 2, 2]);
     }
 
     #[test]

@@ -343,3 +343,29 @@ async fn messages_can_be_pulled_by_offset_and_progress_can_be_set() {
         assert_eq!(rig.client.query_offset(call(query)).await.unwrap().into_inner().offset, expected);
     }
 }
+
+#[tokio::test]
+async fn what_is_more_urgent_is_delivered_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    rig.topic_of("alarms", 3, control::MessageType::Priority).await;
+    let urgent = |id: &str, priority: i32| {
+        let mut message = message("alarms", id);
+        message.system_properties.as_mut().unwrap().priority = Some(priority);
+        message
+    };
+    for (id, priority) in [("low", 0), ("high", 2), ("middle", 1), ("low-2", 0), ("beyond", 7)] {
+        rig.send_ok(vec![urgent(id, priority)]).await;
+    }
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        let polled = rig.poll(ReceiveMessageRequest { batch_size: 1, ..ask("g", "alarms") }).await;
+        let message = &polled.messages[0];
+        assert_eq!(system(message).message_type, MessageType::Priority as i32);
+        order.push((id(message).to_owned(), system(message).priority.unwrap()));
+    }
+    let order: Vec<_> = order.iter().map(|(id, priority)| (id.as_str(), *priority)).collect();
+    assert_eq!(order, [("high", 2), ("beyond", 7), ("middle", 1), ("low", 0), ("low-2", 0)]);
+    let negative = rig.send(vec![urgent("negative", -1)]).await.status.unwrap();
+    assert_eq!(negative.code, Code::BadRequest as i32, "{}", negative.message);
+}
