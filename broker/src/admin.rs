@@ -19,6 +19,7 @@ use crate::front::connections::Conflict;
 use crate::health::Health;
 use crate::log::Log;
 use crate::registration::wire as shown;
+use crate::schedule::Timers;
 use crate::topics::{self, Changed, Registry, Topic, Wish};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -40,6 +41,7 @@ pub(crate) struct AdminDoor {
     pub(crate) topics: Arc<Registry>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) log: Arc<Log>,
+    pub(crate) timers: Arc<Timers>,
     pub(crate) health: Arc<Health>,
     pub(crate) log_levels: Option<logging::Control>,
     pub(crate) started_at_ms: i64,
@@ -161,6 +163,7 @@ impl Admin for AdminDoor {
             .topic(name.as_str())
             .ok_or_else(|| Status::not_found(format!("there is no topic {name}")))?;
         let queues = 0..topic.config.read_queues.max(topic.config.write_queues);
+        let waiting = self.timers.waiting(name.as_str());
         let delivery = Arc::clone(&self.delivery);
         let look = move || {
             queues
@@ -176,7 +179,7 @@ impl Admin for AdminDoor {
                 .collect()
         };
         let queues = tokio::task::spawn_blocking(look).await.expect("looking at queues does not panic");
-        Ok(Response::new(DescribeTopicResponse { topic: Some(shown::topic(&topic.config)), queues }))
+        Ok(Response::new(DescribeTopicResponse { topic: Some(shown::topic(&topic.config)), queues, waiting }))
     }
 
     async fn upsert_group(&self, request: Request<UpsertGroupRequest>) -> Answer<UpsertGroupResponse> {

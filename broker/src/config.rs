@@ -16,7 +16,7 @@ use crate::topics::DEFAULT_MAX_ATTEMPTS;
 use crate::transactions::Schedule as TransactionSchedule;
 
 /// The names that `config:` may hold; a `BrokerGroup` passes its `spec.config` through.
-pub const KNOBS: [&str; 15] = [
+pub const KNOBS: [&str; 16] = [
     "maxBodyBytes",
     "maxConnections",
     "maxParkedPolls",
@@ -32,6 +32,7 @@ pub const KNOBS: [&str; 15] = [
     "transactionCheckIntervalMs",
     "transactionCheckMax",
     "maxPendingTransactions",
+    "timerMaxDelaySec",
 ];
 
 /// A host and a port that others are told.
@@ -148,6 +149,9 @@ pub struct Limits {
     /// default 30,000 ms. `transactionCheckMax`: then the message is given up; default 15. All RocketMQ's.
     /// `maxPendingTransactions`: more are refused; default 100,000, about 150 bytes each.
     pub transactions: TransactionSchedule,
+    /// `timerMaxDelaySec`: how far ahead a message may be told to be delivered. Default 3,456,000 s, 40 days (RocketMQ's is 3
+    /// days). What waits beyond the retention is appended anew each time that its file of the log goes.
+    pub timer_max_delay: Duration,
     /// `workerThreads`: threads of the async runtime, at most one a core. Default: one a core.
     pub worker_threads: Option<usize>,
 }
@@ -171,6 +175,7 @@ impl Default for Limits {
                 max_checks: 15,
                 max_pending: 100_000,
             },
+            timer_max_delay: Duration::from_secs(40 * 24 * 3600),
             worker_threads: None,
         }
     }
@@ -243,6 +248,7 @@ impl Config {
             delete_early_percent: self.retention.delete_early_percent,
             refuse_percent: self.retention.refuse_percent,
             max_log_bytes: self.retention.max_log_bytes,
+            await_keeper: true,
             index_keys: self.limits.message_index_enable,
             max_body_bytes: self.limits.max_body_bytes,
             scrub: store::Scrub { interval: self.limits.scrub_interval, ..store::Scrub::default() },

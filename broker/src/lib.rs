@@ -28,6 +28,7 @@ mod meta;
 mod metrics;
 mod registration;
 mod run;
+mod schedule;
 mod transactions;
 
 pub use config::Config;

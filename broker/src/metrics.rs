@@ -9,11 +9,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::delivery::Delivery;
 use crate::front::connections::Clients;
 use crate::log::Log;
+use crate::schedule::Timers;
 use crate::transactions::Transactions;
 
 /// Clones count together.
@@ -45,6 +47,79 @@ impl Metrics {
             refused_sends,
         );
         registry.register("gantry_acknowledgements", "Entries of AckMessage requests", acks);
+    }
+}
+
+/// What delayed messages come to. Clones count together.
+#[derive(Clone, Debug)]
+pub(crate) struct Delayed {
+    pub(crate) enqueued: Counter,
+    pub(crate) dequeued: Counter,
+    pub(crate) lost: Counter,
+    late_seconds: Histogram,
+}
+
+impl Default for Delayed {
+    fn default() -> Self {
+        let bounds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0, 100.0];
+        Self {
+            enqueued: Counter::default(),
+            dequeued: Counter::default(),
+            lost: Counter::default(),
+            late_seconds: Histogram::new(bounds),
+        }
+    }
+}
+
+impl Delayed {
+    /// Messages were delivered so long after they were due.
+    pub(crate) fn late(&self, ms: i64) {
+        self.late_seconds.observe(ms as f64 / 1000.0);
+    }
+
+    /// Shows them, and how many wait.
+    pub(crate) fn register(&self, registry: &mut Registry, timers: Arc<Timers>) {
+        let Self { enqueued, dequeued, lost, late_seconds } = self.clone();
+        registry.register("rocketmq_timer_enqueue", "Messages that began to wait for their time", enqueued);
+        registry.register("rocketmq_timer_dequeue", "Messages delivered at their time", dequeued);
+        registry.register(
+            "gantry_delayed_messages_lost",
+            "Messages that waited and cannot be read any more",
+            lost,
+        );
+        registry.register_with_unit(
+            "gantry_delayed_message_late",
+            "From when the first of a batch was due until it was delivered",
+            Unit::Seconds,
+            late_seconds,
+        );
+        registry.register_collector(Box::new(Waiting(timers)));
+    }
+}
+
+/// Asks at each scrape.
+struct Waiting(Arc<Timers>);
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Waiting").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Waiting {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let family = Family::<TopicLabel, Gauge>::default();
+        for (topic, count) in self.0.all_waiting() {
+            let gauge = family.get_or_create_owned(&TopicLabel { topic });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let help = "Messages that wait for their time";
+        family.encode(encoder.encode_descriptor(
+            "rocketmq_timing_messages",
+            help,
+            None,
+            family.metric_type(),
+        )?)
     }
 }
 

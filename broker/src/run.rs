@@ -14,6 +14,7 @@ use proto::control::admin_server::AdminServer;
 use proto::v2::messaging_service_server::MessagingServiceServer;
 use proto::{control, v2};
 use store::disk::{Disk, RealDisk};
+use store::{Arrivals, QueueId, QueueOffset};
 use tonic::transport::Server;
 
 use crate::admin::AdminDoor;
@@ -27,8 +28,9 @@ use crate::front::telemetry::Telemetry;
 use crate::health::{Health, Standing};
 use crate::log::Log;
 use crate::meta::Meta;
-use crate::metrics::{Metrics, TransactionMetrics, register_state};
+use crate::metrics::{Delayed, Metrics, TransactionMetrics, register_state};
 use crate::registration::{self, Registration};
+use crate::schedule::{self, Timers};
 use crate::takeover;
 use crate::topics::Registry;
 use crate::transactions::{self, Transactions};
@@ -98,6 +100,7 @@ async fn start_with(
     let tasks = vital::Tasks::default();
     let stop = tasks.stop_token();
     let metrics = Metrics::default();
+    let delayed = Delayed::default();
 
     let standing = Arc::new(Standing::default());
     let shown_metrics = Arc::new(OnceLock::new());
@@ -134,6 +137,7 @@ async fn start_with(
         tasks: tasks.clone(),
         clients: known.clone(),
         standing: Arc::clone(&standing),
+        delayed: delayed.clone(),
     };
     let opened = tokio::task::spawn_blocking(move || open(needs)).await.context("opening the data directory");
     let opened = match opened.and_then(|opened| opened) {
@@ -143,7 +147,8 @@ async fn start_with(
             return Err(error);
         }
     };
-    let Opened { topics, delivery, transactions, log } = opened;
+    let Opened { topics, delivery, transactions, log, waiting } = opened;
+    let timers = Arc::clone(&waiting.timers);
     let identity = registration::Identity {
         cluster_name: config.cluster_name.clone(),
         broker_name: config.broker_name.clone(),
@@ -167,6 +172,7 @@ async fn start_with(
     metrics.register(&mut shown);
     clients.metrics().register(&mut shown);
     register_state(&mut shown, &known, &delivery, Arc::clone(&transactions), Arc::clone(&log));
+    delayed.register(&mut shown, Arc::clone(&timers));
 
     let filters = Filters::new(REMEMBERED_FILTERS);
     let front = Front {
@@ -175,6 +181,8 @@ async fn start_with(
         transactions: Arc::clone(&transactions),
         log: Arc::clone(&log),
         filters: filters.clone(),
+        timers: Arc::clone(&timers),
+        broker_name: config.broker_name.clone(),
         metrics,
         routes: Routes::new(registration, Arc::clone(&topics), own),
         telemetry: Telemetry {
@@ -185,12 +193,14 @@ async fn start_with(
             stop: stop.clone(),
         },
         max_body_bytes: config.limits.max_body_bytes,
+        longest_delay: config.limits.timer_max_delay,
     };
     let admin = AdminDoor {
         config: Arc::clone(&config),
         topics,
         delivery: Arc::clone(&delivery),
         log: Arc::clone(&log),
+        timers,
         health: Arc::clone(&health),
         log_levels,
         started_at_ms,
@@ -212,6 +222,7 @@ async fn start_with(
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tasks.spawn("the control plane", serve);
 
+    waiting.start(&tasks);
     let (persisting, interval) = (Arc::clone(&delivery), config.limits.persist_interval);
     tasks.spawn("the writer of delivery state", async move {
         persisting.keep_persisting(interval).await;
@@ -301,6 +312,7 @@ struct Needs {
     tasks: vital::Tasks,
     clients: Clients,
     standing: Arc<Standing>,
+    delayed: Delayed,
 }
 
 struct Opened {
@@ -308,19 +320,38 @@ struct Opened {
     delivery: Arc<Delivery>,
     transactions: Arc<Transactions>,
     log: Arc<Log>,
+    /// The messages that wait for their time.
+    waiting: schedule::Opened,
+}
+
+/// Hear of what arrives.
+struct Listeners {
+    delivery: Arc<Delivery>,
+    timers: Arc<Timers>,
+}
+
+impl Arrivals for Listeners {
+    fn arrived(&self, topic: &str, queue_id: QueueId, next: QueueOffset, tags_code: i64) {
+        if topic == schedule::TOPIC {
+            self.timers.ring();
+        } else {
+            self.delivery.arrived(topic, queue_id, next, tags_code);
+        }
+    }
 }
 
 /// Everything on the disk. Blocks.
 fn open(needs: Needs) -> anyhow::Result<Opened> {
-    let Needs { config, disk, store_host, tasks, clients, standing } = needs;
+    let Needs { config, disk, store_host, tasks, clients, standing, delayed } = needs;
     let folder = config.data_dir.join("config");
     std::fs::create_dir_all(&folder).with_context(|| {
         format!("cannot write to dataDir {}: make it writable for this user", config.data_dir.display())
     })?;
     takeover::check(&folder)?;
     // The store holds the lock of the directory: it comes first.
+    let clock: Arc<dyn store::Clock> = Arc::new(store::SystemClock);
     let (store, recovered) =
-        store::Store::open_telling(disk, Arc::new(store::SystemClock), config.store(), &standing.opening)?;
+        store::Store::open_telling(Arc::clone(&disk), Arc::clone(&clock), config.store(), &standing.opening)?;
     tracing::info!(
         end = recovered.end.0,
         cut_bytes = recovered.cut_bytes,
@@ -356,8 +387,21 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         tasks: tasks.tracker().clone(),
         stopping: tasks.stop_token(),
     })?);
-    store.on_arrival(Arc::clone(&delivery) as Arc<dyn store::Arrivals>);
-    Ok(Opened { topics, delivery, transactions, log })
+    let needs = schedule::Needs {
+        log: Arc::clone(&log),
+        topics: Arc::clone(&topics),
+        disk,
+        counts: delayed,
+        clock,
+        limits: schedule::Limits::default(),
+    };
+    let waiting = schedule::Opened::open(needs, &config.data_dir, &recovered)
+        .context("opening the schedule of delayed messages")?;
+    store.on_arrival(Arc::new(Listeners {
+        delivery: Arc::clone(&delivery),
+        timers: Arc::clone(&waiting.timers),
+    }));
+    Ok(Opened { topics, delivery, transactions, log, waiting })
 }
 
 /// What records say about where they were stored: an IP address, as the format wants it.

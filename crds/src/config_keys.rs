@@ -55,7 +55,7 @@ const fn names<const N: usize>(keys: &[ConfigKey; N]) -> [&'static str; N] {
 }
 
 /// Keys of a BrokerGroup's `spec.config`.
-pub const BROKER_CONFIG: [ConfigKey; 15] = [
+pub const BROKER_CONFIG: [ConfigKey; 16] = [
     whole("maxBodyBytes", 1, 64 << 20),
     whole("maxConnections", 1, 1 << 20),
     whole("maxParkedPolls", 1, 1 << 24),
@@ -69,6 +69,7 @@ pub const BROKER_CONFIG: [ConfigKey; 15] = [
     whole("transactionCheckIntervalMs", 100, 3_600_000),
     whole("transactionCheckMax", 1, 10_000),
     whole("maxPendingTransactions", 1, 1 << 24),
+    whole("timerMaxDelaySec", 1, 366 * 24 * 3600),
     ConfigKey { name: "logWarmUp", allowed: Allowed::OneOf(&["window", "segment", "locked"]) },
     ConfigKey { name: "messageIndexEnable", allowed: Allowed::OneOf(&["true", "false"]) },
 ];

@@ -144,3 +144,10 @@ pub struct State {
     /// Free for us.
     pub disk_free_bytes: u64,
 }
+
+/// Is asked before old segments go: something in them may be needed longer than they are kept.
+pub trait Keeper: Send + Sync {
+    /// Everything before `before` is to go. False: not yet; it will be asked again, a second or a few later. It is asked
+    /// from the housekeeping thread, which must not wait for it.
+    fn may_go(&self, before: LogOffset) -> bool;
+}

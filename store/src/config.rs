@@ -50,6 +50,9 @@ pub struct Config {
     pub refuse_percent: u8,
     /// Above so many bytes of log the oldest segments go, however young; `None`: no bound but the disk.
     pub max_log_bytes: Option<u64>,
+    /// No segment goes before somebody is there to be asked: [`Store::ask_before_removal`](crate::Store::ask_before_removal).
+    /// Default false: they go without.
+    pub await_keeper: bool,
     /// Keep the key index, for [`Store::find`](crate::Store::find). What was not indexed meanwhile is when it is turned on
     /// again, from the log.
     pub index_keys: bool,
@@ -123,6 +126,7 @@ impl Config {
             delete_early_percent: None,
             refuse_percent: 90,
             max_log_bytes: None,
+            await_keeper: false,
             index_keys: true,
             key_buffer_entries: 128 << 10,
             max_body_bytes: 4 << 20,

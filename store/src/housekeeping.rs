@@ -3,12 +3,13 @@
 //! One thread, in rounds. Nothing here is needed for correctness of what was acknowledged; it bounds memory, disk and
 //! the time to open.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::LogOffset;
+use crate::answers::Keeper;
 use crate::clock::Clock;
 use crate::commit_log::CommitLog;
 use crate::commit_log::retain::{Choice, refusal};
@@ -47,6 +48,8 @@ pub(crate) struct Housekeeping {
     /// So much was appended since the last round that another is due.
     pub(crate) call_at: Milestone,
     pub(crate) pace: Mutex<Pace>,
+    /// Who is asked before segments go.
+    pub(crate) keeper: OnceLock<Arc<dyn Keeper>>,
     /// Held by whoever does any of it: the thread is not alone, callers of the store may do it too.
     pub(crate) at_work: Mutex<()>,
 }
@@ -131,6 +134,16 @@ impl Housekeeping {
         else {
             return;
         };
+        if !self.lets_go(min) {
+            if self.log.out_of_room().is_none() {
+                return;
+            }
+            // What would have to be moved has nowhere to go, and only this makes room.
+            tracing::error!(
+                before = %min,
+                "the disk is full and old segments go, with what somebody still needs of them: delayed messages in them are lost"
+            );
+        }
         if young > 0 {
             tracing::warn!(
                 segments = young,
@@ -157,6 +170,15 @@ impl Housekeeping {
         if !counted {
             self.try_snapshot();
         }
+    }
+
+    /// From now on it is asked before segments go.
+    pub(crate) fn ask(&self, keeper: Arc<dyn Keeper>) {
+        assert!(self.keeper.set(keeper).is_ok(), "a store has one keeper, set once");
+    }
+
+    fn lets_go(&self, before: LogOffset) -> bool {
+        self.keeper.get().map_or(!self.config.await_keeper, |keeper| keeper.may_go(before))
     }
 
     fn try_snapshot(&self) -> bool {

@@ -34,7 +34,9 @@
 //!                       ▲                   from recovery, readers, and from
 //!                     scrub                 all that is durable, read through once a day, slowly
 //!
-//!                     housekeeping          blocks written, snapshots taken, old segments removed
+//!                     housekeeping          blocks written, snapshots taken, old segments removed if the keeper lets them go
+//!
+//!                     schedule              what is to happen at a time; fed, and asked, by whoever opens it
 //!   ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 //!                     disk                  the trait; RealDisk holds the only unsafe, MemoryDisk every fault
 //! ```
@@ -67,6 +69,7 @@
 //!     views/snapshot, .previous        who has which blocks, and the entries in none: see views/snapshot.rs
 //!     views/deleted                    topics whose records in the log belong to no queue any more
 //!     views/keys/<start>-<end>         keys of the records in a stretch of the log, sorted: see views/keys/run.rs
+//!     views/schedule/                  what is to happen at a time, by time: see schedule/run.rs, schedule/catalog.rs
 //!     damaged                          places of the log that are, and how far the scrub is: see quarantine/file.rs
 //!     flushed                          how far the log was flushed, lately: tells rot from a torn tail
 //!     abort                            who has the store open, or closed it: see last_writer.rs
@@ -118,13 +121,14 @@ mod planted;
 mod quarantine;
 mod reads;
 mod record;
+pub mod schedule;
 mod scrub;
 mod store;
 mod sync;
 mod times;
 mod views;
 
-pub use answers::{Appended, Arrivals, Damaged, Entry, Progress, Recovered, Scrubbed, State};
+pub use answers::{Appended, Arrivals, Damaged, Entry, Keeper, Progress, Recovered, Scrubbed, State};
 pub use clock::{Clock, SystemClock};
 pub use config::{ColdReads, Config, Flush, Scrub, WarmUp};
 pub use error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
@@ -133,5 +137,5 @@ pub use ids::{LogOffset, QueueId, QueueOffset};
 pub use planted::Bug;
 pub use quarantine::DamagedPlace;
 pub use reads::{Fetched, Found, Wanted};
-pub use record::{NewRecord, Properties, Record};
+pub use record::{NewRecord, Passed, Properties, Record};
 pub use store::Store;

@@ -1,6 +1,6 @@
 //! A store's life: opened and recovered, its threads, closed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
@@ -173,6 +173,7 @@ impl Opened {
             bell: Condvar::new(),
             call_at: Milestone::default(),
             pace: Mutex::default(),
+            keeper: OnceLock::new(),
             at_work: Mutex::default(),
         };
         let ahead = Ahead::new(Arc::clone(&log), Arc::clone(&flusher), &config);

@@ -105,6 +105,33 @@ impl Record {
     }
 }
 
+/// A record that a walk passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed<'a> {
+    /// Where it starts.
+    pub log_offset: LogOffset,
+    /// Its bytes in the log.
+    pub size: u32,
+    /// The topic.
+    pub topic: &'a str,
+    /// The queue that it belongs to.
+    pub queue_id: QueueId,
+    /// Its place in that queue.
+    pub queue_offset: QueueOffset,
+    /// RocketMQ's system flag bits.
+    pub sys_flag: i32,
+    /// See [`NewRecord::prepared_offset`].
+    pub prepared_offset: LogOffset,
+    pub(crate) properties: &'a [u8],
+}
+
+impl<'a> Passed<'a> {
+    /// As [`Record::properties`].
+    pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        pairs(self.properties)
+    }
+}
+
 /// Walks encoded properties; skips what is not a pair, as RocketMQ's decoder does.
 pub(crate) fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     encoded.split(|&b| b == 2).filter_map(|pair| {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::answers::{Appended, Arrivals, Entry, Progress, Recovered, State};
+use crate::answers::{Appended, Arrivals, Entry, Keeper, Progress, Recovered, State};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::disk::{Disk, FlushGate, Reach, RealDisk};
@@ -12,6 +12,7 @@ use crate::flush::Then;
 use crate::opened::{Inner, Opened};
 use crate::quarantine::DamagedPlace;
 use crate::reads::{Fetched, Wanted};
+use crate::record::Passed;
 use crate::views::keys;
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
 
@@ -193,6 +194,41 @@ impl Store {
         if let Err(error) = inner.views.mark_deleted(topic, deleted_at) {
             tracing::error!(topic, %error, "cannot remember that a topic was deleted, a crash may bring it back");
         }
+    }
+
+    /// The record at this place, of this size, wherever it lies; waits for the disk.
+    pub fn record_at(&self, at: LogOffset, size: u32) -> Result<Record, ReadError> {
+        self.inner().reads.record_at(at, size)
+    }
+
+    /// Shows each valid record that starts in this range, in the log's order, while `visit` wants more. Only below
+    /// [`Store::confirmed`]. It may wait for the disk.
+    pub fn walk(&self, range: Range<LogOffset>, visit: &mut dyn FnMut(&Passed<'_>) -> bool) {
+        let inner = self.inner();
+        let range = range.start.max(inner.log.min())..range.end;
+        inner.log.walk(range, &mut |head, bytes, at| {
+            visit(&Passed {
+                log_offset: at,
+                size: bytes.len() as u32,
+                topic: head.topic(bytes),
+                queue_id: head.queue_id,
+                queue_offset: head.queue_offset,
+                sys_flag: head.sys_flag,
+                prepared_offset: head.prepared_offset,
+                properties: &bytes[head.properties.clone()],
+            })
+        });
+    }
+
+    /// End of what readers see. What is before never changes.
+    #[must_use]
+    pub fn confirmed(&self) -> LogOffset {
+        self.inner().dispatch.confirmed()
+    }
+
+    /// From now on this one is asked before old segments go; once. See [`Config::await_keeper`].
+    pub fn ask_before_removal(&self, keeper: Arc<dyn Keeper>) {
+        self.inner().housekeeping.ask(keeper);
     }
 
     /// How it stands.

@@ -98,6 +98,9 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
             });
             knobs.number("transactionCheckMax", 1, 10_000, |n| transactions.max_checks = to_u32(n));
             knobs.number("maxPendingTransactions", 1, 1 << 24, |n| transactions.max_pending = to_usize(n));
+            knobs.number("timerMaxDelaySec", 1, 366 * 24 * 3600, |seconds| {
+                limits.timer_max_delay = Duration::from_secs(seconds);
+            });
             knobs.number("workerThreads", 1, 1024, |n| limits.worker_threads = Some(to_usize(n)));
         });
     })?;

@@ -82,7 +82,6 @@ const MAX_USER_PROPERTIES: usize = 128;
 const MAX_PROPERTY_BYTES: usize = 16 << 10;
 /// A message group is shorter than this.
 const MESSAGE_GROUP_BYTES: usize = 64;
-const LONGEST_DELAY_MS: i64 = 24 * 3600 * 1000;
 const LONGEST_RECOVERY_S: i64 = 3600;
 
 /// RocketMQ's `MessageSysFlag.COMPRESSED_FLAG`: the body is what the client compressed.
@@ -99,6 +98,8 @@ pub(super) struct Incoming {
     /// The higher the more urgent.
     pub(super) priority: Option<u32>,
     pub(super) kind: MessageType,
+    /// When it is to be delivered, if it says so.
+    pub(super) deliver_at_ms: Option<i64>,
     pub(super) sys_flag: i32,
     pub(super) born_at_ms: i64,
     /// Of a transaction: how long its producer may take before it is asked.
@@ -109,6 +110,7 @@ pub(super) struct Incoming {
 pub(super) fn incoming(
     message: v2::Message,
     max_body_bytes: usize,
+    longest_delay: Duration,
     now_ms: i64,
 ) -> Result<Incoming, Refusal> {
     let v2::Message { topic: _, user_properties, system_properties, body } = message;
@@ -118,7 +120,7 @@ pub(super) fn incoming(
     check_body(&body, max_body_bytes)?;
     check_properties(&user_properties, &system)?;
     let kind = kind_of(&system);
-    check_times(&system, now_ms)?;
+    check_times(&system, longest_delay, now_ms)?;
 
     let v2::SystemProperties {
         tag,
@@ -178,8 +180,9 @@ pub(super) fn incoming(
     if is_storable(&born_host) {
         properties.push(BORN_HOST, &born_host);
     }
-    if let Some(at) = &delivery_timestamp {
-        properties.push(DELIVER_AT, &timestamp_ms(at).to_string());
+    let deliver_at_ms = delivery_timestamp.as_ref().map(timestamp_ms);
+    if let Some(at) = deliver_at_ms {
+        properties.push(DELIVER_AT, &at.to_string());
     }
     let priority = priority.map(|priority| u32::try_from(priority).unwrap_or(0));
     if let Some(priority) = priority {
@@ -195,6 +198,7 @@ pub(super) fn incoming(
         message_group,
         priority,
         kind,
+        deliver_at_ms,
         sys_flag,
         born_at_ms,
         first_check_after,
@@ -305,13 +309,18 @@ fn check_user_property(name: &str, value: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_times(system: &v2::SystemProperties, now_ms: i64) -> Result<(), Refusal> {
+fn check_times(system: &v2::SystemProperties, longest_delay: Duration, now_ms: i64) -> Result<(), Refusal> {
+    let longest_ms = i64::try_from(longest_delay.as_millis()).unwrap_or(i64::MAX);
     if let Some(at) = &system.delivery_timestamp
-        && timestamp_ms(at) > now_ms + LONGEST_DELAY_MS
+        && timestamp_ms(at) > now_ms.saturating_add(longest_ms)
     {
         return Err(Refusal::new(
             Code::IllegalDeliveryTime,
-            "the delivery timestamp is more than 24 hours ahead: choose an earlier one",
+            format!(
+                "the delivery timestamp is {} s ahead, and this broker takes {} s at most: choose an earlier one, or raise config.timerMaxDelaySec",
+                (timestamp_ms(at) - now_ms) / 1000,
+                longest_delay.as_secs()
+            ),
         ));
     }
     if system
@@ -325,11 +334,6 @@ fn check_times(system: &v2::SystemProperties, now_ms: i64) -> Result<(), Refusal
         ));
     }
     Ok(())
-}
-
-/// When the message is to be delivered, if it says so.
-pub(super) fn deliver_at_ms(message: &v2::Message) -> Option<i64> {
-    message.system_properties.as_ref()?.delivery_timestamp.as_ref().map(timestamp_ms)
 }
 
 /// A message on its way to a client.

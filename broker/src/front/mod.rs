@@ -9,6 +9,7 @@ pub(crate) mod connections;
 mod convert;
 mod offset;
 mod producers;
+mod recall;
 mod receive;
 pub(crate) mod route;
 mod send;
@@ -18,6 +19,7 @@ pub(crate) mod telemetry;
 mod transactions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::client::ClientIdentity;
 use futures::stream;
@@ -29,6 +31,7 @@ use crate::delivery::Delivery;
 use crate::filter::Filters;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::schedule::Timers;
 use crate::topics::Registry;
 use crate::transactions::Transactions;
 
@@ -41,10 +44,14 @@ pub(crate) struct Front {
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) log: Arc<Log>,
     pub(crate) filters: Filters,
+    pub(crate) timers: Arc<Timers>,
+    pub(crate) broker_name: String,
     pub(crate) metrics: Metrics,
     pub(crate) routes: route::Routes,
     pub(crate) telemetry: telemetry::Telemetry,
     pub(crate) max_body_bytes: usize,
+    /// How far ahead a message may be told to be delivered.
+    pub(crate) longest_delay: Duration,
 }
 
 /// Who calls; a call that does not say gets the answer that `refused` makes of the refusal.
@@ -183,8 +190,9 @@ impl MessagingService for Front {
     }
 
     async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
-        let status = later(request.metadata(), "recalling a message");
-        Ok(Response::new(RecallMessageResponse { status, message_id: String::new() }))
+        let client =
+            client_of!(request, |status| RecallMessageResponse { status, message_id: String::new() });
+        Ok(Response::new(self.recall(&client, request.into_inner()).await))
     }
 
     async fn sync_lite_subscription(

@@ -1,15 +1,17 @@
-//! SendMessage: checked, placed in a queue, appended together, answered when confirmed.
+//! SendMessage: checked, placed in a queue, appended together, answered when confirmed. What is to be delivered later is
+//! placed where such messages wait.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use access::client::ClientIdentity;
 use access::{Refusal, TopicName};
 use proto::v2::{Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
-use store::{LogOffset, NewRecord};
+use store::{LogOffset, NewRecord, QueueId};
 
 use super::convert::{self, Incoming};
 use super::{Front, status};
 use crate::delivery::now_ms;
+use crate::schedule::{self, RecallHandle};
 use crate::topics::{MessageType, Topic};
 
 impl Front {
@@ -48,9 +50,8 @@ impl Front {
         let now_ms = now_ms();
         let mut incoming = Vec::with_capacity(messages.len());
         for message in messages {
-            let deliver_at_ms = convert::deliver_at_ms(&message);
-            let message = convert::incoming(message, self.max_body_bytes, now_ms)?;
-            check_kind(&topic, message.kind, deliver_at_ms, now_ms)?;
+            let message = convert::incoming(message, self.max_body_bytes, self.longest_delay, now_ms)?;
+            check_kind(&topic, message.kind)?;
             incoming.push(message);
         }
 
@@ -67,15 +68,31 @@ impl Front {
         }
         // Messages of one request that need no order among groups stay together, in order.
         let mut normal_queue = None;
-        let records: Vec<NewRecord<'_>> = incoming
-            .iter()
-            .map(|message| NewRecord {
-                topic: name.as_str(),
-                queue_id: match (&message.message_group, message.priority) {
+        let places: Vec<(&str, QueueId)> = incoming
+            .iter_mut()
+            .map(|message| {
+                let queue_id = match (&message.message_group, message.priority) {
                     (Some(group), _) => topic.queue_of_group(group),
                     (None, Some(priority)) => topic.queue_of_priority(priority),
                     (None, None) => *normal_queue.get_or_insert_with(|| topic.next_queue()),
-                },
+                };
+                // If its time has come there is nothing to wait for.
+                message.deliver_at_ms.take_if(|at| *at <= now_ms);
+                match message.deliver_at_ms {
+                    None => (name.as_str(), queue_id),
+                    Some(at) => {
+                        schedule::make_wait(&mut message.properties, name.as_str(), queue_id, at);
+                        (schedule::TOPIC, schedule::QUEUE)
+                    }
+                }
+            })
+            .collect();
+        let records: Vec<NewRecord<'_>> = incoming
+            .iter()
+            .zip(places)
+            .map(|(message, (topic, queue_id))| NewRecord {
+                topic,
+                queue_id,
                 body: &message.body,
                 properties: message.properties.as_bytes(),
                 tag: message.tag.as_deref(),
@@ -89,10 +106,12 @@ impl Front {
             })
             .collect();
         let appended = self.log.append(&records).await.map_err(|error| status::not_appended(&error))?;
+        let handles = self.recall_handles(&name, &incoming, &records, appended.start);
         drop(records);
         self.metrics.messages_in.inc_by(incoming.len() as u64);
         self.metrics.bytes_in.inc_by(incoming.iter().map(|message| message.body.len() as u64).sum());
-        let entries = incoming.into_iter().zip(appended.queue_offsets).map(|(message, offset)| {
+        let entries = incoming.into_iter().zip(appended.queue_offsets).zip(handles);
+        let entries = entries.map(|((message, offset), recall_handle)| {
             let Incoming { message_id, .. } = message;
             SendResultEntry {
                 status: Some(status::ok()),
@@ -100,10 +119,33 @@ impl Front {
                 transaction_id: message_id.clone(),
                 message_id,
                 offset: i64::try_from(offset.0).unwrap_or(i64::MAX),
-                recall_handle: String::new(),
+                recall_handle,
             }
         });
         Ok(entries.collect())
+    }
+
+    /// For each message what takes it back, empty for those that do not wait. The records lie one behind the other.
+    fn recall_handles(
+        &self,
+        topic: &TopicName,
+        incoming: &[Incoming],
+        records: &[NewRecord<'_>],
+        start: LogOffset,
+    ) -> Vec<String> {
+        let mut at = start;
+        let handle = |(message, record): (&Incoming, &NewRecord<'_>)| {
+            at = at.plus(record.check(usize::MAX).unwrap_or(0));
+            let id = at;
+            message.deliver_at_ms.map_or_else(String::new, |due_ms| {
+                let (topic, broker) = (topic.to_string(), self.broker_name.clone());
+                RecallHandle { due_ms, id, topic, broker, message_id: message.message_id.clone() }.to_text()
+            })
+        };
+        if incoming.iter().all(|message| message.deliver_at_ms.is_none()) {
+            return vec![String::new(); incoming.len()];
+        }
+        incoming.iter().zip(records).map(handle).collect()
     }
 }
 
@@ -118,12 +160,7 @@ fn one_topic(client: &ClientIdentity, messages: &[Message]) -> Result<TopicName,
     TopicName::of(first.topic.as_ref(), client)
 }
 
-fn check_kind(
-    topic: &Topic,
-    kind: MessageType,
-    deliver_at_ms: Option<i64>,
-    now_ms: i64,
-) -> Result<(), Refusal> {
+fn check_kind(topic: &Topic, kind: MessageType) -> Result<(), Refusal> {
     let config = &topic.config;
     if !config.message_type.takes(kind) {
         return Err(Refusal::new(
@@ -137,10 +174,11 @@ fn check_kind(
         ));
     }
     match kind {
-        MessageType::Normal | MessageType::Fifo | MessageType::Transaction | MessageType::Priority => Ok(()),
-        // Its time has come: there is nothing to wait for.
-        MessageType::Delay if deliver_at_ms.is_some_and(|at| at <= now_ms) => Ok(()),
-        MessageType::Delay => Err(status::not_implemented("delivering a message later")),
+        MessageType::Normal
+        | MessageType::Fifo
+        | MessageType::Delay
+        | MessageType::Transaction
+        | MessageType::Priority => Ok(()),
         MessageType::Lite => Err(status::not_implemented("sending to a lite topic")),
         MessageType::Mixed => unreachable!("no message is of the mixed type"),
     }

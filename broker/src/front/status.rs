@@ -5,6 +5,7 @@ use access::client::{ClientIdentity, Language};
 use proto::v2::{Code, Status};
 
 use crate::delivery::{Invalid, NotBuried, NotReceived, PullFailed, Strictness};
+use crate::schedule::NotRecalled;
 use crate::transactions::{NotEnded, NotPrepared};
 use crate::{delivery, log, topics};
 
@@ -119,6 +120,16 @@ pub(super) fn not_ended(error: &NotEnded) -> Refusal {
         }
         NotEnded::Log(error) => not_appended(error),
     }
+}
+
+pub(super) fn not_recalled(error: &NotRecalled) -> Refusal {
+    let code = match error {
+        NotRecalled::Unknown => Code::MessageNotFound,
+        NotRecalled::TooMany => Code::TooManyRequests,
+        NotRecalled::Log(error) => return not_appended(error),
+        NotRecalled::Unread(_) | NotRecalled::Stopping => Code::InternalServerError,
+    };
+    Refusal::new(code, error.to_string())
 }
 
 pub(super) fn not_pulled(error: &PullFailed) -> Refusal {

@@ -179,11 +179,17 @@ fn tell(plan: &Plan, found: &Found, moved: &[KeptStanding]) {
         );
     }
     for (lies_in, messages) in &found.delayed {
-        tracing::warn!(
-            lies_in,
-            messages,
-            "messages wait for their time in RocketMQ's topic; they are kept there"
-        );
+        match *lies_in {
+            crate::schedule::TOPIC => tracing::info!(
+                messages,
+                "messages wait for their time in RocketMQ's timer; they are delivered then"
+            ),
+            lies_in => tracing::warn!(
+                lies_in,
+                messages,
+                "messages wait for their time in RocketMQ's topic; they are kept there"
+            ),
+        }
     }
     if found.half > 0 {
         tracing::warn!(

@@ -5,6 +5,7 @@
 mod backlog;
 mod bad_input;
 mod consume;
+mod delay;
 mod filters;
 mod find;
 mod house;

@@ -9,7 +9,7 @@ use proto::v2::*;
 use crate::rig::*;
 
 /// Copies the directory as it is now: what a broker finds that is started after the first was killed at this moment.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -159,11 +159,11 @@ impl CommitLog {
         segments.get(index as usize).cloned().ok_or(NotThere::NeverWritten)
     }
 
-    /// Shows each valid record that starts in this range, in order. It may wait for the disk.
+    /// Shows each valid record that starts in this range, in order, while `visit` wants more. It may wait for the disk.
     pub(crate) fn walk(
         &self,
         range: std::ops::Range<LogOffset>,
-        visit: &mut dyn FnMut(&codec::Head, &[u8], LogOffset),
+        visit: &mut dyn FnMut(&codec::Head, &[u8], LogOffset) -> bool,
     ) {
         let mut at = range.start.0;
         while at < range.end.0 {
@@ -174,7 +174,9 @@ impl CommitLog {
                 let rest = &bytes[(at - segment.base()) as usize..];
                 match walk::step(rest, LogOffset(at)) {
                     walk::Step::Record(head, size) => {
-                        visit(&head, &rest[..size], LogOffset(at));
+                        if !visit(&head, &rest[..size], LogOffset(at)) {
+                            return;
+                        }
                         at += size as u64;
                     }
                     walk::Step::Blank => break,

@@ -37,7 +37,7 @@ use crate::disk::{Disk, File, Reach};
 use crate::error::{FetchError, ReadError};
 use crate::planted::{Bug, is_planted};
 use crate::views::Views;
-use crate::{LogOffset, Record};
+use crate::{LogOffset, QueueOffset, Record};
 use chunks::Chunks;
 use files::Files;
 use gather::Gather;
@@ -45,6 +45,9 @@ pub use gather::{Fetched, Found, Wanted};
 use held::Held;
 use pool::{Job, Pool, Refused};
 use streams::Streams;
+
+/// The queue offset of an entry that means a record of any. No record has it.
+const ANY: QueueOffset = QueueOffset(u64::MAX);
 
 /// Called with the outcome of a fetch.
 pub(crate) type Then = Box<dyn FnOnce(Result<Fetched, FetchError>) + Send>;
@@ -128,6 +131,13 @@ impl Reads {
         self.record_ahead(entry, entry.log_offset.0 + u64::from(entry.size), reach)
     }
 
+    /// The record at this place, whatever queue it belongs to.
+    pub(crate) fn record_at(&self, at: LogOffset, size: u32) -> Result<Record, ReadError> {
+        let entry = Entry { queue_offset: ANY, log_offset: at, size, tags_code: 0 };
+        let record = self.record(&entry, Reach::Disk)?;
+        Ok(record.expect("the disk is the furthest that records lie"))
+    }
+
     /// The same by somebody who will soon want all up to `soon`.
     fn record_ahead(&self, entry: &Entry, soon: u64, reach: Reach) -> Result<Option<Record>, ReadError> {
         let range = entry.log_offset.0..entry.log_offset.0 + u64::from(entry.size);
@@ -139,12 +149,7 @@ impl Reads {
         match bytes {
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => self.check(entry, &bytes, !is_hot).map(Some),
-            Err(Missing::Place(NotThere::Deleted)) => {
-                Err(ReadError::Deleted { min: entry.queue_offset.plus(1) })
-            }
-            Err(Missing::Place(NotThere::NeverWritten)) => {
-                Err(ReadError::Damaged { at: entry.log_offset, reason: "the log ends before it".to_owned() })
-            }
+            Err(Missing::Place(not_there)) => Err(not_there_is(entry, not_there)),
             Err(Missing::Io(error)) => Err(ReadError::Io(error.to_string())),
         }
     }
@@ -224,7 +229,8 @@ impl Reads {
             self.log.note_damage(start..start + bytes.len() as u64, &flaw);
             damaged(flaw.to_string())
         })?;
-        if (head.place, head.queue_offset) != (entry.log_offset, entry.queue_offset) {
+        let is_of_queue = entry.queue_offset == ANY || head.queue_offset == entry.queue_offset;
+        if head.place != entry.log_offset || !is_of_queue {
             return Err(damaged(format!(
                 "it says queue offset {} and log offset {}, the queue has it as {}",
                 head.queue_offset, head.place, entry.queue_offset
@@ -303,7 +309,7 @@ pub(crate) fn read_and_drop(file: &dyn File, at: u64, into: &mut [u8]) -> std::i
 
 fn not_there_is(entry: &Entry, not_there: NotThere) -> ReadError {
     match not_there {
-        NotThere::Deleted => ReadError::Deleted { min: entry.queue_offset.plus(1) },
+        NotThere::Deleted => ReadError::Deleted { min: QueueOffset(entry.queue_offset.0.saturating_add(1)) },
         NotThere::NeverWritten => {
             ReadError::Damaged { at: entry.log_offset, reason: "the log ends before it".to_owned() }
         }

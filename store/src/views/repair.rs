@@ -43,6 +43,7 @@ pub(super) fn repair(
             let entry = RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes));
             found[(offset - damaged.start) as usize] = Some(entry);
         }
+        true
     });
     // What the log has no record of was damaged there as well, or is removed. Places only grow.
     let mut behind = to;

@@ -18,6 +18,7 @@ mod queues;
 mod reads;
 mod recovery;
 mod rot;
+mod schedule;
 mod support;
 mod threads;
 mod times;

@@ -20,6 +20,8 @@ pub struct Description {
     /// The topic as the first broker has it.
     #[serde(flatten)]
     pub topic: Topic,
+    /// Messages that wait for their time, in all brokers. They are in no queue yet.
+    pub waiting: u64,
     /// The queues of all brokers.
     pub queues: Vec<Queue>,
     #[serde(skip)]
@@ -44,7 +46,7 @@ pub struct Queue {
 
 impl View for Description {
     fn text(&self, paint: Paint) -> String {
-        let Self { topic, queues, now } = self;
+        let Self { topic, waiting, queues, now } = self;
         let mut table = Table::new(["BROKER", "QUEUE", "FIRST", "END", "MESSAGES", "LAST STORED"]);
         for queue in queues {
             let last = units::since(queue.last_stored_at_ms, *now).map(|past| format!("{past} ago"));
@@ -58,12 +60,16 @@ impl View for Description {
             ]);
         }
         let messages = queues.iter().map(|queue| queue.max_offset.saturating_sub(queue.min_offset)).sum();
+        let waiting = match waiting {
+            0 => String::new(),
+            waiting => format!(", {waiting} waiting for their time"),
+        };
         let owner = match topic.owner.as_str() {
             "" => String::new(),
             owner => format!("\nmanaged by {owner}"),
         };
         format!(
-            "{}: {}, {} queues a broker, {}, {}{owner}\n\n{}",
+            "{}: {}, {} queues a broker, {}, {}{waiting}{owner}\n\n{}",
             paint.heading(&topic.name),
             topic.message_type,
             queues_text(topic.read_queues, topic.write_queues),
@@ -93,14 +99,16 @@ pub async fn run(place: Place, args: TopicName, out: Printer) -> Result<(), Fail
 fn join(found: Vec<(String, wire::DescribeTopicResponse)>, now: Timestamp) -> Option<Description> {
     let mut topic = of_config(found.first()?.1.topic.clone()?);
     let mut queues = Vec::new();
+    let mut waiting = 0;
     for (broker, description) in found {
+        waiting += description.waiting;
         topic.brokers.push(broker.clone());
         queues.extend(description.queues.into_iter().map(|queue| {
             let wire::QueueState { queue_id, min_offset, max_offset, last_stored_at_ms } = queue;
             Queue { broker: broker.clone(), queue_id, min_offset, max_offset, last_stored_at_ms }
         }));
     }
-    Some(Description { topic, queues, now })
+    Some(Description { topic, waiting, queues, now })
 }
 
 #[cfg(test)]
@@ -126,7 +134,8 @@ mod tests {
             max_offset,
             last_stored_at_ms,
         };
-        let of_broker = |queues| wire::DescribeTopicResponse { topic: Some(topic.clone()), queues };
+        let of_broker =
+            |queues| wire::DescribeTopicResponse { topic: Some(topic.clone()), queues, waiting: 2 };
         join(
             vec![
                 ("broker-a".to_owned(), of_broker(vec![queue(0, 10, 1510, 995_000), queue(1, 0, 0, 0)])),
@@ -140,7 +149,7 @@ mod tests {
     #[test]
     fn every_queue_takes_a_line() {
         assert_snapshot!(render(&fixed(), Format::Table, Paint(false)).unwrap(), @r"
-        orders: Normal, 2 queues a broker, ReadWrite, 1501 messages
+        orders: Normal, 2 queues a broker, ReadWrite, 1501 messages, 4 waiting for their time
 
         BROKER     QUEUE   FIRST   END    MESSAGES   LAST STORED
         broker-a   0       10      1510   1500       5s ago
@@ -165,6 +174,7 @@ mod tests {
             "broker-a",
             "broker-b"
           ],
+          "waiting": 4,
           "queues": [
             {
               "broker": "broker-a",
