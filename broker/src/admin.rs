@@ -244,6 +244,10 @@ impl Admin for AdminDoor {
         self.message_at(request.into_inner()).await.map(Response::new)
     }
 
+    async fn trace_message(&self, request: Request<TraceMessageRequest>) -> Answer<TraceMessageResponse> {
+        self.trace(request.get_ref()).map(Response::new)
+    }
+
     async fn get_state(&self, _: Request<GetStateRequest>) -> Answer<GetStateResponse> {
         let store = self.log.store().clone();
         let (state, damaged) =

@@ -16,7 +16,7 @@ use crate::place::PlaceArgs;
 use crate::units::parse_duration;
 
 pub use group::{Backoff, End, GroupCommand, GroupName, GroupResetArgs, GroupUpdateArgs};
-pub use message::{MessageCommand, MessageFindArgs, MessageGetArgs};
+pub use message::{MessageCommand, MessageFindArgs, MessageGetArgs, MessageTraceArgs};
 pub use names::TopicNames;
 pub use store::{ExportArgs, ExportFormat, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
 

@@ -86,6 +86,7 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
             match command {
                 MessageCommand::Find(args) => commands::message::find::run(control, args, out).await,
                 MessageCommand::Get(args) => commands::message::get::run(control, args, out).await,
+                MessageCommand::Trace(args) => commands::message::trace::run(control, args, out).await,
             }
         }
         Command::Status => commands::status::run(global.place.resolve(caller).await?, out).await,

@@ -1,5 +1,6 @@
 //! Stored messages by key, by unique id and by place.
 
+use access::GroupName;
 use bytes::Bytes;
 use proto::control::find_messages_request::Wanted;
 use proto::control::*;
@@ -7,6 +8,7 @@ use store::{By, FindError, QueueId, QueueOffset, ReadError, Record, Store};
 use tonic::Status;
 
 use super::{AdminDoor, topic_name};
+use crate::delivery::Progress;
 use crate::log::Busy;
 
 /// Messages of one answer.
@@ -72,6 +74,13 @@ impl AdminDoor {
         self.log.look(get).await.map_err(busy)?
     }
 
+    pub(super) fn trace(&self, request: &TraceMessageRequest) -> Result<TraceMessageResponse, Status> {
+        let TraceMessageRequest { topic, queue_id, queue_offset } = request;
+        self.known(topic)?;
+        let groups = self.delivery.trace(&topic_name(topic)?, *queue_id, *queue_offset);
+        Ok(TraceMessageResponse { groups: groups.into_iter().map(traced).collect() })
+    }
+
     /// An error unless there is such a topic.
     fn known(&self, topic: &str) -> Result<(), Status> {
         let name = topic_name(topic)?;
@@ -87,6 +96,24 @@ fn busy(busy: Busy) -> Status {
 }
 
 /// A key as messages may have it.
+fn traced((group, progress): (GroupName, Progress)) -> GroupTrace {
+    use group_trace::State;
+    let group = group.to_string();
+    let in_state = |state: State| GroupTrace { state: state as i32, ..GroupTrace::default() };
+    let trace = match progress {
+        Progress::NotYet => in_state(State::NotYet),
+        Progress::Blocked => in_state(State::Blocked),
+        Progress::Done => in_state(State::Done),
+        Progress::InFlight { attempt, visible_at, client } => GroupTrace {
+            attempt,
+            visible_at_ms: visible_at,
+            client_id: client.as_deref().unwrap_or_default().to_owned(),
+            ..in_state(State::InFlight)
+        },
+    };
+    GroupTrace { group, ..trace }
+}
+
 fn checked(wanted: Option<Wanted>) -> Result<Wanted, Status> {
     match wanted {
         Some(Wanted::Key(key)) if key.contains(' ') => Err(Status::invalid_argument(format!(

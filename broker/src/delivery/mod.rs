@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use consumption::{Invalid, Strictness};
 pub(crate) use dead_letters::{Error as DeadLetterError, NotBuried};
 pub(crate) use kept::{Again, Standing as KeptStanding, put_standings, standings};
-pub(crate) use offsets::PullFailed;
+pub(crate) use offsets::{Progress, PullFailed};
 pub(crate) use poll::{Ask, Batch, NotReceived, Received};
 
 use crate::log::Log;

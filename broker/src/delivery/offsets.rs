@@ -24,6 +24,26 @@ pub(crate) struct GroupQueue {
     pub(crate) end: u64,
 }
 
+/// How far a group is with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It has not come so far.
+    NotYet,
+    /// It waits for an earlier message of its message group.
+    Blocked,
+    /// Delivered, and not acknowledged.
+    InFlight {
+        /// How often.
+        attempt: u32,
+        /// When it is delivered again, Unix milliseconds.
+        visible_at: i64,
+        /// Who keeps it by being online.
+        client: Option<std::sync::Arc<str>>,
+    },
+    /// The group is done with it.
+    Done,
+}
+
 /// What a pull brings.
 #[derive(Debug)]
 pub(crate) struct Pulled {
@@ -123,6 +143,22 @@ impl Delivery {
         }
         queues.sort_by(|a, b| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
         queues
+    }
+
+    /// How far each group that has looked at the topic is with a message, by name.
+    pub(crate) fn trace(&self, topic: &TopicName, id: u32, offset: u64) -> Vec<(GroupName, Progress)> {
+        let Some(listeners) = self.by_topic.read().get(topic).cloned() else { return Vec::new() };
+        let subscriptions = listeners.subscriptions.read().clone();
+        let mut groups: Vec<_> = subscriptions
+            .iter()
+            .map(|subscription| {
+                let state = subscription.state.lock();
+                let progress = state.queue(id).map_or(Progress::NotYet, |queue| queue.progress_of(offset));
+                (subscription.group.clone(), progress)
+            })
+            .collect();
+        groups.sort_by(|a, b| a.0.cmp(&b.0));
+        groups
     }
 
     /// A group that is not done with the topic, and with how many messages of a queue.

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::offsets::Progress;
+
 /// How many acknowledged deliveries with a changed handle are remembered, to refuse their older handles.
 const REMEMBERED_HANDLES: usize = 64;
 
@@ -129,6 +131,20 @@ impl Queue {
     /// The first offset that is not done.
     pub(super) fn progress(&self) -> u64 {
         self.flights.keys().next().copied().unwrap_or(self.cursor).min(self.cursor)
+    }
+
+    /// How far the group is with the message at `offset`.
+    pub(super) fn progress_of(&self, offset: u64) -> Progress {
+        match self.flights.get(&offset) {
+            Some(Flight { attempt: 0, .. }) => Progress::Blocked,
+            Some(flight) => Progress::InFlight {
+                attempt: flight.attempt,
+                visible_at: flight.visible_at,
+                client: flight.renewal.as_ref().map(|renewal| Arc::clone(&renewal.client)),
+            },
+            None if offset >= self.cursor && !self.ahead.contains(&offset) => Progress::NotYet,
+            None => Progress::Done,
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use proto::control::find_messages_request::Wanted;
 use proto::control::{self, FindMessagesRequest, FindMessagesResponse, GetMessageRequest, StoredMessage};
-use proto::v2::Message;
+use proto::v2::{Message, ReceiveMessageRequest};
 use tonic::Code;
 
 use crate::rig::*;
@@ -147,4 +147,41 @@ async fn an_answer_fits_a_message_of_grpc_however_long_the_properties_are() {
     rig.admin.delete_topic(topic).await.unwrap();
     rig.topic("orders", 1).await;
     assert!(rig.find(key("k")).await.messages.is_empty(), "they went with their topic");
+}
+
+#[tokio::test]
+async fn a_message_is_followed_through_the_groups() {
+    use control::group_trace::State;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    rig.topic("orders", 1).await;
+    rig.group("ordered", true, 17).await;
+    for id in ["first", "second"] {
+        rig.send_ok(vec![in_group("orders", id, "lane")]).await;
+    }
+    let one = |group: &str| ReceiveMessageRequest { batch_size: 1, ..ask(group, "orders") };
+    let done = rig.poll(one("done")).await.messages;
+    assert_eq!(rig.ack_code("done", "orders", handle(&done[0])).await, proto::v2::Code::Ok as i32);
+    rig.poll(one("ordered")).await;
+    assert_eq!(rig.poll(one("ordered")).await.messages, [], "the second waits for the first");
+    let push = ReceiveMessageRequest { auto_renew: true, invisible_duration: None, ..one("pushed") };
+    rig.poll(push).await;
+
+    let mut trace = async |queue_offset| {
+        let request = control::TraceMessageRequest { topic: "orders".to_owned(), queue_id: 0, queue_offset };
+        rig.admin.trace_message(request).await.unwrap().into_inner().groups
+    };
+    let states = |groups: &[control::GroupTrace]| -> Vec<(String, State, u32)> {
+        groups.iter().map(|group| (group.group.clone(), group.state(), group.attempt)).collect()
+    };
+    let first = trace(0).await;
+    let expected =
+        [("done", State::Done, 0), ("ordered", State::InFlight, 1), ("pushed", State::InFlight, 1)];
+    assert_eq!(states(&first), expected.map(|(group, state, attempt)| (group.to_owned(), state, attempt)));
+    assert_eq!(first[2].client_id, "test@1@0@abc");
+    assert!(first[1].visible_at_ms > 0 && first[1].client_id.is_empty());
+    let second = trace(1).await;
+    let expected = [("done", State::NotYet, 0), ("ordered", State::Blocked, 0), ("pushed", State::NotYet, 0)];
+    assert_eq!(states(&second), expected.map(|(group, state, attempt)| (group.to_owned(), state, attempt)));
 }

@@ -18,6 +18,15 @@ Every broker that has the topic is asked. A key is one of those that the produce
 clients call the message id, and --key takes it too. What was acknowledged is found at once, whether or not it was
 consumed, until retention deletes it. Ends with exit code 3 when nothing is found.")]
     Find(MessageFindArgs),
+    /// Follow a message: where it was stored, and how far each consumer group is with it
+    #[command(after_help = "\
+Examples:
+  gantry message trace 01002590E1A2B3C4D5074F8A1D00000000 --topic orders
+
+The unique id is what clients call the message id. Of each group that has looked at the topic it is shown whether it has not
+come so far, has the message in flight (how often it was delivered, until when it is invisible, who has it), or is done
+with it: acknowledged, a dead letter, or not wanted by its filter. Ends with exit code 3 when there is no such message.")]
+    Trace(MessageTraceArgs),
     /// Show the message at one place of a queue
     #[command(after_help = "\
 Examples:
@@ -70,6 +79,20 @@ pub struct MessageGetArgs {
     #[arg(long)]
     pub body: bool,
     /// The broker, where several have a message at this place
+    #[arg(long = "broker", value_name = "BROKER")]
+    pub brokers: Vec<String>,
+}
+
+/// `gantry message trace`.
+#[derive(Debug, Args)]
+pub struct MessageTraceArgs {
+    /// The message's unique id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The topic
+    #[arg(long)]
+    pub topic: String,
+    /// Ask only this broker; may be given several times
     #[arg(long = "broker", value_name = "BROKER")]
     pub brokers: Vec<String>,
 }

@@ -1,7 +1,8 @@
-//! `gantry message …`: stored messages, as the brokers that have them show them.
+//! `gantry message …`: stored messages, as the brokers that have them show them, and what became of them.
 
 pub mod find;
 pub mod get;
+pub mod trace;
 
 use proto::control as wire;
 use serde::Serialize;
