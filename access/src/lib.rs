@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod client;
 pub mod hop;
 pub mod http;

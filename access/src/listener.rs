@@ -2,7 +2,7 @@
 //!
 //! The first byte of a connection tells which it is: a TLS handshake begins with 0x16, HTTP/2 with
 //! `P`. Official clients differ in their defaults (Java, Go and C# speak TLS and check nothing; Python and Node
-//! speak plaintext), so one port takes both, with a certificate that the process signs itself.
+//! speak plaintext), so one port takes both, with a certificate that the process signs itself unless it is given one.
 //!
 //! Each connection waits for its first byte and its handshake in a task of its own, for a bounded time, within
 //! the cap: a peer that says nothing holds one place for a while, and blocks nobody.
@@ -19,7 +19,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -29,6 +28,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::certificate::{Certificate, Files};
 
 /// The first byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -43,8 +44,16 @@ pub enum TlsMode {
     /// TLS and plaintext, as the client begins.
     #[default]
     Permissive,
+    /// TLS only: a connection that begins otherwise is closed.
+    Required,
     /// Plaintext only.
     Off,
+}
+
+impl TlsMode {
+    /// As they are written in configurations.
+    pub const NAMES: [(&str, Self); 3] =
+        [("permissive", Self::Permissive), ("required", Self::Required), ("off", Self::Off)];
 }
 
 /// What a listener allows.
@@ -54,13 +63,50 @@ pub struct Options {
     pub max_connections: usize,
     /// Whether TLS is taken.
     pub tls: TlsMode,
+    /// The certificate; `None`: one is made.
+    pub certificate: Option<Files>,
     /// How long a peer may take to say its first byte and to finish its handshake.
     pub handshake_timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_connections: 10_000, tls: TlsMode::default(), handshake_timeout: Duration::from_secs(10) }
+        Self {
+            max_connections: 10_000,
+            tls: TlsMode::default(),
+            certificate: None,
+            handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How TLS is spoken.
+#[derive(Clone)]
+struct Tls {
+    acceptor: TlsAcceptor,
+    certificate: Arc<Certificate>,
+    required: bool,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("required", &self.required).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    fn new(options: &Options) -> io::Result<Self> {
+        let certificate = Arc::new(Certificate::load(options.certificate.clone())?);
+        // The provider is named: a process with two of them compiled in has no default.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&certificate) as Arc<_>);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Ok(Self { acceptor, certificate, required: options.tls == TlsMode::Required })
     }
 }
 
@@ -99,13 +145,13 @@ impl Metrics {
 pub struct Listener {
     socket: TcpListener,
     local_addr: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Tls>,
     options: Options,
     metrics: Metrics,
 }
 
 impl Listener {
-    /// Binds `addr`. With TLS, a key is made and its certificate signed here.
+    /// Binds `addr`. With TLS and no certificate, a key is made and its certificate signed here.
     pub fn bind(addr: SocketAddr, options: Options) -> io::Result<Self> {
         let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restart must not wait for connections of the last run to time out.
@@ -116,7 +162,7 @@ impl Listener {
         let socket = socket.listen(BACKLOG)?;
         let local_addr = socket.local_addr()?;
         let tls = match options.tls {
-            TlsMode::Permissive => Some(self_signed()?),
+            TlsMode::Permissive | TlsMode::Required => Some(Tls::new(&options)?),
             TlsMode::Off => None,
         };
         Ok(Self { socket, local_addr, tls, options, metrics: Metrics::default() })
@@ -136,6 +182,9 @@ impl Listener {
     pub fn accept(self, tasks: &TaskTracker, stop: CancellationToken) -> Incoming {
         let (ready, connections) = mpsc::channel(READY_CONNECTIONS);
         let handshakes = tasks.clone();
+        if let Some(tls) = &self.tls {
+            tasks.spawn(Arc::clone(&tls.certificate).keep_fresh(stop.clone()));
+        }
         tasks.spawn(async move {
             // Cancelled: the socket closes at once, so that peers are refused rather than left waiting.
             stop.clone().run_until_cancelled_owned(self.accept_loop(handshakes, ready, stop)).await;
@@ -162,7 +211,7 @@ impl Listener {
             };
             self.metrics.open.inc();
             let place = Place { _permit: place, open: self.metrics.open.clone() };
-            let tls = self.tls.clone().map(TlsAcceptor::from);
+            let tls = self.tls.clone();
             let timeout = self.options.handshake_timeout;
             let failed = self.metrics.failed_handshakes.clone();
             let ready = ready.clone();
@@ -193,7 +242,7 @@ impl Listener {
 }
 
 /// Decides by the first byte. `None`: the peer closed without a word.
-async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Option<Io>> {
+async fn handshake(stream: TcpStream, tls: Option<Tls>) -> io::Result<Option<Io>> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(Some(Io::Plain(stream))) };
     let mut first = [0];
@@ -201,27 +250,16 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Op
         return Ok(None);
     }
     if first[0] == TLS_HANDSHAKE {
-        return Ok(Some(Io::Tls(Box::new(tls.accept(stream).await?))));
+        return Ok(Some(Io::Tls(Box::new(tls.acceptor.accept(stream).await?))));
+    }
+    if tls.required {
+        return Err(io::Error::other("the client does not speak TLS, which this port requires"));
     }
     Ok(Some(Io::Plain(stream)))
 }
 
 fn connect_info(peer: SocketAddr, local: SocketAddr) -> TcpConnectInfo {
     TcpConnectInfo { local_addr: Some(local), remote_addr: Some(peer) }
-}
-
-fn self_signed() -> io::Result<Arc<ServerConfig>> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).map_err(io::Error::other)?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    // The provider is named: a process with two of them compiled in has no default.
-    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .map_err(io::Error::other)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
 }
 
 /// The accepted connections, as tonic takes them. Ends when the listener stops.

@@ -200,3 +200,18 @@ async fn a_taken_port_is_named_in_the_error() {
     assert!(error.to_string().contains(&port.addr.to_string()), "{error}");
     port.close().await;
 }
+
+#[tokio::test]
+async fn a_port_that_requires_tls_closes_what_begins_otherwise() {
+    let mut port = Port::open(Options { tls: TlsMode::Required, ..Options::default() });
+    let mut plain = port.connect().await;
+    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // Closed with unread bytes: a reset, or an end.
+    let ended = plain.read_to_end(&mut answer).await;
+    assert!(answer.is_empty() && !matches!(ended, Ok(read) if read > 0));
+    let stream = port.connect().await;
+    let (client, server) = tokio::join!(connect_tls(stream), port.next());
+    assert!(client.is_ok() && server.is_tls());
+    port.close().await;
+}

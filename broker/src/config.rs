@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use access::certificate;
+use access::listener::TlsMode;
 use access::logging::Logging;
 use proto::control;
 
@@ -16,7 +18,7 @@ use crate::topics::DEFAULT_MAX_ATTEMPTS;
 use crate::transactions::Schedule as TransactionSchedule;
 
 /// The names that `config:` may hold; a `BrokerGroup` passes its `spec.config` through.
-pub const KNOBS: [&str; 16] = [
+pub const KNOBS: [&str; 17] = [
     "maxBodyBytes",
     "maxConnections",
     "maxParkedPolls",
@@ -33,6 +35,7 @@ pub const KNOBS: [&str; 16] = [
     "transactionCheckMax",
     "maxPendingTransactions",
     "timerMaxDelaySec",
+    "tls",
 ];
 
 /// A host and a port that others are told.
@@ -91,6 +94,9 @@ pub struct Config {
     pub retention: Retention,
     /// What is logged, and how.
     pub logging: Logging,
+    /// `certificate`: what clients are shown, `file` and `keyFile` in PEM, read again when they change. Default: one that is
+    /// made at each start; official clients check none unless they are told to.
+    pub certificate: Option<certificate::Files>,
     /// The section `config`.
     pub limits: Limits,
 }
@@ -152,6 +158,9 @@ pub struct Limits {
     /// `timerMaxDelaySec`: how far ahead a message may be told to be delivered. Default 3,456,000 s, 40 days (RocketMQ's is 3
     /// days). What waits beyond the retention is appended anew each time that its file of the log goes.
     pub timer_max_delay: Duration,
+    /// `tls`: `permissive` takes TLS and plaintext on the port of clients, `required` TLS only, `off` plaintext only. Default
+    /// permissive, because official clients differ in what they begin with.
+    pub tls: TlsMode,
     /// `workerThreads`: threads of the async runtime, at most one a core. Default: one a core.
     pub worker_threads: Option<usize>,
 }
@@ -176,6 +185,7 @@ impl Default for Limits {
                 max_pending: 100_000,
             },
             timer_max_delay: Duration::from_secs(40 * 24 * 3600),
+            tls: TlsMode::Permissive,
             worker_threads: None,
         }
     }
@@ -216,6 +226,7 @@ impl Config {
                 max_log_bytes: None,
             },
             logging: Logging::default(),
+            certificate: None,
             limits: Limits::default(),
         }
     }
@@ -301,12 +312,14 @@ flush: Sync
 segmentSize: 256Mi
 messageRetention: { time: 48h, diskPercent: 80, deleteAt: "03:00", deleteEarlyPercent: 85, refusePercent: 95, size: 500Gi }
 logging: { format: json, levels: { broker: debug } }
+certificate: { file: /tls/tls.crt, keyFile: /tls/tls.key }
 config:
   maxBodyBytes: "1048576"
   maxAttempts: 5
   workerThreads: "1"
   messageIndexEnable: false
   scrubIntervalHours: 0
+  tls: required
 "#;
 
     fn problems(text: &str) -> Vec<String> {
@@ -336,6 +349,10 @@ config:
         assert_eq!(config.limits.max_body_bytes, 1 << 20);
         assert_eq!(config.limits.max_attempts, 5);
         assert_eq!(config.limits.worker_threads, Some(1));
+        assert_eq!(
+            (config.limits.tls, config.certificate.clone().unwrap().key),
+            (TlsMode::Required, "/tls/tls.key".into())
+        );
         assert!(!config.store().index_keys);
         assert_eq!(config.store().scrub.interval, None);
         assert_eq!(config.limits.max_connections, 10_000, "what is not said keeps its default");
@@ -388,7 +405,10 @@ config:
                 let text = format!("dataDir: /data\nconfig: {{ {knob}: \"{value}\" }}");
                 Config::parse("broker.yaml", &text)
             };
-            let outcome = works("1000").or_else(|_| works("segment")).or_else(|_| works("false"));
+            let outcome = works("1000")
+                .or_else(|_| works("segment"))
+                .or_else(|_| works("false"))
+                .or_else(|_| works("off"));
             outcome.unwrap_or_else(|error| panic!("{knob}: {error}"));
         }
     }

@@ -104,7 +104,12 @@ async fn start_with(
 
     let standing = Arc::new(Standing::default());
     let shown_metrics = Arc::new(OnceLock::new());
-    let options = Options { max_connections: config.limits.max_connections, ..Options::default() };
+    let options = Options {
+        max_connections: config.limits.max_connections,
+        tls: config.limits.tls,
+        certificate: config.certificate.clone(),
+        ..Options::default()
+    };
     let clients = Listener::bind(config.client_listen, options).context("clientListen")?;
     let options =
         Options { max_connections: MAX_CONTROL_CONNECTIONS, tls: TlsMode::Off, ..Options::default() };
@@ -210,7 +215,8 @@ async fn start_with(
     assert!(standing.health.set(Arc::clone(&health)).is_ok(), "a broker is opened once");
 
     let incoming = clients.accept(tasks.tracker(), stop.clone());
-    let service = MessagingServiceServer::new(front)
+    let front = Arc::new(front);
+    let service = MessagingServiceServer::from_arc(Arc::clone(&front))
         .max_decoding_message_size(config.limits.max_body_bytes + REQUEST_HEADROOM_BYTES);
     let serve =
         server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -219,6 +225,8 @@ async fn start_with(
     let incoming = control_plane.accept(tasks.tracker(), stop.clone());
     let serve = server()
         .add_service(AdminServer::new(admin))
+        // What name servers pass on: clients' ports may require what only clients have.
+        .add_service(MessagingServiceServer::from_arc(front))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tasks.spawn("the control plane", serve);
 

@@ -54,8 +54,10 @@ const fn names<const N: usize>(keys: &[ConfigKey; N]) -> [&'static str; N] {
     names
 }
 
+const TLS_MODES: &[&str] = &["permissive", "required", "off"];
+
 /// Keys of a BrokerGroup's `spec.config`.
-pub const BROKER_CONFIG: [ConfigKey; 16] = [
+pub const BROKER_CONFIG: [ConfigKey; 17] = [
     whole("maxBodyBytes", 1, 64 << 20),
     whole("maxConnections", 1, 1 << 20),
     whole("maxParkedPolls", 1, 1 << 24),
@@ -70,6 +72,7 @@ pub const BROKER_CONFIG: [ConfigKey; 16] = [
     whole("transactionCheckMax", 1, 10_000),
     whole("maxPendingTransactions", 1, 1 << 24),
     whole("timerMaxDelaySec", 1, 366 * 24 * 3600),
+    ConfigKey { name: "tls", allowed: Allowed::OneOf(TLS_MODES) },
     ConfigKey { name: "logWarmUp", allowed: Allowed::OneOf(&["window", "segment", "locked"]) },
     ConfigKey { name: "messageIndexEnable", allowed: Allowed::OneOf(&["true", "false"]) },
 ];
@@ -78,10 +81,8 @@ pub const BROKER_CONFIG: [ConfigKey; 16] = [
 pub const BROKER_CONFIG_KEYS: [&str; BROKER_CONFIG.len()] = names(&BROKER_CONFIG);
 
 /// Keys of a NameServerSet's `spec.config`.
-pub const NAME_SERVER_CONFIG: [ConfigKey; 2] = [
-    whole("maxConnections", 1, 1 << 20),
-    ConfigKey { name: "tls", allowed: Allowed::OneOf(&["permissive", "off"]) },
-];
+pub const NAME_SERVER_CONFIG: [ConfigKey; 2] =
+    [whole("maxConnections", 1, 1 << 20), ConfigKey { name: "tls", allowed: Allowed::OneOf(TLS_MODES) }];
 
 /// Names of [`NAME_SERVER_CONFIG`].
 pub const NAME_SERVER_CONFIG_KEYS: [&str; NAME_SERVER_CONFIG.len()] = names(&NAME_SERVER_CONFIG);

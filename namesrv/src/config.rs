@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use access::listener::TlsMode;
 use access::logging::{self, Logging};
-use access::yaml;
+use access::{certificate, yaml};
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "clientListen",
     "controlListen",
     "httpListen",
     "expectedGroupsFile",
     "warmUpTimeout",
     "logging",
+    "certificate",
     "config",
 ];
 /// The names that the section `config` may hold.
@@ -40,9 +41,11 @@ pub struct Config {
     pub logging: Logging,
     /// `config.maxConnections`: of clients, at the same time. Default 10,000.
     pub max_connections: usize,
-    /// `config.tls`: `permissive` takes TLS and plaintext on the port of clients, `off` plaintext only.
+    /// `config.tls`: `permissive` takes TLS and plaintext on the port of clients, `required` TLS only, `off` plaintext only.
     /// Default permissive, because official clients differ in what they begin with.
     pub tls: TlsMode,
+    /// `certificate`: `file` and `keyFile` in PEM, read again when they change. Default: one that is made at each start.
+    pub certificate: Option<certificate::Files>,
     /// How long a stop waits for calls under way. 5 s.
     pub stop_grace: Duration,
     /// Changes levels while running, if whoever started the process set up logging here.
@@ -76,6 +79,7 @@ impl Default for Config {
             logging: Logging::default(),
             max_connections: 10_000,
             tls: TlsMode::Permissive,
+            certificate: None,
             stop_grace: Duration::from_secs(5),
             log_control: None,
         }
@@ -116,12 +120,14 @@ impl Config {
             );
             root.parsed("warmUpTimeout", yaml::parse_duration, |timeout| config.warm_up_timeout = timeout);
             root.logging(|logging| config.logging = logging);
+            root.section("certificate", &["file", "keyFile"], |section| {
+                config.certificate = certificate::Files::read_from(section);
+            });
             root.section("config", &KNOBS, |knobs| {
                 knobs.number("maxConnections", 1, 1 << 20, |n| {
                     config.max_connections = usize::try_from(n).expect("the range was checked");
                 });
-                let modes = [("permissive", TlsMode::Permissive), ("off", TlsMode::Off)];
-                knobs.choice("tls", &modes, |mode| config.tls = mode);
+                knobs.choice("tls", &TlsMode::NAMES, |mode| config.tls = mode);
             });
         })?;
         Ok(config)
@@ -167,7 +173,7 @@ mod tests {
         let config = parse(
             "clientListen: 127.0.0.1:1\ncontrolListen: '[::1]:2'\nhttpListen: null\nexpectedGroupsFile: groups.yaml\n\
              warmUpTimeout: 5s\nlogging: {format: json, levels: {namesrv: debug}}\n\
-             config: {maxConnections: 7, tls: 'off'}",
+             certificate: {file: /tls/tls.crt, keyFile: /tls/tls.key}\nconfig: {maxConnections: 7, tls: 'off'}",
         )
         .unwrap();
         assert_eq!(config.client_listen.port(), 1);
@@ -178,6 +184,7 @@ mod tests {
         assert_eq!(config.warm_up_timeout, Duration::from_secs(5));
         assert_eq!(config.logging.levels["namesrv"], "debug");
         assert_eq!((config.max_connections, config.tls), (7, TlsMode::Off));
+        assert_eq!(config.certificate.unwrap().certificate, Path::new("/tls/tls.crt"));
         assert!(parse("expectedGroupsFile: empty.yaml").unwrap().expected_groups.is_empty());
     }
 

@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 /// Brokers to which a connection is kept; beyond it all are made anew.
 const MOST_CHANNELS: usize = 1024;
 
-/// Connections to the client ports of brokers.
+/// Connections to the control planes of brokers, which take what clients ask as well.
 #[derive(Debug, Default)]
 pub(crate) struct Brokers(Mutex<HashMap<String, Channel>>);
 
@@ -38,7 +38,7 @@ impl Brokers {
             return Err(unreachable("is not where the call came from"));
         }
         let address = cluster
-            .ask(|table| table.client_address(broker))
+            .ask(|table| table.control_address(broker))
             .ok_or_else(|| unreachable("is not registered"))?;
         let channel =
             self.channel(address).ok_or_else(|| unreachable("registered an address that is none"))?;

@@ -24,8 +24,6 @@ const MOST_NAMES: usize = 1_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) cluster: Arc<Cluster>,
-    /// Told to brokers: where clients ask this name server.
-    pub(crate) client_port: u16,
     pub(crate) log_control: Option<logging::Control>,
     pub(crate) stop: CancellationToken,
 }
@@ -42,7 +40,6 @@ impl Registry for Door {
         let reports = Reports {
             inbound: request.into_inner(),
             place: Place { cluster: self.cluster.clone(), id },
-            client_port: u32::from(self.client_port),
             cut,
             stop: self.stop.clone(),
             ended: false,
@@ -79,7 +76,6 @@ impl Registry for Door {
 struct Reports {
     inbound: Streaming<BrokerReport>,
     place: Place,
-    client_port: u32,
     cut: CancellationToken,
     stop: CancellationToken,
     ended: bool,
@@ -140,7 +136,7 @@ impl Reports {
             }
             Some(Report::Change(change)) => {
                 self.place.cluster.change(self.place.id, change).map_err(status_of)?;
-                return Ok(Some(RegistryAck { sequence, client_port: self.client_port }));
+                return Ok(Some(RegistryAck { sequence }));
             }
             Some(Report::Heartbeat(_)) => {
                 self.place.cluster.heartbeat(self.place.id).map_err(status_of)?;
@@ -157,7 +153,7 @@ impl Reports {
             return Ok(None);
         }
         self.place.cluster.register(self.place.id, whole).map_err(status_of)?;
-        Ok(Some(RegistryAck { sequence, client_port: self.client_port }))
+        Ok(Some(RegistryAck { sequence }))
     }
 
     /// The full report that this part belongs to, with it.

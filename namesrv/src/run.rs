@@ -47,7 +47,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let stop = tasks.stop_token();
     let metrics = Metrics::default();
 
-    let options = Options { max_connections: config.max_connections, tls: config.tls, ..Options::default() };
+    let options = Options {
+        max_connections: config.max_connections,
+        tls: config.tls,
+        certificate: config.certificate.clone(),
+        ..Options::default()
+    };
     let clients = Listener::bind(config.client_listen, options).context("clientListen")?;
     let options =
         Options { max_connections: MAX_CONTROL_CONNECTIONS, tls: TlsMode::Off, ..Options::default() };
@@ -67,23 +72,22 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         Arc::new(Cluster::new(config.expected_groups, config.warm_up_timeout, stop.clone(), metrics.clone()));
     let client_door =
         route::Door { cluster: cluster.clone(), brokers: Arc::default(), metrics, stop: stop.clone() };
-    let control_door = registry::Door {
-        cluster: cluster.clone(),
-        client_port: client_addr.port(),
-        log_control: config.log_control,
-        stop: stop.clone(),
-    };
+    let control_door =
+        registry::Door { cluster: cluster.clone(), log_control: config.log_control, stop: stop.clone() };
 
     let incoming = clients.accept(tasks.tracker(), stop.clone());
-    let service = MessagingServiceServer::new(client_door);
+    let service = MessagingServiceServer::new(client_door.clone());
     let serve =
         server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tasks.spawn("the server for clients", serve);
 
     let incoming = control.accept(tasks.tracker(), stop.clone());
     let service = RegistryServer::new(control_door).max_decoding_message_size(LARGEST_REPORT_BYTES);
-    let serve =
-        server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let serve = server()
+        .add_service(service)
+        // What brokers ask for their clients, whose port may require what only clients have.
+        .add_service(MessagingServiceServer::new(client_door))
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tasks.spawn("the server for brokers", serve);
 
     let watching = cluster.clone();

@@ -227,13 +227,15 @@ impl Table {
         })
     }
 
-    /// Where clients reach the primary of this broker group, as `host:port`.
-    pub fn client_address(&self, broker_name: &str) -> Option<String> {
+    /// Where the control plane of the primary of this broker group is, as `host:port`.
+    pub fn control_address(&self, broker_name: &str) -> Option<String> {
         let is_it = |member: &&Member| member.broker_id == 0 && member.broker_name == broker_name;
         let member = self.members.keys().find(is_it)?;
-        let address = self.members[member].registration.clients.addresses.first()?;
-        let host =
-            if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
+        let address = self.members[member].registration.control.as_ref()?;
+        let host = match address.host.contains(':') {
+            true => format!("[{}]", address.host),
+            false => address.host.clone(),
+        };
         Some(format!("{host}:{}", address.port))
     }
 

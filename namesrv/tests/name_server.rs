@@ -41,10 +41,7 @@ struct Broker {
 impl Broker {
     async fn register(server: &Running, full: FullReport) -> Self {
         let mut broker = Self::connect(server).await;
-        assert_eq!(
-            broker.report(Report::Full(full)).await.unwrap().client_port,
-            u32::from(server.client_addr.port())
-        );
+        broker.report(Report::Full(full)).await.unwrap();
         broker
     }
 

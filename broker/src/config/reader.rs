@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use access::certificate;
+use access::listener::TlsMode;
 use access::yaml::{self, Section};
 
 use super::{Advertised, Config, KNOBS};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "clusterName",
     "brokerName",
     "brokerId",
@@ -21,6 +23,7 @@ const KEYS: [&str; 15] = [
     "segmentSize",
     "messageRetention",
     "logging",
+    "certificate",
     "config",
 ];
 
@@ -58,6 +61,9 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
         root.section("advertised", &["host", "port"], |section| config.advertised = advertised(section));
         root.section("advertisedControl", &["host", "port"], |section| {
             config.advertised_control = advertised(section);
+        });
+        root.section("certificate", &["file", "keyFile"], |section| {
+            config.certificate = certificate::Files::read_from(section);
         });
         root.section("messageRetention", &RETENTION_KEYS, |section| {
             section.parsed("time", yaml::parse_duration, |time| config.retention.time = time);
@@ -101,6 +107,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
             knobs.number("timerMaxDelaySec", 1, 366 * 24 * 3600, |seconds| {
                 limits.timer_max_delay = Duration::from_secs(seconds);
             });
+            knobs.choice("tls", &TlsMode::NAMES, |mode| limits.tls = mode);
             knobs.number("workerThreads", 1, 1024, |n| limits.worker_threads = Some(to_usize(n)));
         });
     })?;

@@ -85,11 +85,9 @@ impl Link {
             };
             let Some(version) = session.acknowledged(&ack) else { continue };
             if listed.is_none() {
-                let Ok(client_port) = u16::try_from(ack.client_port) else {
-                    return Ended::Before(format!("it names {} as its port for clients", ack.client_port));
-                };
                 tracing::info!(name_server = %self.addr, "registered");
-                let clients = endpoint(SocketAddr::new(self.addr.ip(), client_port)).connect_lazy();
+                // Its control plane takes what clients ask as well.
+                let clients = endpoint(self.addr).connect_lazy();
                 listed = Some(Listed(self));
                 self.shown_by.send_modify(|by| drop(by.insert(self.addr, Shown { version, clients })));
             } else {

@@ -51,7 +51,7 @@ impl Stream {
     }
 
     async fn ack(&self, sequence: u64) {
-        self.acks.send(Ok(RegistryAck { sequence, client_port: 8081 })).await.unwrap();
+        self.acks.send(Ok(RegistryAck { sequence })).await.unwrap();
     }
 }
 

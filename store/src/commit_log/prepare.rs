@@ -1,13 +1,14 @@
 //! The next segment is made ahead, off the hot path, and its pages are touched before the writer needs them.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{CommitLog, Segment, segment};
 use crate::LogOffset;
-use crate::disk::is_full;
+use crate::disk::{Map, is_full};
 use crate::error::AppendError;
 use crate::planted::{Bug, is_planted};
 
@@ -17,6 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const LEAD: u64 = 1 << 20;
 /// Steps in which pages are made ready: an append that comes by waits for one at most, some 60 µs.
 const POPULATE_STEP: u64 = 256 << 10;
+/// Steps in which blocks are written ahead: a flush of the log that comes by waits for one, so they are few.
+const PRE_WRITE_STEP: u64 = 1 << 20;
 
 /// The segment behind the last, if it is there already.
 #[derive(Default)]
@@ -172,16 +175,17 @@ impl CommitLog {
             at = at.max(segment.base());
             let window_end = segment.end().min(appended.saturating_add(window));
             while at < window_end {
-                let to = (at + POPULATE_STEP).min(segment.end());
+                let step = if pre_write { PRE_WRITE_STEP } else { POPULATE_STEP };
+                let to = (at + step).min(segment.end());
                 let range = at - segment.base()..to - segment.base();
-                if let Err(error) = segment.map().populate(range.clone()) {
+                if let Err(error) = touch(segment.map(), &range) {
                     tracing::debug!(%error, "cannot touch pages ahead");
                     return Ok(LogOffset(at));
                 }
                 if pre_write {
                     segment.map().flush(range.clone())?;
                     // Written pages are write-protected; touched once more they are not.
-                    let _only_a_hint = segment.map().populate(range);
+                    let _only_a_hint = touch(segment.map(), &range);
                 }
                 at = to;
             }
@@ -205,6 +209,12 @@ impl CommitLog {
     fn make_segment(&self, _alone: &Making, base: u64) -> io::Result<Arc<Segment>> {
         make_segment(self.disk.as_ref(), &self.dir, &self.temp, base, self.segment_bytes).map(Arc::new)
     }
+}
+
+/// Makes pages ready, in steps that an append may come between.
+fn touch(map: &dyn Map, range: &Range<u64>) -> io::Result<()> {
+    let steps = (range.start..range.end).step_by(POPULATE_STEP as usize);
+    steps.map(|at| map.populate(at..(at + POPULATE_STEP).min(range.end))).collect()
 }
 
 /// Makes a segment under a temporary name first: a file with a segment's name is always whole.
