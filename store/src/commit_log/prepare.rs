@@ -213,8 +213,8 @@ impl CommitLog {
 
 /// Makes pages ready, in steps that an append may come between.
 fn touch(map: &dyn Map, range: &Range<u64>) -> io::Result<()> {
-    let steps = (range.start..range.end).step_by(POPULATE_STEP as usize);
-    steps.map(|at| map.populate(at..(at + POPULATE_STEP).min(range.end))).collect()
+    let mut steps = (range.start..range.end).step_by(POPULATE_STEP as usize);
+    steps.try_for_each(|at| map.populate(at..(at + POPULATE_STEP).min(range.end)))
 }
 
 /// Makes a segment under a temporary name first: a file with a segment's name is always whole.
