@@ -62,8 +62,8 @@ pub struct TopicSpec {
     #[x_kube(
         validation = Rule::new("self == oldSelf")
             .message("messageType cannot change: messages of the old kind may be stored; make another Topic"),
-        validation = Rule::new("self in ['Normal', 'Fifo', 'Transaction', 'Priority']")
-            .message("messageType is Normal, Fifo, Transaction or Priority: brokers cannot yet keep Delay, Lite or Mixed topics")
+        validation = Rule::new("self != 'Lite'")
+            .message("messageType Lite cannot be kept by brokers yet: choose another")
     )]
     pub message_type: MessageType,
     /// Queues in each broker group. With fewer than before, the last queues take no more messages at once, and go when they are consumed.
