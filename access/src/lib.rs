@@ -7,7 +7,7 @@
 //!                                                                        status  (code and sentence)
 //!                                                                        route   (queues as clients want them)
 //!                                                                        telemetry (a client's stream)
-//!                                                                        transaction_id (which broker keeps it)
+//!                                                                        transaction_id, recall_handle (which broker keeps it)
 //!                                                                        hop     (to the front door that must answer)
 //!   http: /livez /readyz /metrics      logging: levels that change while running
 //!   yaml: configuration files          vital: the tasks of a process
@@ -25,6 +25,7 @@ pub mod http;
 pub mod listener;
 pub mod logging;
 pub mod names;
+pub mod recall_handle;
 pub mod route;
 pub mod settings;
 pub mod status;
@@ -35,5 +36,6 @@ pub mod yaml;
 
 pub use client::ClientIdentity;
 pub use names::{GroupName, TopicName};
+pub use recall_handle::RecallHandle;
 pub use status::Refusal;
 pub use transaction_id::TransactionId;

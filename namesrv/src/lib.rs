@@ -3,7 +3,7 @@
 //! ```text
 //!  brokers ── Register stream ──► registry ─┐                       ┌─► route ── QueryRoute, QueryAssignment,
 //!                                           ├─► cluster ─► table ───┤            Telemetry, Heartbeat ── clients
-//!  operator, CLI ── Describe ───► registry ─┘  (clock, warm-up)     ├─► forward ── EndTransaction ──► its broker
+//!  operator, CLI ── Describe ───► registry ─┘  (clock, warm-up)     ├─► forward ── EndTransaction, RecallMessage ──► their broker
 //!                                                                    └─► http: /readyz says who is missing
 //! ```
 //!

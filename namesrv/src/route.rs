@@ -8,7 +8,7 @@ use access::client::ClientIdentity;
 use access::names::{GroupName, TopicName};
 use access::settings::{self, Facts, GroupFacts};
 use access::status::{self, Refusal};
-use access::{TransactionId, route, telemetry};
+use access::{RecallHandle, TransactionId, route, telemetry};
 use futures::{Stream, stream};
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::messaging_service_server::MessagingService;
@@ -239,8 +239,23 @@ impl MessagingService for Door {
     }
 
     async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
-        let status = Some(with_a_broker(&request, "RecallMessage"));
-        Ok(Response::new(RecallMessageResponse { status, message_id: String::new() }))
+        let (metadata, _, request) = request.into_parts();
+        let answer = match RecallHandle::parse(&request.recall_handle) {
+            None => Err(Refusal::new(
+                Code::InternalServerError,
+                "no broker made this recall handle: use the one that came with the message",
+            )),
+            Some(handle) => {
+                let call =
+                    async |mut broker: MessagingServiceClient<Channel>, hop| broker.recall_message(hop).await;
+                self.brokers.ask(&self.cluster, &handle.broker, &metadata, request, call).await
+            }
+        };
+        let refused = |refusal: Refusal| RecallMessageResponse {
+            status: Some(refusal.status(&ClientIdentity::of(&metadata))),
+            message_id: String::new(),
+        };
+        Ok(Response::new(answer.unwrap_or_else(refused)))
     }
 
     async fn sync_lite_subscription(

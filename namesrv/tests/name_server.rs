@@ -253,7 +253,7 @@ async fn whoever_asks_for_messages_is_sent_to_a_broker() {
     let send = client.send_message(request(SendMessageRequest::default())).await.unwrap().into_inner();
     assert_eq!(code(send.status), Code::NotImplemented);
     let recall = client.recall_message(request(RecallMessageRequest::default())).await.unwrap().into_inner();
-    assert!(recall.status.unwrap().message.contains("QueryRoute"));
+    assert_eq!(code(recall.status), Code::InternalServerError);
     let entry = AckMessageEntry { receipt_handle: "handle".to_owned(), ..AckMessageEntry::default() };
     let ack = AckMessageRequest { entries: vec![entry], ..AckMessageRequest::default() };
     let ack = client.ack_message(request(ack)).await.unwrap().into_inner();

@@ -1,11 +1,10 @@
 //! RecallMessage: a message that waits for its time is taken back.
 
 use access::client::ClientIdentity;
-use access::{Refusal, TopicName};
+use access::{RecallHandle, Refusal, TopicName};
 use proto::v2::{Code, RecallMessageRequest, RecallMessageResponse};
 
 use super::{Front, status};
-use crate::schedule::RecallHandle;
 use crate::topics::MessageType;
 
 impl Front {

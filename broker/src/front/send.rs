@@ -4,14 +4,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use access::client::ClientIdentity;
-use access::{Refusal, TopicName};
+use access::{RecallHandle, Refusal, TopicName};
 use proto::v2::{Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
 use store::{LogOffset, NewRecord, QueueId};
 
 use super::convert::{self, Incoming};
 use super::{Front, status};
 use crate::delivery::now_ms;
-use crate::schedule::{self, RecallHandle};
+use crate::schedule;
 use crate::topics::{MessageType, Topic};
 
 impl Front {
@@ -139,7 +139,8 @@ impl Front {
             let id = at;
             message.deliver_at_ms.map_or_else(String::new, |due_ms| {
                 let (topic, broker) = (topic.to_string(), self.broker_name.clone());
-                RecallHandle { due_ms, id, topic, broker, message_id: message.message_id.clone() }.to_text()
+                RecallHandle { due_ms, id: id.0, topic, broker, message_id: message.message_id.clone() }
+                    .to_text()
             })
         };
         if incoming.iter().all(|message| message.deliver_at_ms.is_none()) {

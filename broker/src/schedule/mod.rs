@@ -18,7 +18,6 @@
 //!
 //! What is not promised: an order among messages of the same time whose producers did not wait for each other.
 
-mod handle;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -30,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use access::vital;
+use access::{RecallHandle, vital};
 use parking_lot::{Condvar, Mutex};
 use store::disk::Disk;
 pub(crate) use store::schedule::Limits;
@@ -38,7 +37,6 @@ use store::schedule::{Noted, Schedule, Work};
 use store::{Clock, LogOffset, Recovered, Store};
 use tokio::sync::oneshot;
 
-pub(crate) use handle::RecallHandle;
 pub(crate) use record::{QUEUE, TOPIC, make_wait};
 use worker::Worker;
 

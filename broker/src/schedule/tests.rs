@@ -119,7 +119,7 @@ impl Broker {
         let id = appended.unwrap().end;
         let handle = RecallHandle {
             due_ms,
-            id,
+            id: id.0,
             topic: topic.to_owned(),
             broker: "b".to_owned(),
             message_id: number.to_string(),
@@ -167,7 +167,7 @@ impl Broker {
                 assert_eq!((property("REAL_TOPIC"), property("TIMER_OUT_MS")), (None, None));
                 assert_eq!(sent.topic, topic);
                 assert_eq!((record.born_at_ms, record.body.len(), queue), (7, 300, number as u32 % QUEUES));
-                assert_eq!(record.prepared_offset, sent.id);
+                assert_eq!(record.prepared_offset.0, sent.id);
                 found.push((number, record.stored_at_ms));
             }
         }
@@ -267,7 +267,7 @@ fn what_waits_longer_than_messages_are_kept_moves_and_can_still_be_recalled() {
         }
     }
     let first = broker.sent[199].handle.id;
-    assert!(broker.store.state().min > first, "{} {first}", broker.store.state().min);
+    assert!(broker.store.state().min.0 > first, "{} {first}", broker.store.state().min);
     assert_eq!(broker.timers.waiting("orders"), 200);
     broker.recall(7).unwrap();
     broker.disk = broker.disk.crash(Crash::Kill);
@@ -369,15 +369,15 @@ fn run(ops: &[Op]) {
                 let (min, sent) = (broker.store.state().min, &mut broker.sent);
                 let mut gone = 0;
                 for (number, sent) in sent.iter_mut().enumerate() {
-                    let is_gone = sent.handle.id > min && !found.contains(&sent.handle.id.0);
-                    assert!(!is_gone || sent.handle.id >= flushed, "{number} is lost");
+                    let is_gone = sent.handle.id > min.0 && !found.contains(&sent.handle.id);
+                    assert!(!is_gone || sent.handle.id >= flushed.0, "{number} is lost");
                     gone += usize::from(is_gone);
                 }
                 sent.truncate(sent.len() - gone);
                 seen.clear();
                 let recalled = recalled(&broker.store);
                 for sent in broker.sent.iter_mut() {
-                    sent.recalled &= recalled.contains(&sent.handle.id.0) || sent.handle.id <= min;
+                    sent.recalled &= recalled.contains(&sent.handle.id) || sent.handle.id <= min.0;
                 }
             }
             Op::Rot { file, at } => {
@@ -404,7 +404,7 @@ fn run(ops: &[Op]) {
     broker.check(&mut seen);
     let min = broker.store.state().min;
     for (number, sent) in broker.sent.iter().enumerate() {
-        let removed = sent.handle.id <= min;
+        let removed = sent.handle.id <= min.0;
         assert!(
             sent.recalled || removed || seen.contains_key(&number),
             "{number} is lost: {:?}, the log begins at {min}",

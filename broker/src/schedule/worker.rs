@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use access::RecallHandle;
 use store::schedule::{Noted, Scheduled, Standing};
 use store::{AppendError, LogOffset, NewRecord, QueueId, QueueOffset, ReadError, Record, Store};
 use tokio::sync::oneshot;
 
 use super::record::{self, Said, TOPIC};
-use super::{Needs, NotRecalled, Note, QUEUE, RETRY, RecallHandle, Timers};
+use super::{Needs, NotRecalled, Note, QUEUE, RETRY, Timers};
 use crate::{log, topics};
 
 /// Records are read so long before they are due.
@@ -341,7 +342,8 @@ impl Worker {
         for _ in 0..PORTION {
             let Some(recall) = self.timers.signal.lock().recalls.pop_front() else { return };
             // Its message is confirmed and not followed yet.
-            if recall.handle.id > self.known_to && recall.handle.id <= self.store().confirmed() {
+            let id = LogOffset(recall.handle.id);
+            if id > self.known_to && id <= self.store().confirmed() {
                 self.timers.signal.lock().recalls.push_front(recall);
                 self.timers.ring();
                 return;
@@ -363,6 +365,7 @@ impl Worker {
     /// Returns where the log ends behind what says so, if that is new.
     fn recall_one(&mut self, handle: &RecallHandle, now_ms: i64) -> Result<Option<LogOffset>, NotRecalled> {
         let &RecallHandle { due_ms, id, ref topic, ref message_id, broker: _ } = handle;
+        let id = LogOffset(id);
         let in_hand =
             self.hand.iter().position(|item| (item.scheduled.due_ms, item.scheduled.id) == (due_ms, id));
         let record = match in_hand {

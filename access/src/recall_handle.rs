@@ -10,28 +10,33 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use store::LogOffset;
 
 const VERSION: &str = "g1";
 
 /// What a handle says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RecallHandle {
-    pub(crate) due_ms: i64,
-    pub(crate) id: LogOffset,
-    pub(crate) topic: String,
-    pub(crate) broker: String,
-    pub(crate) message_id: String,
+pub struct RecallHandle {
+    /// When the message is due, Unix milliseconds.
+    pub due_ms: i64,
+    /// Where it ends in the log of its broker.
+    pub id: u64,
+    /// Its topic.
+    pub topic: String,
+    /// The broker that keeps it.
+    pub broker: String,
+    /// The id that the client gave it.
+    pub message_id: String,
 }
 
 impl RecallHandle {
-    pub(crate) fn to_text(&self) -> String {
+    /// As clients get it.
+    pub fn to_text(&self) -> String {
         let Self { due_ms, id, topic, broker, message_id } = self;
         URL_SAFE.encode(format!("{VERSION} {due_ms} {id} {topic} {broker} {message_id}"))
     }
 
     /// `None`: this is no handle of ours.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let decoded = String::from_utf8(URL_SAFE.decode(text).ok()?).ok()?;
         let mut fields = decoded.splitn(6, ' ');
         if fields.next() != Some(VERSION) {
@@ -39,7 +44,7 @@ impl RecallHandle {
         }
         Some(Self {
             due_ms: fields.next()?.parse().ok()?,
-            id: LogOffset(fields.next()?.parse().ok()?),
+            id: fields.next()?.parse().ok()?,
             topic: fields.next()?.to_owned(),
             broker: fields.next()?.to_owned(),
             message_id: fields.next()?.to_owned(),
@@ -55,7 +60,7 @@ mod tests {
     fn a_handle_comes_back_from_its_text_and_nothing_else_is_one() {
         let handle = RecallHandle {
             due_ms: 1_700_000_000_000,
-            id: LogOffset(u64::MAX),
+            id: u64::MAX,
             topic: "orders".to_owned(),
             broker: "broker-a".to_owned(),
             message_id: "an id of its own kind é".to_owned(),
