@@ -5,6 +5,7 @@
 //! bench-load        a closed loop of sends to any server, and the server's CPU time for each
 //! bench-compare     echo and `gantry dev`, alternately, in one run
 //! bench-coldstart   from exec to the first acknowledged send
+//! bench-delay       delayed sends beside others, the memory of what waits, and how late it comes
 //! bench-kill9       kill -9 under load, again and again: what was acknowledged is there
 //! bench-store       the store in this process, beside bare system calls and Java's own store
 //! bench-topics-scale  what a hundred thousand topics cost one broker

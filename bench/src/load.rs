@@ -40,6 +40,9 @@ pub struct Load {
     /// Queues of the topic to spread over
     #[arg(long, default_value_t = 8)]
     pub queues: u64,
+    /// Let each message wait so many seconds; 0: deliver it at once
+    #[arg(long, default_value_t = 0)]
+    pub delay_seconds: u64,
 }
 
 /// What came of it, within the seconds that are measured.
@@ -106,6 +109,7 @@ impl Load {
                     topic: self.topic.clone(),
                     topics: self.spread_over,
                     queues: self.queues,
+                    delay_seconds: self.delay_seconds,
                     body: body.clone(),
                 };
                 workers.spawn(worker.run());
@@ -146,6 +150,7 @@ struct Worker {
     topic: String,
     topics: u64,
     queues: u64,
+    delay_seconds: u64,
     body: Bytes,
 }
 
@@ -167,7 +172,12 @@ impl Worker {
             let numbered =
                 self.topics.checked_sub(1).map(|_| format!("{}-{}", self.topic, number % self.topics + 1));
             let topic = numbered.as_deref().unwrap_or(&self.topic);
-            let message = wire::message(topic, id, queue_id, self.body.clone());
+            let mut message = wire::message(topic, id, queue_id, self.body.clone());
+            if self.delay_seconds > 0 {
+                let due = std::time::SystemTime::now() + Duration::from_secs(self.delay_seconds);
+                let due = due.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                wire::delay(&mut message, i64::try_from(due.as_millis()).unwrap_or(i64::MAX));
+            }
             let sent = Instant::now();
             let outcome = wire::send(&mut self.stub, message).await;
             let latency = sent.elapsed();

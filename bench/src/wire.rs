@@ -44,6 +44,16 @@ pub async fn connect(address: &str, index: usize) -> anyhow::Result<Stub> {
 
 /// Makes a topic through the broker's Admin service; one that is there stays.
 pub async fn create_topic(admin: &str, topic: &str, queues: u32) -> anyhow::Result<()> {
+    create_topic_of(admin, topic, queues, control::MessageType::Normal).await
+}
+
+/// The same for messages of some type.
+pub async fn create_topic_of(
+    admin: &str,
+    topic: &str,
+    queues: u32,
+    message_type: control::MessageType,
+) -> anyhow::Result<()> {
     let channel = Endpoint::from_shared(format!("http://{admin}"))?.connect().await?;
     let config = control::TopicConfig {
         name: topic.to_owned(),
@@ -51,7 +61,7 @@ pub async fn create_topic(admin: &str, topic: &str, queues: u32) -> anyhow::Resu
         write_queues: queues,
         readable: true,
         writable: true,
-        message_type: control::MessageType::Normal.into(),
+        message_type: message_type.into(),
         owner: String::new(),
     };
     let request = control::UpsertTopicRequest { topic: Some(config), only_if_unowned: false };
@@ -74,6 +84,15 @@ pub fn message(topic: &str, message_id: String, queue_id: i32, body: Bytes) -> v
         }),
         body,
         ..Default::default()
+    }
+}
+
+/// Makes the message wait until then, Unix milliseconds.
+pub fn delay(message: &mut v2::Message, due_ms: i64) {
+    let nanos = i32::try_from(due_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0);
+    let at = prost_types::Timestamp { seconds: due_ms.div_euclid(1000), nanos };
+    if let Some(system) = &mut message.system_properties {
+        system.delivery_timestamp = Some(at);
     }
 }
 

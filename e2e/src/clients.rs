@@ -81,6 +81,13 @@ pub enum Line {
         /// The body.
         body: String,
     },
+    /// It was taken back.
+    Recalled {
+        /// The message id.
+        recalled: String,
+        /// The body.
+        body: String,
+    },
     /// Its producer was asked what became of its transaction.
     Asked {
         /// The message id.
@@ -229,6 +236,21 @@ impl Report {
             .iter()
             .filter_map(|line| if let Line::Sent { body, .. } = line { Some(&**body) } else { None })
             .collect()
+    }
+
+    /// Ids of the messages that were taken back, and of those that were sent with the same bodies.
+    pub fn recalled(&self) -> Vec<(&str, &str)> {
+        let sent_with = |wanted: &str| {
+            self.lines.iter().find_map(|line| match line {
+                Line::Sent { sent, body } if body == wanted => Some(&**sent),
+                _ => None,
+            })
+        };
+        let recalled = self.lines.iter().filter_map(|line| match line {
+            Line::Recalled { recalled, body } => Some((&**recalled, sent_with(body).unwrap_or_default())),
+            _ => None,
+        });
+        recalled.collect()
     }
 
     /// Bodies of the messages whose producer was asked about, in their order.

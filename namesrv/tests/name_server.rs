@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use access::TransactionId;
 use access::route;
+use access::{RecallHandle, TransactionId};
 use namesrv::{Config, Running, config::ExpectedGroup};
 use proto::control::broker_report::Report;
 use proto::control::registry_client::RegistryClient;
@@ -254,6 +254,16 @@ async fn whoever_asks_for_messages_is_sent_to_a_broker() {
     assert_eq!(code(send.status), Code::NotImplemented);
     let recall = client.recall_message(request(RecallMessageRequest::default())).await.unwrap().into_inner();
     assert_eq!(code(recall.status), Code::InternalServerError);
+    let handle = RecallHandle {
+        due_ms: 1,
+        id: 1,
+        topic: "later".to_owned(),
+        broker: "broker-x".to_owned(),
+        message_id: "a".to_owned(),
+    };
+    let nobody_s = RecallMessageRequest { topic: resource("later"), recall_handle: handle.to_text() };
+    let nobody_s = client.recall_message(request(nobody_s)).await.unwrap().into_inner().status.unwrap();
+    assert!(nobody_s.message.contains("broker-x"), "{}", nobody_s.message);
     let entry = AckMessageEntry { receipt_handle: "handle".to_owned(), ..AckMessageEntry::default() };
     let ack = AckMessageRequest { entries: vec![entry], ..AckMessageRequest::default() };
     let ack = client.ack_message(request(ack)).await.unwrap().into_inner();

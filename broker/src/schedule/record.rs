@@ -162,3 +162,38 @@ pub(super) fn recalled(topic: &str, message_id: &str, due_ms: i64) -> Properties
     properties.push(RECALLED, &format!("{topic}+{message_id}"));
     properties
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said<'a>(prepared: u64, properties: &'a [(&'a str, &'a str)]) -> Option<Said<'a>> {
+        said_by_waiting(LogOffset(1000), 200, LogOffset(prepared), properties.iter().copied())
+    }
+
+    #[test]
+    fn records_of_the_timer_say_what_waits_what_moved_and_what_was_recalled() {
+        let of =
+            |id| Scheduled { due_ms: 77, id: LogOffset(id), at: LogOffset(1000), size: 200, kind: DELIVER };
+        let waits = [(REAL_TOPIC, "orders"), (REAL_QUEUE, "3"), (DUE, "77")];
+        assert_eq!(said(0, &waits), Some(Said::Waits { scheduled: of(1200), topic: "orders" }));
+        let moved = [&waits[..], &[(MOVED, "1")]].concat();
+        assert_eq!(said(500, &moved), Some(Said::Moved { scheduled: of(500), topic: "orders" }));
+        // RocketMQ's own moves do not say which one they mean.
+        assert_eq!(said(0, &moved), Some(Said::Waits { scheduled: of(1200), topic: "orders" }));
+        let recalled = [&waits[..], &[(RECALLED, "orders+id")]].concat();
+        let id = LogOffset(500);
+        assert_eq!(said(500, &recalled), Some(Said::Recalled { due_ms: 77, id, topic: "orders" }));
+        assert_eq!(said(0, &recalled), None);
+    }
+
+    #[test]
+    fn what_consumers_of_rocketmq_popped_and_what_is_no_message_that_waits_says_nothing() {
+        let pops = [(REAL_TOPIC, "rmq_sys_REVIVE_LOG_c"), (REAL_QUEUE, "0"), (DUE, "77")];
+        for nothing in
+            [&pops[..], &[(REAL_TOPIC, "orders")], &[(DUE, "77")], &[(REAL_TOPIC, "o"), (DUE, "x")]]
+        {
+            assert_eq!(said(0, nothing), None, "{nothing:?}");
+        }
+    }
+}

@@ -26,6 +26,8 @@ var (
 	count     = flags.Int("count", 0, "")
 	prefix    = flags.String("prefix", "m-", "")
 	rate      = flags.Float64("rate", 0, "messages a second")
+	delayMs   = flags.Int("delay-ms", 0, "")
+	recall    = flags.Bool("recall", false, "")
 	group     = flags.String("group", "", "")
 	idle      = flags.Float64("idle-seconds", 15, "")
 	invisible = flags.Int("invisible", 30, "seconds")
@@ -80,11 +82,22 @@ func produce() {
 		if *key != "" {
 			message.SetKeys(*key, fmt.Sprintf("%s%d", *key, index))
 		}
+		if *delayMs > 0 {
+			message.SetDelayTimestamp(time.Now().Add(time.Duration(*delayMs) * time.Millisecond))
+		}
 		receipts, err := producer.Send(context.Background(), message)
 		if err != nil {
 			say(map[string]any{"failed": err.Error(), "body": body})
-		} else {
-			say(map[string]any{"sent": receipts[0].MessageID, "body": body})
+			continue
+		}
+		say(map[string]any{"sent": receipts[0].MessageID, "body": body})
+		if *recall && index%2 == 1 {
+			id, err := producer.Recall(context.Background(), *topic, receipts[0].RecallHandle)
+			if err != nil {
+				say(map[string]any{"failed": err.Error(), "body": body})
+			} else {
+				say(map[string]any{"recalled": id, "body": body})
+			}
 		}
 	}
 	fail(producer.GracefulStop())

@@ -91,10 +91,17 @@ public final class Client {
           builder.setKeys(text("--key", null), text("--key", null) + index);
         }
         builder.addProperty("index", Integer.toString(index));
+        if (flag("--delay-ms")) {
+          builder.setDeliveryTimestamp(System.currentTimeMillis() + (long) number("--delay-ms", 0));
+        }
         Message message = builder.build();
         try {
-          say("{\"sent\":" + quoted(producer.send(message).getMessageId().toString()) + ",\"body\":" + quoted(body)
-              + "}");
+          SendReceipt receipt = producer.send(message);
+          say("{\"sent\":" + quoted(receipt.getMessageId().toString()) + ",\"body\":" + quoted(body) + "}");
+          if (flag("--recall") && index % 2 == 1) {
+            String recalled = producer.recallMessage(topic, receipt.getRecallHandle()).getMessageId().toString();
+            say("{\"recalled\":" + quoted(recalled) + ",\"body\":" + quoted(body) + "}");
+          }
         } catch (ClientException | RuntimeException error) {
           say("{\"failed\":" + quoted(error.toString()) + ",\"body\":" + quoted(body) + "}");
         }

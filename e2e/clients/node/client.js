@@ -17,6 +17,8 @@ const { values: args, positionals: [ command ] } = parseArgs({
     count: { type: 'string' },
     prefix: { type: 'string', default: 'm-' },
     rate: { type: 'string' },
+    'delay-ms': { type: 'string' },
+    recall: { type: 'boolean', default: false },
     group: { type: 'string' },
     'idle-seconds': { type: 'string', default: '15' },
     invisible: { type: 'string', default: '30' },
@@ -40,9 +42,13 @@ async function produce() {
     try {
       const keys = args.key ? [ args.key, `${args.key}${index}` ] : undefined;
       const properties = new Map([[ 'index', String(index) ]]);
-      const { messageId } =
-        await producer.send({ topic: args.topic, tag: args.tag, keys, properties, body: Buffer.from(body) });
+      const deliveryTimestamp = args['delay-ms'] ? new Date(Date.now() + Number(args['delay-ms'])) : undefined;
+      const { messageId, recallHandle } = await producer.send(
+        { topic: args.topic, tag: args.tag, keys, properties, deliveryTimestamp, body: Buffer.from(body) });
       say({ sent: messageId, body });
+      if (args.recall && index % 2 === 1) {
+        say({ recalled: (await producer.recallMessage(args.topic, recallHandle)).messageId, body });
+      }
     } catch (error) {
       say({ failed: String(error), body });
     }

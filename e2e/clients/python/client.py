@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import threading
 import time
@@ -34,6 +35,8 @@ def main():
     parser.add_argument("--count", type=int)
     parser.add_argument("--prefix", default="m-")
     parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--delay-ms", type=int)
+    parser.add_argument("--recall", action="store_true")
     parser.add_argument("--group")
     parser.add_argument("--idle-seconds", type=float, default=15)
     parser.add_argument("--invisible", type=int, default=30)
@@ -65,8 +68,14 @@ def produce(arguments, configuration):
             # The setter adds one.
             message.keys = arguments.key
             message.keys = f"{arguments.key}{index}"
+        if arguments.delay_ms:
+            # It says milliseconds, and means seconds.
+            message.delivery_timestamp = math.ceil(time.time() + arguments.delay_ms / 1000)
         try:
-            say({"sent": producer.send(message).message_id, "body": body})
+            receipt = producer.send(message)
+            say({"sent": receipt.message_id, "body": body})
+            if arguments.recall and index % 2:
+                say({"recalled": producer.recall_message(arguments.topic, receipt.recall_handle), "body": body})
         except Exception as error:
             say({"failed": str(error) or type(error).__name__, "body": body})
     producer.shutdown()
