@@ -141,7 +141,7 @@ impl Housekeeping {
             // What would have to be moved has nowhere to go, and only this makes room.
             tracing::error!(
                 before = %min,
-                "the disk is full and old segments go, with what somebody still needs of them: delayed messages in them are lost"
+                "the disk is full and old segments go before what is still needed of them was moved: delayed messages that wait in them are lost"
             );
         }
         if young > 0 {

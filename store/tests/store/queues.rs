@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use parking_lot_free::Shared;
 use store::disk::{Crash, Disk};
-use store::{Arrivals, Flush, NewRecord, Properties, QueueId, QueueOffset, ReadError, Store};
+use store::{
+    Arrivals, Flush, Keeper, LogOffset, NewRecord, Properties, QueueId, QueueOffset, ReadError, Store,
+};
 
 use crate::support::{House, append, fill, message, numbers, record, same};
 
@@ -196,4 +198,59 @@ fn entries_that_rotted_on_the_disk_are_made_anew_from_the_log() {
         let (store, _) = left.open();
         assert_eq!(all(&store), before, "mended for good: {len} bytes at {at}");
     }
+}
+
+/// Lets everything before this place go, and remembers what it was asked.
+struct Shelf {
+    free_below: std::sync::atomic::AtomicU64,
+    asked: Shared<LogOffset>,
+}
+
+impl Keeper for Shelf {
+    fn may_go(&self, before: LogOffset) -> bool {
+        self.asked.add(before);
+        before.0 <= self.free_below.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn old_segments_stay_until_whoever_needs_them_lets_them_go() {
+    let mut house = House::new(Flush::Async);
+    house.config.await_keeper = true;
+    let (store, _) = house.open();
+    fill(&store, "t", 100);
+    store.flush().unwrap();
+    house.clock.advance_ms(72 * 3600 * 1000 + 1);
+    fill(&store, "other", 1);
+    store.flush().unwrap();
+    store.housekeep();
+    assert_eq!(store.state().min.0, 0, "nobody was there to be asked");
+
+    let shelf = Arc::new(Shelf { free_below: 0.into(), asked: Shared::default() });
+    store.ask_before_removal(Arc::clone(&shelf) as Arc<dyn Keeper>);
+    store.housekeep();
+    assert_eq!(store.state().min.0, 0, "not yet");
+    let before = *shelf.asked.all().last().unwrap();
+    assert!(before.0 > 0);
+    assert_eq!(numbers(&store, "t"), same(0..100));
+    shelf.free_below.store(before.0, std::sync::atomic::Ordering::Relaxed);
+    store.housekeep();
+    assert_eq!(store.state().min, before);
+}
+
+#[test]
+fn a_full_disk_takes_old_segments_whoever_needs_them() {
+    let mut house = House::new(Flush::Async);
+    house.config.await_keeper = true;
+    let (store, _) = house.open();
+    fill(&store, "t", 100);
+    store.flush().unwrap();
+    house.clock.advance_ms(72 * 3600 * 1000 + 1);
+    store.snapshot().unwrap();
+    let space = house.disk.space(&house.config.root).unwrap();
+    house.disk.set_capacity((space.total_bytes - space.free_bytes) * 100 / 92);
+    store.housekeep();
+    assert_eq!(store.state().min.0, 0, "it may still move");
+    store.housekeep();
+    assert!(store.state().min.0 > 0, "otherwise it stays full");
 }
