@@ -35,7 +35,7 @@ pub mod vital;
 pub mod yaml;
 
 pub use client::ClientIdentity;
-pub use names::{GroupName, TopicName};
+pub use names::{GroupName, LiteTopic, TopicName};
 pub use recall_handle::RecallHandle;
 pub use status::Refusal;
 pub use transaction_id::TransactionId;

@@ -2,9 +2,11 @@
 //!
 //! A name is 1–127 (topic) or 1–120 (group) characters of `%|a-zA-Z0-9_-`, its namespace included: a
 //! resource of namespace `ns` is kept as `ns%name`. Retry and dead letter topics of a group with a
-//! long name may be longer, and are made here only.
+//! long name may be longer, and are made here only. So are the names under which lite topics are kept: they hold a `$`,
+//! which no other name can.
 
 use std::fmt;
+use std::sync::Arc;
 
 use proto::v2::{Code, Resource};
 
@@ -16,6 +18,8 @@ const LONGEST_GROUP: usize = 120;
 const LONGEST_INTERNAL_TOPIC: usize = 255;
 const RETRY_PREFIX: &str = "%RETRY%";
 const DEAD_LETTER_PREFIX: &str = "%DLQ%";
+/// The most characters of a lite topic.
+pub const LONGEST_LITE_TOPIC: usize = 64;
 
 /// Topics of RocketMQ's own machinery, which clients may not name.
 const SYSTEM_TOPICS: [&str; 10] = [
@@ -38,6 +42,10 @@ const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 pub struct TopicName(Box<str>);
 
 impl TopicName {
+    /// How the names begin under which lite topics are kept; the parent and the lite topic follow, with a `$` between them
+    /// (RocketMQ's `LiteUtil`).
+    pub const LITE_PREFIX: &str = "%LMQ%$";
+
     /// A topic that a client or an operator may name.
     pub fn parse(name: &str) -> Result<Self, Refusal> {
         check_characters("topic", name, LONGEST_TOPIC).map_err(illegal_topic)?;
@@ -74,6 +82,27 @@ impl TopicName {
         Self(format!("{DEAD_LETTER_PREFIX}{group}").into())
     }
 
+    /// Where messages of the lite topic lie whose parent this is.
+    pub fn of_lite(&self, lite: &LiteTopic) -> Self {
+        Self(format!("{}{self}${lite}", Self::LITE_PREFIX).into())
+    }
+
+    /// The parent and the lite topic whose messages lie in the topic `name`; `None`: it is of no lite topic.
+    pub fn lite_parts(name: &str) -> Option<(&str, &str)> {
+        name.strip_prefix(Self::LITE_PREFIX)?.split_once('$')
+    }
+
+    /// The name that [`TopicName::of_lite`] made; `None`: it is none.
+    pub fn internal_lite(name: &str) -> Option<Self> {
+        let (parent, lite) = Self::lite_parts(name)?;
+        Some(Self::internal(parent).ok()?.of_lite(&LiteTopic::parse(lite).ok()?))
+    }
+
+    /// The topic as users know it: of a lite topic its parent.
+    pub fn parent_or_self(&self) -> &str {
+        Self::lite_parts(&self.0).map_or(&*self.0, |(parent, _)| parent)
+    }
+
     /// The topic as clients name it: its namespace apart, where it has one.
     pub fn to_resource(&self) -> Resource {
         let (namespace, name) = match self.0.split_once('%') {
@@ -86,6 +115,38 @@ impl TopicName {
     /// Whether the topic is made by the broker for a group, not by a user.
     pub fn is_of_a_group(&self) -> bool {
         self.0.starts_with(RETRY_PREFIX) || self.0.starts_with(DEAD_LETTER_PREFIX)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name of a lite topic, below its parent topic. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LiteTopic(Arc<str>);
+
+impl LiteTopic {
+    /// A lite topic that a client names.
+    pub fn parse(name: &str) -> Result<Self, Refusal> {
+        let illegal = |sentence: String| Err(Refusal::new(Code::IllegalLiteTopic, sentence));
+        if name.trim().is_empty() {
+            return illegal(format!("the lite topic is blank: give it 1 to {LONGEST_LITE_TOPIC} characters"));
+        }
+        let length = name.chars().count();
+        if length > LONGEST_LITE_TOPIC {
+            return illegal(format!(
+                "the lite topic has {length} characters: use at most {LONGEST_LITE_TOPIC}"
+            ));
+        }
+        let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        match name.chars().find(|c| !allowed(c)) {
+            Some(bad) => illegal(format!(
+                "the lite topic {name:?} contains {bad:?}: use letters, digits, '_' and '-' only"
+            )),
+            None => Ok(Self(name.into())),
+        }
     }
 
     /// The name as text.
@@ -150,6 +211,7 @@ macro_rules! name_is_text {
 }
 name_is_text!(TopicName);
 name_is_text!(GroupName);
+name_is_text!(LiteTopic);
 
 /// The namespace of a resource. The consumers of the Node client write it in the header only.
 fn namespace<'a>(resource: &'a Resource, client: &'a ClientIdentity) -> Result<&'a str, String> {
@@ -281,6 +343,43 @@ mod tests {
         assert_eq!(TopicName::internal(retry.as_str()), Ok(retry));
         assert!(TopicName::internal(&"t".repeat(256)).is_err());
         assert!(TopicName::internal("rmq_sys_x").is_ok());
+    }
+
+    #[test]
+    fn lite_topics_follow_the_rules_of_the_protocol() {
+        let check = |name: &str, part_of_the_sentence: Option<&str>| match (
+            LiteTopic::parse(name),
+            part_of_the_sentence,
+        ) {
+            (Ok(lite), None) => assert_eq!(lite.as_str(), name),
+            (Err(refusal), Some(part)) => {
+                assert_eq!(refusal.code, Code::IllegalLiteTopic, "{name:?}");
+                assert!(refusal.sentence.contains(part), "{name:?}: {refusal}");
+            }
+            (outcome, _) => panic!("{name:?}: {outcome:?}"),
+        };
+        check("session-1_A", None);
+        check(&"l".repeat(64), None);
+        check(&"l".repeat(65), Some("65 characters"));
+        check("", Some("blank"));
+        check("  ", Some("blank"));
+        check("a$b", Some("'$'"));
+        check("*", Some("'*'"));
+        check("a/b", Some("'/'"));
+    }
+
+    #[test]
+    fn a_lite_topic_is_kept_under_a_name_that_leads_back_to_it() {
+        let parent = TopicName::parse(&format!("ns%{}", "t".repeat(124))).unwrap();
+        let lite = LiteTopic::parse(&"l".repeat(64)).unwrap();
+        let kept = parent.of_lite(&lite);
+        assert_eq!(TopicName::lite_parts(kept.as_str()), Some((parent.as_str(), lite.as_str())));
+        assert_eq!(kept.parent_or_self(), parent.as_str());
+        assert_eq!(TopicName::internal_lite(kept.as_str()), Some(kept.clone()));
+        assert!(kept.as_str().len() <= LONGEST_INTERNAL_TOPIC);
+        assert!(TopicName::parse(kept.as_str()).is_err(), "no client can name it");
+        assert_eq!(TopicName::lite_parts("%LMQ%orders"), None);
+        assert_eq!(parent.parent_or_self(), parent.as_str());
     }
 
     proptest! {

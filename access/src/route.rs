@@ -93,7 +93,8 @@ pub fn assignment_answer(
     QueryAssignmentResponse { status: Some(status), assignments }
 }
 
-fn no_topic(client: &ClientIdentity, topic: &TopicName) -> v2::Status {
+/// For a topic that no broker has, or none that may be used.
+pub fn no_topic(client: &ClientIdentity, topic: &TopicName) -> v2::Status {
     let sentence = format!("no broker offers the topic {topic}: create it, or check its name and permission");
     status::for_client(client, Code::TopicNotFound, &sentence)
 }

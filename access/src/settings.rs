@@ -26,13 +26,13 @@ use proto::v2::{
 };
 
 use crate::client::{ClientIdentity, Language};
-use crate::names::{GroupName, TopicName};
+use crate::names::{GroupName, LONGEST_LITE_TOPIC, TopicName};
 use crate::status::{self, Refusal};
 
 const RECEIVE_BATCH_SIZE: i32 = 32;
 const LONG_POLL_S: i64 = 20;
-const LITE_SUBSCRIPTION_QUOTA: i32 = 1200;
-const MAX_LITE_TOPIC_SIZE: i32 = 64;
+/// Lite topics that one client may subscribe.
+pub const LITE_SUBSCRIPTION_QUOTA: u16 = 1200;
 
 /// What the server knows that the client does not.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,8 +194,8 @@ pub fn answer(
             subscription.long_polling_timeout =
                 Some(prost_types::Duration { seconds: LONG_POLL_S, nanos: 0 });
             if matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer) {
-                subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTION_QUOTA);
-                subscription.max_lite_topic_size = Some(MAX_LITE_TOPIC_SIZE);
+                subscription.lite_subscription_quota = Some(i32::from(LITE_SUBSCRIPTION_QUOTA));
+                subscription.max_lite_topic_size = i32::try_from(LONGEST_LITE_TOPIC).ok();
             }
             settings.backoff_policy = Some(consumer_backoff(client.language, &facts.group));
         }

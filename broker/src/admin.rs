@@ -162,6 +162,7 @@ impl Admin for AdminDoor {
             .topics
             .topic(name.as_str())
             .ok_or_else(|| Status::not_found(format!("there is no topic {name}")))?;
+        let lite_topics = self.delivery.lite_topics(&name) as u64;
         let queues = 0..topic.config.read_queues.max(topic.config.write_queues);
         let waiting = self.timers.waiting(name.as_str());
         let delivery = Arc::clone(&self.delivery);
@@ -179,7 +180,8 @@ impl Admin for AdminDoor {
                 .collect()
         };
         let queues = tokio::task::spawn_blocking(look).await.expect("looking at queues does not panic");
-        Ok(Response::new(DescribeTopicResponse { topic: Some(shown::topic(&topic.config)), queues, waiting }))
+        let topic = Some(shown::topic(&topic.config));
+        Ok(Response::new(DescribeTopicResponse { topic, queues, waiting, lite_topics }))
     }
 
     async fn upsert_group(&self, request: Request<UpsertGroupRequest>) -> Answer<UpsertGroupResponse> {

@@ -14,11 +14,12 @@ use access::listener::TlsMode;
 use access::logging::Logging;
 use proto::control;
 
+use crate::delivery::lite::Limits as LiteLimits;
 use crate::topics::DEFAULT_MAX_ATTEMPTS;
 use crate::transactions::Schedule as TransactionSchedule;
 
 /// The names that `config:` may hold; a `BrokerGroup` passes its `spec.config` through.
-pub const KNOBS: [&str; 17] = [
+pub const KNOBS: [&str; 19] = [
     "maxBodyBytes",
     "maxConnections",
     "maxParkedPolls",
@@ -36,6 +37,8 @@ pub const KNOBS: [&str; 17] = [
     "maxPendingTransactions",
     "timerMaxDelaySec",
     "tls",
+    "maxLiteTopics",
+    "liteTopicIdleMinutes",
 ];
 
 /// A host and a port that others are told.
@@ -161,6 +164,10 @@ pub struct Limits {
     /// `tls`: `permissive` takes TLS and plaintext on the port of clients, `required` TLS only, `off` plaintext only. Default
     /// permissive, because official clients differ in what they begin with.
     pub tls: TlsMode,
+    /// Lite topics. `maxLiteTopics`: of one topic of type LITE; more are refused; default 100,000, about 1 KiB each with a group
+    /// that consumes it. `liteTopicIdleMinutes`: one that nothing is sent to for so long, and with which all groups are done, is
+    /// removed; default 4,320, which is 72 h as with messages.
+    pub lite: LiteLimits,
     /// `workerThreads`: threads of the async runtime, at most one a core. Default: one a core.
     pub worker_threads: Option<usize>,
 }
@@ -186,6 +193,7 @@ impl Default for Limits {
             },
             timer_max_delay: Duration::from_secs(40 * 24 * 3600),
             tls: TlsMode::Permissive,
+            lite: LiteLimits { max_topics: 100_000, idle: Duration::from_secs(72 * 3600) },
             worker_threads: None,
         }
     }

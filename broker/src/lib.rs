@@ -32,5 +32,6 @@ mod schedule;
 mod transactions;
 
 pub use config::Config;
+pub use delivery::lite::Limits as LiteLimits;
 pub use run::{Running, main, start, start_on};
 pub use transactions::Schedule as TransactionSchedule;

@@ -224,16 +224,38 @@ impl Collector for HalfMessages {
     }
 }
 
+/// Asks at each scrape how many lite topics there are.
+struct LiteTopics(Arc<Delivery>);
+
+impl std::fmt::Debug for LiteTopics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LiteTopics").finish_non_exhaustive()
+    }
+}
+
+impl Collector for LiteTopics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Lite topics below a topic of type LITE; config.maxLiteTopics bounds them";
+        let mut family = encoder.encode_descriptor("gantry_lite_topics", help, None, MetricType::Gauge)?;
+        for (topic, count) in self.0.lite_topics_by_parent() {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&TopicLabel::of(&topic))?)?;
+        }
+        Ok(())
+    }
+}
+
 /// Shows how clients, delivery, transactions and the log stand.
 pub(crate) fn register_state(
     registry: &mut Registry,
     clients: &Clients,
-    delivery: &Delivery,
+    delivery: &Arc<Delivery>,
     transactions: Arc<Transactions>,
     log: Arc<Log>,
 ) {
     transactions.metrics().register(registry);
     registry.register_collector(Box::new(HalfMessages(transactions)));
+    registry.register_collector(Box::new(LiteTopics(Arc::clone(delivery))));
     registry.register(
         "gantry_group_subscription_conflicts",
         "Topics that consumers of the group filter differently, so that they take messages from each other",

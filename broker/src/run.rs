@@ -246,6 +246,11 @@ async fn start_with(
         ringing.keep_ringing().await;
         Ok::<(), Infallible>(())
     });
+    let sweeping = Arc::clone(&delivery);
+    tasks.spawn("the removal of idle lite topics", async move {
+        sweeping.keep_sweeping().await;
+        Ok::<(), Infallible>(())
+    });
     let (releasing, asked_to_stop) = (Arc::clone(&delivery), stop.clone());
     tasks.spawn("the watch for silent clients", async move {
         asked_to_stop.run_until_cancelled(watch_for_silence(known, releasing)).await;
@@ -288,6 +293,7 @@ async fn watch_for_silence(clients: Clients, delivery: Arc<Delivery>) {
                 group = group.as_ref().map(GroupName::as_str),
                 "a client went without a word"
             );
+            delivery.lite_client_gone(&client);
             if let Some(group) = group {
                 delivery.client_gone(group.as_str(), &client);
             }
@@ -384,12 +390,15 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         tasks: tasks.tracker().clone(),
         stopping: tasks.stop_token(),
     })?);
+    let online = clients.clone();
     let delivery = Arc::new(Delivery::open(delivery::Needs {
         broker_name: config.broker_name.clone(),
         log: Arc::clone(&log),
         topics: Arc::clone(&topics),
         meta,
-        online: Arc::new(move |client| clients.is_online(client)),
+        online: Arc::new(move |client| online.is_online(client)),
+        unsubscribed: Arc::new(move |client, lite| clients.unsubscribed(client, lite)),
+        lite: config.limits.lite,
         max_in_flight_per_queue: config.limits.max_in_flight_per_queue,
         max_parked_polls: config.limits.max_parked_polls,
         tasks: tasks.tracker().clone(),

@@ -57,7 +57,7 @@ const fn names<const N: usize>(keys: &[ConfigKey; N]) -> [&'static str; N] {
 const TLS_MODES: &[&str] = &["permissive", "required", "off"];
 
 /// Keys of a BrokerGroup's `spec.config`.
-pub const BROKER_CONFIG: [ConfigKey; 17] = [
+pub const BROKER_CONFIG: [ConfigKey; 19] = [
     whole("maxBodyBytes", 1, 64 << 20),
     whole("maxConnections", 1, 1 << 20),
     whole("maxParkedPolls", 1, 1 << 24),
@@ -73,6 +73,8 @@ pub const BROKER_CONFIG: [ConfigKey; 17] = [
     whole("maxPendingTransactions", 1, 1 << 24),
     whole("timerMaxDelaySec", 1, 366 * 24 * 3600),
     ConfigKey { name: "tls", allowed: Allowed::OneOf(TLS_MODES) },
+    whole("maxLiteTopics", 1, 1 << 24),
+    whole("liteTopicIdleMinutes", 1, 1 << 24),
     ConfigKey { name: "logWarmUp", allowed: Allowed::OneOf(&["window", "segment", "locked"]) },
     ConfigKey { name: "messageIndexEnable", allowed: Allowed::OneOf(&["true", "false"]) },
 ];

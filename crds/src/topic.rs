@@ -61,9 +61,7 @@ pub struct TopicSpec {
     #[serde(default)]
     #[x_kube(
         validation = Rule::new("self == oldSelf")
-            .message("messageType cannot change: messages of the old kind may be stored; make another Topic"),
-        validation = Rule::new("self != 'Lite'")
-            .message("messageType Lite cannot be kept by brokers yet: choose another")
+            .message("messageType cannot change: messages of the old kind may be stored; make another Topic")
     )]
     pub message_type: MessageType,
     /// Queues in each broker group. With fewer than before, the last queues take no more messages at once, and go when they are consumed.

@@ -143,6 +143,18 @@ pub fn consume(
     Ok(program.with("--group", group))
 }
 
+/// A LitePushConsumer that subscribes these lite topics, with commas between them, of a parent topic.
+pub fn consume_lite(
+    language: Language,
+    endpoint: &str,
+    topic: &str,
+    group: &str,
+    lites: &str,
+) -> Result<Program> {
+    let program = Program::new(language, "lite", endpoint, topic)?;
+    Ok(program.with("--group", group).with("--lite", lites))
+}
+
 impl Program {
     fn new(language: Language, what: &str, endpoint: &str, topic: &str) -> Result<Self> {
         let home = TempDir::new()?;
@@ -267,6 +279,13 @@ impl Report {
             .iter()
             .filter_map(|line| if let Line::Failed { failed, .. } = line { Some(&**failed) } else { None })
             .collect()
+    }
+
+    /// Bodies of the messages that were received, in their order.
+    pub fn bodies(&self) -> impl Iterator<Item = &str> {
+        self.lines
+            .iter()
+            .filter_map(|line| if let Line::Received { body, .. } = line { Some(&**body) } else { None })
     }
 
     /// How often each body was received.

@@ -68,6 +68,36 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Every broker that has the parent topic must know what the client holds: each may get messages of it. The answer is
+    /// the first that is not good; whoever did as asked does so again when the client repeats it.
+    async fn hold_lite(&self, request: Request<SyncLiteSubscriptionRequest>) -> Status {
+        let (metadata, _, request) = request.into_parts();
+        let client = ClientIdentity::of(&metadata);
+        let topic = ClientIdentity::named(&metadata)
+            .and_then(|client| TopicName::of(request.topic.as_ref(), &client));
+        let topic = match topic {
+            Ok(topic) => topic,
+            Err(refusal) => return refusal.status(&client),
+        };
+        let brokers = self.cluster.ask(|table| table.brokers_with(topic.as_str()));
+        if brokers.is_empty() {
+            return route::no_topic(&client, &topic);
+        }
+        let call =
+            async |mut broker: MessagingServiceClient<Channel>, hop| broker.sync_lite_subscription(hop).await;
+        let answers = brokers
+            .iter()
+            .map(|broker| self.brokers.ask(&self.cluster, broker, &metadata, request.clone(), call));
+        let answers = futures::future::join_all(answers).await.into_iter().map(|answer| match answer {
+            Ok(SyncLiteSubscriptionResponse { status }) => status.unwrap_or_default(),
+            Err(refusal) => refusal.status(&client),
+        });
+        let mut bad = answers.filter(|status| status.code() != Code::Ok);
+        bad.next().unwrap_or_else(status::ok)
+    }
+}
+
 /// Answers settings with what brokers registered of the client's group.
 struct Desk(Arc<Cluster>);
 
@@ -262,7 +292,7 @@ impl MessagingService for Door {
         &self,
         request: Request<SyncLiteSubscriptionRequest>,
     ) -> Answer<SyncLiteSubscriptionResponse> {
-        let status = Some(with_a_broker(&request, "SyncLiteSubscription"));
-        Ok(Response::new(SyncLiteSubscriptionResponse { status }))
+        let status = self.hold_lite(request).await;
+        Ok(Response::new(SyncLiteSubscriptionResponse { status: Some(status) }))
     }
 }

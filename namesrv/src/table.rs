@@ -214,6 +214,11 @@ impl Table {
             .filter_map(move |entry| Some((&entry.registration.broker, entry.topics.get(topic)?)))
     }
 
+    /// The broker groups whose primary has `topic`.
+    pub fn brokers_with(&self, topic: &str) -> Vec<String> {
+        self.primaries_with(topic).map(|(broker, _)| broker.name.clone()).collect()
+    }
+
     /// The configuration of a group, of the first primary that has it.
     pub fn group(&self, name: &str) -> Option<&GroupConfig> {
         let mut primaries = self.members.values().filter(|entry| entry.registration.member.broker_id == 0);

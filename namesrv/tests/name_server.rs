@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod stub;
+
 use std::time::Duration;
 
 use access::route;
@@ -10,8 +12,8 @@ use namesrv::{Config, Running, config::ExpectedGroup};
 use proto::control::broker_report::Report;
 use proto::control::registry_client::RegistryClient;
 use proto::control::{
-    BrokerReport, ChangeReport, DescribeClusterRequest, FullReport, FullReportPart, GroupConfig, RegistryAck,
-    SetLogLevelsRequest, TopicConfig,
+    Address as ControlAddress, BrokerReport, ChangeReport, DescribeClusterRequest, FullReport,
+    FullReportPart, GroupConfig, RegistryAck, SetLogLevelsRequest, TopicConfig,
 };
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::*;
@@ -285,6 +287,40 @@ async fn whoever_asks_for_messages_is_sent_to_a_broker() {
     let last = received.message().await.unwrap().unwrap().content.unwrap();
     assert!(matches!(last, Content::DeliveryTimestamp(_)));
     assert_eq!(received.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_a_client_holds_of_lite_topics_is_told_to_every_broker_with_their_parent() {
+    let server = started(|_| {}).await;
+    let mut client = client(&server).await;
+    let sync = |topic: &str| SyncLiteSubscriptionRequest {
+        topic: resource(topic),
+        group: resource("g"),
+        lite_topic_set: vec!["a".to_owned()],
+        ..SyncLiteSubscriptionRequest::default()
+    };
+    let answer = client.sync_lite_subscription(request(sync("sessions"))).await.unwrap().into_inner();
+    assert_eq!(code(answer.status), Code::TopicNotFound);
+    let (a, b) = (stub::Broker::start(Code::Ok).await, stub::Broker::start(Code::Ok).await);
+    let elsewhere = stub::Broker::start(Code::Ok).await;
+    let registered = |name: &str, topic: &str, stub: &stub::Broker| FullReport {
+        control: Some(ControlAddress { host: "127.0.0.1".to_owned(), port: u32::from(stub.port) }),
+        ..full(name, &[topic])
+    };
+    let _a = Broker::register(&server, registered("a", "sessions", &a)).await;
+    let _b = Broker::register(&server, registered("b", "sessions", &b)).await;
+    let _elsewhere = Broker::register(&server, registered("c", "orders", &elsewhere)).await;
+    let answer = client.sync_lite_subscription(request(sync("sessions"))).await.unwrap().into_inner();
+    assert_eq!(code(answer.status), Code::Ok);
+    for stub in [&a, &b] {
+        assert_eq!(stub.heard(), [("tester@1".to_owned(), sync("sessions"))]);
+    }
+    assert_eq!(elsewhere.heard(), []);
+
+    let refusing = stub::Broker::start(Code::LiteSubscriptionQuotaExceeded).await;
+    let _refusing = Broker::register(&server, registered("d", "sessions", &refusing)).await;
+    let answer = client.sync_lite_subscription(request(sync("sessions"))).await.unwrap().into_inner();
+    assert_eq!(code(answer.status), Code::LiteSubscriptionQuotaExceeded, "one refusal is the answer");
 }
 
 #[tokio::test]

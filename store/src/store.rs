@@ -191,7 +191,7 @@ impl Store {
         // None of its records is in the log.
         let Some(deleted_at) = deleted_at else { return };
         // The disk does not hold up those who append. A crash in between brings the topic back, as if not deleted yet.
-        if let Err(error) = inner.views.mark_deleted(topic, deleted_at) {
+        if let Err(error) = inner.views.mark_deleted(&[(topic, deleted_at)]) {
             tracing::error!(topic, %error, "cannot remember that a topic was deleted, a crash may bring it back");
         }
     }
@@ -229,6 +229,30 @@ impl Store {
     /// From now on this one is asked before old segments go; once. See [`Config::await_keeper`].
     pub fn ask_before_removal(&self, keeper: Arc<dyn Keeper>) {
         self.inner().housekeeping.ask(keeper);
+    }
+
+    /// The same for several topics, with one write of the disk for all.
+    pub fn delete_topics<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
+        let inner = self.inner();
+        let deleted: Vec<_> = topics
+            .into_iter()
+            .filter_map(|topic| {
+                inner.with_tail(|tail| inner.views.delete(topic).then(|| (topic, tail.end())))
+            })
+            .collect();
+        if deleted.is_empty() {
+            return;
+        }
+        if let Err(error) = inner.views.mark_deleted(&deleted) {
+            tracing::error!(%error, "cannot remember that topics were deleted, a crash may bring them back");
+        }
+    }
+
+    /// The topics that ever had a message and whose names begin so, in no order.
+    #[must_use]
+    pub fn topics_beginning_with(&self, prefix: &str) -> Vec<Arc<str>> {
+        let all = self.inner().views.all().map(|(topic, _)| topic);
+        all.filter(|topic| topic.starts_with(prefix)).collect()
     }
 
     /// How it stands.

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{AdminDoor, group_name, topic_name};
 use crate::delivery::now_ms;
+use crate::topics::MessageType;
 
 impl AdminDoor {
     pub(super) async fn reset(&self, request: ResetOffsetsRequest) -> Result<ResetOffsetsResponse, Status> {
@@ -22,6 +23,11 @@ impl AdminDoor {
             .topics
             .topic(topic.as_str())
             .ok_or_else(|| Status::not_found(format!("there is no topic {topic}")))?;
+        if known.config.message_type == MessageType::Lite {
+            return Err(Status::failed_precondition(format!(
+                "topic {topic} is of type LITE: a group goes on in its lite topics, and cannot be moved there"
+            )));
+        }
         let queues = known.config.read_queues;
         if let Some(id) = queue_ids.iter().find(|id| **id >= queues) {
             return Err(Status::invalid_argument(format!(

@@ -108,6 +108,10 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
                 limits.timer_max_delay = Duration::from_secs(seconds);
             });
             knobs.choice("tls", &TlsMode::NAMES, |mode| limits.tls = mode);
+            knobs.number("maxLiteTopics", 1, 1 << 24, |n| limits.lite.max_topics = to_usize(n));
+            knobs.number("liteTopicIdleMinutes", 1, 1 << 24, |n| {
+                limits.lite.idle = Duration::from_secs(n * 60);
+            });
             knobs.number("workerThreads", 1, 1024, |n| limits.worker_threads = Some(to_usize(n)));
         });
     })?;

@@ -48,8 +48,8 @@ impl Delivery {
         if !subscription.is_polled() {
             return;
         }
-        let Some(topic) = self.needs.topics.topic(subscription.topic.as_str()) else { return };
-        let Some(at) = subscription.state.lock().next_due(topic.config.read_queues) else { return };
+        let Some(queues) = self.read_queues(&subscription.topic) else { return };
+        let Some(at) = subscription.state.lock().next_due(queues) else { return };
         if subscription.alarm_at.fetch_min(at, Ordering::AcqRel) <= at {
             return;
         }

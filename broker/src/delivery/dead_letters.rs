@@ -142,7 +142,7 @@ impl Delivery {
         record: &Record,
     ) -> Result<(), Error> {
         let topic = self.dead_letter_topic(&subscription.group).await?;
-        let properties = dead_letter_properties(record, &subscription.topic);
+        let properties = dead_letter_properties(record, subscription.topic.parent_or_self());
         let dead = NewRecord {
             topic: topic.as_str(),
             queue_id: QueueId(0),
@@ -184,7 +184,7 @@ impl Delivery {
 const COMPRESSION_BITS: i32 = 0x1 | (0x7 << 8);
 
 /// As they were, with where the message came from; the first origin stays.
-fn dead_letter_properties(record: &Record, topic: &TopicName) -> Properties {
+fn dead_letter_properties(record: &Record, topic: &str) -> Properties {
     let mut properties = Properties::default();
     let (mut has_origin, mut message_id) = (false, None);
     for (name, value) in record.properties() {
@@ -195,7 +195,7 @@ fn dead_letter_properties(record: &Record, topic: &TopicName) -> Properties {
         properties.push(name, value);
     }
     if !has_origin {
-        properties.push(ORIGIN_TOPIC, topic.as_str());
+        properties.push(ORIGIN_TOPIC, topic);
         properties.push(ORIGIN_MESSAGE_ID, message_id.unwrap_or_default());
     }
     properties

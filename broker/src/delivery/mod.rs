@@ -7,6 +7,8 @@
 //!     alarms ──┘  └► dead_letters                                kept ─► meta.redb, in batches
 //! ```
 //!
+//! A poll of a LITE topic goes by `lite`, which knows which subscriptions on lite topics to look at.
+//!
 //! The decisions are in `consumption`, `pop` and `queue`, which know no clock, no lock and no disk. A crash forgets
 //! at most the last batch of changes: those messages are delivered again, and handles from before the crash still count.
 
@@ -15,6 +17,7 @@ mod consumption;
 mod dead_letters;
 mod handle;
 mod kept;
+pub(crate) mod lite;
 #[cfg(test)]
 mod model_tests;
 mod offsets;
@@ -31,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use access::{GroupName, TopicName};
+use access::{GroupName, LiteTopic, TopicName};
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::metrics::gauge::Gauge;
 use store::{QueueId, QueueOffset};
@@ -50,10 +53,12 @@ use crate::meta::{self, Meta};
 use crate::metrics::Skipped;
 use crate::topics::Registry;
 use queue::Millis;
-use subscription::Subscription;
+use subscription::{Place, Subscription};
 
 /// Whether a client is there; asked when a delivery falls due that its client keeps by being online.
 pub(crate) type Online = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// Told of a client, and of a lite topic that it held and that is no more.
+pub(crate) type Unsubscribed = Arc<dyn Fn(&str, &LiteTopic) + Send + Sync>;
 
 /// What delivery needs of the rest.
 pub(crate) struct Needs {
@@ -62,6 +67,8 @@ pub(crate) struct Needs {
     pub(crate) topics: Arc<Registry>,
     pub(crate) meta: Arc<Meta>,
     pub(crate) online: Online,
+    pub(crate) unsubscribed: Unsubscribed,
+    pub(crate) lite: lite::Limits,
     pub(crate) max_in_flight_per_queue: usize,
     pub(crate) max_parked_polls: usize,
     pub(crate) tasks: TaskTracker,
@@ -84,6 +91,7 @@ pub(crate) struct Delivery {
     needs: Needs,
     by_group: RwLock<ByGroup>,
     by_topic: RwLock<ByTopic>,
+    lite: lite::Lite,
     /// Subscriptions that changed since they were last written.
     dirty: Mutex<Vec<Arc<Subscription>>>,
     alarms: alarms::Alarms,
@@ -101,7 +109,20 @@ impl Delivery {
             (start.0..end.0, needs.topics.group(group).is_some_and(|group| group.ordered))
         };
         let rows = kept::read_all(&needs.meta, bounds)?;
+        let lite = lite::Lite::new(needs.lite);
+        let mut orphans = Vec::new();
+        for name in needs.log.store().topics_beginning_with(TopicName::LITE_PREFIX) {
+            let Some((parent, lite_name)) = TopicName::lite_parts(&name) else { continue };
+            match (needs.topics.topic(parent), LiteTopic::parse(lite_name)) {
+                (Some(parent), Ok(lite_name)) => lite.restore(&parent.config.name, lite_name, now_ms()),
+                // A crash came between the deletion of their parent and theirs.
+                (None, _) => orphans.push(name),
+                (Some(_), Err(_)) => {}
+            }
+        }
+        needs.log.store().delete_topics(orphans.iter().map(|name| &**name));
         let delivery = Self {
+            lite,
             needs,
             by_group: RwLock::default(),
             by_topic: RwLock::default(),
@@ -112,9 +133,9 @@ impl Delivery {
         };
         let mut stale = false;
         for (group, topic, id, queue) in rows {
-            match (delivery.needs.topics.group(&group), delivery.needs.topics.topic(&topic)) {
+            match (delivery.needs.topics.group(&group), delivery.existing(&topic)) {
                 (Some(group), Some(topic)) => {
-                    let subscription = delivery.subscription(&group.name, &topic.config.name);
+                    let subscription = delivery.subscription(&group.name, &topic);
                     subscription.state.lock().restore(id, queue);
                 }
                 // A crash came between the deletion of a group or topic and that of its state.
@@ -122,9 +143,8 @@ impl Delivery {
             }
         }
         if stale {
-            let topics = &delivery.needs.topics;
             kept::remove(&delivery.needs.meta, |group, topic| {
-                topics.group(group).is_none() || topics.topic(topic).is_none()
+                delivery.needs.topics.group(group).is_none() || delivery.existing(topic).is_none()
             })?;
         }
         Ok(delivery)
@@ -164,20 +184,27 @@ impl Delivery {
             }
         }
         self.skipped.forget(group);
+        self.lite.group_gone(group);
         self.forget(gone.into_values())
     }
 
     /// Forgets what groups did with a topic. Blocks on the disk.
     pub(crate) fn forget_topic(&self, topic: &TopicName) -> Result<(), meta::Error> {
-        let gone: Vec<_> = {
+        let lite = self.forget_parent(topic);
+        self.forget_topics(std::slice::from_ref(topic)).and(lite)
+    }
+
+    fn forget_topics(&self, topics: &[TopicName]) -> Result<(), meta::Error> {
+        let mut gone = Vec::new();
+        for topic in topics {
             let mut by_group = self.by_group.write();
-            let Some(listeners) = self.by_topic.write().remove(topic) else { return Ok(()) };
+            let Some(listeners) = self.by_topic.write().remove(topic) else { continue };
             let subscriptions = listeners.subscriptions.read().clone();
             for subscription in &subscriptions {
                 by_group.get_mut(&subscription.group).and_then(|topics| topics.remove(topic));
             }
-            subscriptions
-        };
+            gone.extend(subscriptions);
+        }
         self.forget(gone.into_iter())
     }
 
@@ -252,8 +279,13 @@ impl Delivery {
         if let Some(subscription) = topics.get(topic) {
             return Arc::clone(subscription);
         }
-        let made =
-            Arc::new(Subscription::new(&self.needs.broker_name, group.clone(), topic.clone(), now_ms()));
+        let place = TopicName::lite_parts(topic.as_str()).and_then(|(parent, lite)| {
+            let parent = TopicName::internal(parent).ok()?;
+            Some(Place { hub: self.lite.hub(group, &parent), lite: LiteTopic::parse(lite).ok()? })
+        });
+        let broker = &self.needs.broker_name;
+        let made = Subscription::new(broker, group.clone(), topic.clone(), place, now_ms());
+        let made = Arc::new(made);
         topics.insert(topic.clone(), Arc::clone(&made));
         self.listeners(topic).subscriptions.write().push(Arc::clone(&made));
         made
@@ -282,6 +314,23 @@ impl Delivery {
         start.0..end.0
     }
 
+    /// The topic, if there is such a one; also a lite topic, by where its messages lie.
+    fn existing(&self, topic: &str) -> Option<TopicName> {
+        match TopicName::lite_parts(topic) {
+            Some((parent, lite)) if self.lite.is_known(parent, lite) => TopicName::internal_lite(topic),
+            Some(_) => None,
+            None => self.needs.topics.topic(topic).map(|topic| topic.config.name.clone()),
+        }
+    }
+
+    /// How many queues of the topic are read, if there is such a one; also of a lite topic.
+    fn read_queues(&self, topic: &TopicName) -> Option<u32> {
+        match TopicName::lite_parts(topic.as_str()) {
+            Some((parent, _)) => self.needs.topics.topic(parent).map(|_| 1),
+            None => self.needs.topics.topic(topic.as_str()).map(|topic| topic.config.read_queues),
+        }
+    }
+
     fn is_ordered(&self, group: &GroupName) -> bool {
         self.needs.topics.group(group.as_str()).is_some_and(|group| group.ordered)
     }
@@ -289,6 +338,9 @@ impl Delivery {
 
 impl store::Arrivals for Delivery {
     fn arrived(&self, topic: &str, _queue_id: QueueId, _next: QueueOffset, _tags_code: i64) {
+        if let Some((parent, lite)) = TopicName::lite_parts(topic) {
+            return self.lite.arrived(parent, lite);
+        }
         let listeners = {
             let by_topic = self.by_topic.read();
             let Some(listeners) = by_topic.get(topic) else { return };

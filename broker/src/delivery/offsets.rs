@@ -1,5 +1,7 @@
 //! The progress of groups as numbers: looked at, set, and read past it (PullMessage).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -141,6 +143,7 @@ impl Delivery {
                 end: self.bounds(&subscription.topic, queue_id).end,
             }));
         }
+        let mut queues = lite_together(queues);
         queues.sort_by(|a, b| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
         queues
     }
@@ -163,6 +166,9 @@ impl Delivery {
 
     /// A group that is not done with the topic, and with how many messages of a queue.
     pub(crate) fn undrained(&self, topic: &TopicName) -> Option<(GroupName, u64)> {
+        if let Some(found) = self.undrained_lite(topic) {
+            return Some(found);
+        }
         let listeners = self.by_topic.read().get(topic).cloned()?;
         let subscriptions = listeners.subscriptions.read();
         subscriptions.iter().find_map(|subscription| {
@@ -285,6 +291,26 @@ impl Delivery {
         let entries = store.entries(topic.as_str(), QueueId(id), last, 1).ok()?;
         store.record(entries.first()?).ok().map(|record| record.stored_at_ms)
     }
+}
+
+/// Lite topics may be many: those of one parent are told as its queue 0, added up.
+fn lite_together(queues: Vec<GroupQueue>) -> Vec<GroupQueue> {
+    let mut together: HashMap<(TopicName, u32), GroupQueue> = HashMap::new();
+    for mut queue in queues {
+        if let Ok(parent) = TopicName::internal(queue.topic.parent_or_self()) {
+            queue.topic = parent;
+        }
+        match together.entry((queue.topic.clone(), queue.queue_id)) {
+            Entry::Vacant(place) => drop(place.insert(queue)),
+            Entry::Occupied(mut sum) => {
+                let sum = sum.get_mut();
+                sum.cursor += queue.cursor;
+                sum.in_flight += queue.in_flight;
+                sum.end += queue.end;
+            }
+        }
+    }
+    together.into_values().collect()
 }
 
 /// Runs `at_end` when dropped.

@@ -44,6 +44,13 @@ pub(crate) struct Ask {
     pub(crate) wait: Duration,
 }
 
+impl Ask {
+    /// The attempt id, digested; 0: none.
+    pub(super) fn poll(&self) -> u64 {
+        self.attempt_id.as_ref().map_or(0, |id| stable_hash(id.as_bytes()))
+    }
+}
+
 /// Why a poll brings nothing but an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReceived {
@@ -91,24 +98,35 @@ pub(crate) struct Received {
 pub(crate) struct Batch {
     messages: std::vec::IntoIter<Received>,
     owner: Option<(Arc<Delivery>, Arc<Subscription>)>,
+    /// Of a poll that takes from several lite topics.
+    more: Vec<Batch>,
 }
 
 impl Batch {
-    fn empty() -> Self {
-        Self { messages: Vec::new().into_iter(), owner: None }
+    pub(super) fn empty() -> Self {
+        Self { messages: Vec::new().into_iter(), owner: None, more: Vec::new() }
+    }
+
+    /// What comes behind.
+    pub(super) fn join(&mut self, batch: Batch) {
+        if self.is_empty() {
+            *self = batch;
+        } else {
+            self.more.push(batch);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.messages.len() == 0
+        self.len() == 0
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.messages.len()
+        self.messages.len() + self.more.iter().map(Batch::len).sum::<usize>()
     }
 
     /// Takes the next message out.
     pub(crate) fn pop(&mut self) -> Option<Received> {
-        self.messages.next()
+        self.messages.next().or_else(|| self.more.iter_mut().find_map(Batch::pop))
     }
 }
 
@@ -129,7 +147,23 @@ impl Drop for Batch {
     }
 }
 
-enum Attempt {
+/// What a poll must know of a topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    queues: u32,
+    by_priority: bool,
+}
+
+impl Shape {
+    pub(super) const LITE: Self = Self { queues: 1, by_priority: false };
+
+    fn of(topic: &Topic) -> Self {
+        let by_priority = topic.config.message_type == MessageType::Priority;
+        Self { queues: topic.config.read_queues, by_priority }
+    }
+}
+
+pub(super) enum Attempt {
     Messages(Batch),
     /// Nothing matched so far, there is more to look at.
     GoOn,
@@ -147,7 +181,9 @@ impl Delivery {
         if !rules.consume_enabled {
             return Err(NotReceived::GroupDisabled(ask.group.clone()));
         }
-        self.readable(&ask.topic)?;
+        if self.readable(&ask.topic)?.config.message_type == MessageType::Lite {
+            return self.receive_lite(ask).await;
+        }
         let subscription = self.subscription(&ask.group, &ask.topic);
         let _polling = subscription.enter();
         let deadline = Instant::now() + ask.wait;
@@ -155,7 +191,7 @@ impl Delivery {
         let mut shelf = Shelf::default();
         loop {
             let topic = self.readable(&ask.topic)?;
-            let capped = match self.attempt(&subscription, &topic, ask, &shelf) {
+            let capped = match self.attempt(&subscription, Shape::of(&topic), ask.max, ask, &shelf) {
                 Attempt::Messages(batch) => return Ok(batch),
                 Attempt::Away(needs) => {
                     let patience = deadline.max(Instant::now() + DISK_PATIENCE);
@@ -233,7 +269,7 @@ impl Delivery {
         made.expect("creating a group does not panic")
     }
 
-    fn readable(&self, name: &TopicName) -> Result<Arc<Topic>, NotReceived> {
+    pub(super) fn readable(&self, name: &TopicName) -> Result<Arc<Topic>, NotReceived> {
         match self.needs.topics.topic(name.as_str()) {
             None => Err(NotReceived::NoTopic(name.clone())),
             Some(topic) if !topic.config.readable => Err(NotReceived::NotReadable(name.clone())),
@@ -243,21 +279,22 @@ impl Delivery {
 
     /// One look at the queues, and at what was fetched. No await between taking messages and the batch that gives them
     /// back, and no wait for a disk under the lock.
-    fn attempt(
+    pub(super) fn attempt(
         self: &Arc<Self>,
         subscription: &Arc<Subscription>,
-        topic: &Topic,
+        shape: Shape,
+        max: usize,
         ask: &Ask,
         shelf: &Shelf,
     ) -> Attempt {
         let group = self.needs.topics.group_or_default(&ask.group);
         let wish = Wish {
-            max: ask.max,
+            max,
             away: match ask.invisible {
                 Some(time) => Away::For(i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2)),
                 None => Away::While(ask.client.as_str().into()),
             },
-            poll: ask.attempt_id.as_ref().map_or(0, |id| stable_hash(id.as_bytes())),
+            poll: ask.poll(),
             sifts: !ask.filter.is_all(),
             effort: ask.filter.effort(),
         };
@@ -265,8 +302,8 @@ impl Delivery {
             ordered: group.ordered,
             max_attempts: group.max_attempts,
             max_in_flight: self.needs.max_in_flight_per_queue,
-            queues: topic.config.read_queues,
-            by_priority: topic.config.message_type == MessageType::Priority,
+            queues: shape.queues,
+            by_priority: shape.by_priority,
             online: &*self.needs.online,
         };
         let store = self.needs.log.store();
@@ -319,7 +356,7 @@ impl Delivery {
             }
         }
         let owner = Some((Arc::clone(self), Arc::clone(subscription)));
-        Batch { messages: messages.into_iter(), owner }
+        Batch { messages: messages.into_iter(), owner, more: Vec::new() }
     }
 
     /// The record; if it is gone for good the group is done with it.
@@ -356,10 +393,10 @@ impl Delivery {
 }
 
 /// A place among the waiting polls.
-struct Parked<'a>(&'a Delivery);
+pub(super) struct Parked<'a>(&'a Delivery);
 
 impl<'a> Parked<'a> {
-    fn new(delivery: &'a Delivery) -> Result<Self, NotReceived> {
+    pub(super) fn new(delivery: &'a Delivery) -> Result<Self, NotReceived> {
         let limit = delivery.needs.max_parked_polls;
         let parked = delivery.parked.inc();
         if usize::try_from(parked).is_ok_and(|parked| parked >= limit) {

@@ -56,6 +56,9 @@ impl Delivery {
             &*self.needs.online,
         )?;
         self.changed(&subscription);
+        if away == 0 {
+            subscription.wake_one();
+        }
         self.arm(&subscription);
         Ok(changed.to_text(subscription.scope))
     }
@@ -73,7 +76,7 @@ impl Delivery {
             |subscription| subscription.scope,
         );
         let handle = Handle::parse(receipt_handle, scope).ok_or(Invalid::Unknown)?;
-        let read_queues = self.needs.topics.topic(topic.as_str()).ok_or(Invalid::Unknown)?.config.read_queues;
+        let read_queues = self.read_queues(topic).ok_or(Invalid::Unknown)?;
         let subscription = match known {
             Some(subscription) => subscription,
             // From before a crash that came before anything was written about the group.

@@ -2,13 +2,23 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
-use access::{GroupName, TopicName};
+use std::sync::Arc;
+
+use access::{GroupName, LiteTopic, TopicName};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::consumption::Consumption;
 use super::handle::Scope;
+use super::lite::Hub;
 use super::queue::Millis;
+
+/// Of a subscription on a lite topic: those whose polls come from its parent.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) hub: Arc<Hub>,
+    pub(super) lite: LiteTopic,
+}
 
 /// One group on one topic.
 #[derive(Debug)]
@@ -22,12 +32,19 @@ pub(super) struct Subscription {
     pub(super) wake: Notify,
     polls: AtomicU32,
     dirty: AtomicBool,
+    place: Option<Place>,
     /// When the alarm for this subscription rings; `Millis::MAX`: it is not set.
     pub(super) alarm_at: AtomicI64,
 }
 
 impl Subscription {
-    pub(super) fn new(broker: &str, group: GroupName, topic: TopicName, now: Millis) -> Self {
+    pub(super) fn new(
+        broker: &str,
+        group: GroupName,
+        topic: TopicName,
+        place: Option<Place>,
+        now: Millis,
+    ) -> Self {
         Self {
             scope: Scope::new(broker, group.as_str(), topic.as_str()),
             group,
@@ -36,6 +53,7 @@ impl Subscription {
             wake: Notify::new(),
             polls: AtomicU32::new(0),
             dirty: AtomicBool::new(false),
+            place,
             alarm_at: AtomicI64::new(Millis::MAX),
         }
     }
@@ -48,19 +66,24 @@ impl Subscription {
 
     /// Wakes one poll, if there is any.
     pub(super) fn wake_one(&self) {
-        if self.is_polled() {
+        if let Some(Place { hub, lite }) = &self.place {
+            hub.ready(lite.as_str());
+        } else if self.is_polled() {
             self.wake.notify_one();
         }
     }
 
     /// Whether anybody polls now but the caller, who does.
     pub(super) fn is_polled_by_others(&self) -> bool {
-        self.polls.load(Ordering::SeqCst) > 1
+        self.place.is_some() || self.polls.load(Ordering::SeqCst) > 1
     }
 
-    /// Whether anybody polls now.
+    /// Whether anybody polls now, or of a lite topic, holds it.
     pub(super) fn is_polled(&self) -> bool {
-        self.polls.load(Ordering::SeqCst) > 0
+        match &self.place {
+            Some(Place { hub, lite }) => hub.is_held(lite.as_str()),
+            None => self.polls.load(Ordering::SeqCst) > 0,
+        }
     }
 
     /// True for the first of several changes between two writes.

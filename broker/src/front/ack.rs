@@ -10,7 +10,7 @@ use proto::v2::{
     ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
 };
 
-use super::{Front, convert, status};
+use super::{Front, convert, lite, status};
 
 const LONGEST_INVISIBLE: Duration = Duration::from_secs(12 * 3600);
 
@@ -33,12 +33,11 @@ impl Front {
         let strictness = status::strictness(client);
         let entries: Vec<_> = entries
             .into_iter()
-            .map(|AckMessageEntry { message_id, receipt_handle, lite_topic: _ }| {
+            .map(|AckMessageEntry { message_id, receipt_handle, lite_topic }| {
                 let outcome = match &names {
                     Err(refusal) => Err(refusal.clone()),
-                    Ok((group, topic)) => self
-                        .delivery
-                        .ack(group, topic, &receipt_handle, strictness)
+                    Ok((group, topic)) => lite::kept_in(topic, lite_topic.as_deref())
+                        .and_then(|topic| self.delivery.ack(group, &topic, &receipt_handle, strictness))
                         .map_err(status::invalid_handle),
                 };
                 let status = match outcome {
@@ -67,12 +66,13 @@ impl Front {
             receipt_handle,
             invisible_duration,
             message_id: _,
-            lite_topic: _,
+            lite_topic,
             suspend,
         } = request;
         let change = || -> Result<String, Refusal> {
             let group = GroupName::of(group.as_ref(), client)?;
             let topic = TopicName::of(topic.as_ref(), client)?;
+            let topic = lite::kept_in(&topic, lite_topic.as_deref()).map_err(status::invalid_handle)?;
             let away = invisible_duration
                 .as_ref()
                 .and_then(convert::duration)
@@ -129,10 +129,12 @@ impl Front {
             message_id,
             delivery_attempt: _,
             max_delivery_attempts: _, // the group's own maximum counts
-            lite_topic: _,
+            lite_topic,
         } = request;
         let group = GroupName::of(group.as_ref(), client)?;
         let topic = TopicName::of(topic.as_ref(), client)?;
+        let topic =
+            lite::kept_in(&topic, lite_topic.as_deref()).map_err(status::invalid_handle)?.into_owned();
         let receipt_handle = match receipt_handle.is_empty() {
             false => receipt_handle,
             // The client in C++ sends none.

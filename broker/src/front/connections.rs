@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::client::ClientIdentity;
-use access::{GroupName, TopicName};
+use access::{GroupName, LiteTopic, TopicName, status};
 use parking_lot::Mutex;
-use proto::v2::TelemetryCommand;
+use proto::v2::telemetry_command::Command;
+use proto::v2::{NotifyUnsubscribeLiteCommand, TelemetryCommand};
 use tokio::sync::mpsc;
 
 use super::producers::Producers;
@@ -149,6 +150,22 @@ impl Clients {
         let Known { clients, producers, .. } = &mut *known;
         let mut streams = producers.in_turn(topic).filter_map(|id| clients.get(id)?.commands.as_ref());
         streams.any(|commands| commands.try_send(command.clone()).is_ok())
+    }
+
+    /// Tells a client that a lite topic that it holds is no more.
+    pub(crate) fn unsubscribed(&self, client: &str, lite: &LiteTopic) {
+        let known = self.known.lock();
+        let Some(commands) = known.clients.get(client).and_then(|client| client.commands.as_ref()) else {
+            return;
+        };
+        let command = NotifyUnsubscribeLiteCommand { lite_topic: lite.to_string() };
+        let command = TelemetryCommand {
+            status: Some(status::ok()),
+            command: Some(Command::NotifyUnsubscribeLiteCommand(command)),
+        };
+        if commands.try_send(command).is_err() {
+            tracing::debug!(client, %lite, "a client cannot be told now that a lite topic is no more");
+        }
     }
 
     /// A new Telemetry stream, where commands go from now on.

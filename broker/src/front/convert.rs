@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use access::Refusal;
+use access::{LiteTopic, Refusal};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use proto::v2::{self, Code, Encoding};
@@ -29,6 +29,7 @@ const PRIORITY: &str = "_SYS_MSG_PRIORITY_";
 const IS_TRANSACTION: &str = "TRAN_MSG";
 const ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 const ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
+const LITE_TOPIC: &str = "__LITE_TOPIC";
 
 /// Names that a user property may not have (RocketMQ: `MessageConst.STRING_HASH_SET`), and those beginning with `TIMER_`.
 const RESERVED: [&str; 40] = [
@@ -73,7 +74,7 @@ const RESERVED: [&str; 40] = [
     BORN_TIMESTAMP,
     "__CRC32#",
 ];
-const RESERVED_TOO: [&str; 3] = [ORIGIN_TOPIC, ORIGIN_MESSAGE_ID, PRIORITY];
+const RESERVED_TOO: [&str; 4] = [ORIGIN_TOPIC, ORIGIN_MESSAGE_ID, PRIORITY, LITE_TOPIC];
 /// Names that are the broker's own business, though a user property may have them.
 const HIDDEN: [&str; 1] = ["CHECK_IMMUNITY_TIME_IN_SECONDS"];
 const RESERVED_PREFIX: &str = "TIMER_";
@@ -97,6 +98,7 @@ pub(super) struct Incoming {
     pub(super) message_group: Option<String>,
     /// The higher the more urgent.
     pub(super) priority: Option<u32>,
+    pub(super) lite_topic: Option<LiteTopic>,
     pub(super) kind: MessageType,
     /// When it is to be delivered, if it says so.
     pub(super) deliver_at_ms: Option<i64>,
@@ -143,7 +145,7 @@ pub(super) fn incoming(
         trace_context,
         orphaned_transaction_recovery_duration,
         dead_letter_queue: _,
-        lite_topic: _,
+        lite_topic,
         priority,
     } = system;
     let born_at_ms = born_timestamp.as_ref().map_or(now_ms, timestamp_ms);
@@ -180,6 +182,11 @@ pub(super) fn incoming(
     if is_storable(&born_host) {
         properties.push(BORN_HOST, &born_host);
     }
+    let lite_topic = lite_topic.as_deref().filter(|_| kind == MessageType::Lite);
+    let lite_topic = lite_topic.map(LiteTopic::parse).transpose()?;
+    if let Some(lite) = &lite_topic {
+        properties.push(LITE_TOPIC, lite.as_str());
+    }
     let deliver_at_ms = delivery_timestamp.as_ref().map(timestamp_ms);
     if let Some(at) = deliver_at_ms {
         properties.push(DELIVER_AT, &at.to_string());
@@ -197,6 +204,7 @@ pub(super) fn incoming(
         message_id,
         message_group,
         priority,
+        lite_topic,
         kind,
         deliver_at_ms,
         sys_flag,
@@ -375,6 +383,10 @@ pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
                 system.message_type = v2::MessageType::Fifo as i32;
                 // The Node client's users read it here.
                 user_properties.insert(name.to_owned(), value.to_owned());
+            }
+            LITE_TOPIC => {
+                system.lite_topic = Some(value.to_owned());
+                system.message_type = v2::MessageType::Lite as i32;
             }
             TRACE_CONTEXT => system.trace_context = Some(value.to_owned()),
             BORN_HOST => system.born_host = value.to_owned(),

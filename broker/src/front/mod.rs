@@ -7,6 +7,7 @@ mod ack;
 mod bodies;
 pub(crate) mod connections;
 mod convert;
+mod lite;
 mod offset;
 mod producers;
 mod recall;
@@ -65,10 +66,6 @@ macro_rules! client_of {
             }
         }
     };
-}
-
-fn later(request: &tonic::metadata::MetadataMap, what: &str) -> Option<Status> {
-    Some(status::not_implemented(what).status(&ClientIdentity::of(request)))
 }
 
 #[tonic::async_trait]
@@ -172,8 +169,11 @@ impl MessagingService for Front {
         request: Request<NotifyClientTerminationRequest>,
     ) -> Answer<NotifyClientTerminationResponse> {
         let (response, gone) = self.telemetry.terminate(&request);
-        if let Some(connections::Gone { client, group: Some(group) }) = gone {
-            self.delivery.client_gone(group.as_str(), &client);
+        if let Some(connections::Gone { client, group }) = gone {
+            self.delivery.lite_client_gone(&client);
+            if let Some(group) = group {
+                self.delivery.client_gone(group.as_str(), &client);
+            }
         }
         Ok(Response::new(response))
     }
@@ -199,7 +199,11 @@ impl MessagingService for Front {
         &self,
         request: Request<SyncLiteSubscriptionRequest>,
     ) -> Answer<SyncLiteSubscriptionResponse> {
-        let status = later(request.metadata(), "subscribing to lite topics");
-        Ok(Response::new(SyncLiteSubscriptionResponse { status }))
+        let client = client_of!(request, |status| SyncLiteSubscriptionResponse { status });
+        let status = match self.hold_lite(&client, request.into_inner()).await {
+            Ok(()) => status::ok(),
+            Err(refusal) => refusal.status(&client),
+        };
+        Ok(Response::new(SyncLiteSubscriptionResponse { status: Some(status) }))
     }
 }

@@ -66,11 +66,16 @@ impl Front {
             })?;
             return Ok(vec![self.begin_transaction(client, &topic, message, peer).await?]);
         }
+        let lite = self.sending_to_lite(&name, &incoming)?;
         // Messages of one request that need no order among groups stay together, in order.
         let mut normal_queue = None;
         let places: Vec<(&str, QueueId)> = incoming
             .iter_mut()
-            .map(|message| {
+            .enumerate()
+            .map(|(index, message)| {
+                if let Some(lite) = &lite {
+                    return (lite.topics[index].as_str(), QueueId(0));
+                }
                 let queue_id = match (&message.message_group, message.priority) {
                     (Some(group), _) => topic.queue_of_group(group),
                     (None, Some(priority)) => topic.queue_of_priority(priority),
@@ -179,8 +184,8 @@ fn check_kind(topic: &Topic, kind: MessageType) -> Result<(), Refusal> {
         | MessageType::Fifo
         | MessageType::Delay
         | MessageType::Transaction
+        | MessageType::Lite
         | MessageType::Priority => Ok(()),
-        MessageType::Lite => Err(status::not_implemented("sending to a lite topic")),
         MessageType::Mixed => unreachable!("no message is of the mixed type"),
     }
 }

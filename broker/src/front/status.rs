@@ -4,6 +4,7 @@ use access::Refusal;
 use access::client::{ClientIdentity, Language};
 use proto::v2::{Code, Status};
 
+use crate::delivery::lite::{NotSent, OverQuota};
 use crate::delivery::{Invalid, NotBuried, NotReceived, PullFailed, Strictness};
 use crate::schedule::NotRecalled;
 use crate::transactions::{NotEnded, NotPrepared};
@@ -132,6 +133,18 @@ pub(super) fn not_recalled(error: &NotRecalled) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
+pub(super) fn not_sent_to_lite(error: &NotSent) -> Refusal {
+    let code = match error {
+        NotSent::TooMany { .. } => Code::LiteTopicQuotaExceeded,
+        NotSent::Going(_) => Code::TooManyRequests,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+pub(super) fn over_lite_quota(error: OverQuota) -> Refusal {
+    Refusal::new(Code::LiteSubscriptionQuotaExceeded, error.to_string())
+}
+
 pub(super) fn not_pulled(error: &PullFailed) -> Refusal {
     let code = match error {
         PullFailed::OutOfRange { .. } => Code::IllegalOffset,
@@ -143,10 +156,6 @@ pub(super) fn not_pulled(error: &PullFailed) -> Refusal {
 
 pub(super) fn not_read(error: &store::ReadError) -> Refusal {
     Refusal::new(Code::InternalServerError, error.to_string())
-}
-
-pub(super) fn not_implemented(what: &str) -> Refusal {
-    Refusal::new(Code::NotImplemented, format!("{what} cannot be done by this version"))
 }
 
 /// The code of several outcomes together: theirs if they agree.

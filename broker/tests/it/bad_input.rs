@@ -298,16 +298,6 @@ async fn a_client_that_does_not_say_who_it_is_is_asked_to() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_yet_is_said_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::start(folder.path()).await;
-    let not_yet = Code::NotImplemented as i32;
-    let synced = call(SyncLiteSubscriptionRequest::default());
-    let synced = rig.client.sync_lite_subscription(synced).await.unwrap().into_inner();
-    assert_eq!(synced.status.unwrap().code, not_yet);
-}
-
-#[tokio::test]
 async fn malformed_bytes_break_a_call_and_not_the_broker() {
     let folder = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(folder.path()).await;

@@ -9,6 +9,7 @@ mod delay;
 mod filters;
 mod find;
 mod house;
+mod lite;
 mod many_topics;
 mod reset;
 mod restart;

@@ -13,6 +13,9 @@ use tokio::task::JoinSet;
 use tonic::Request;
 use tonic::transport::Channel;
 
+/// The client that calls, unless a test says another.
+const CLIENT: &str = "test@1@0@abc";
+
 /// A running broker and its channels.
 pub(crate) struct Rig {
     pub(crate) running: Running,
@@ -105,10 +108,21 @@ impl Rig {
 
     /// Polls beside the test, and goes on when the poll waits.
     pub(crate) async fn park(&mut self, request: ReceiveMessageRequest) -> JoinSet<Polled> {
+        self.park_as(CLIENT, request).await
+    }
+
+    /// The same for a client of this name.
+    pub(crate) async fn park_as(
+        &mut self,
+        name: &'static str,
+        request: ReceiveMessageRequest,
+    ) -> JoinSet<Polled> {
         let parked = self.parked_polls().await;
         let mut client = self.client.clone();
         let mut polls = JoinSet::new();
-        polls.spawn(async move { poll(&mut client, waiting(request, Duration::from_secs(20))).await });
+        polls.spawn(
+            async move { poll_as(&mut client, name, waiting(request, Duration::from_secs(20))).await },
+        );
         while self.parked_polls().await <= parked {
             tokio::task::yield_now().await;
         }
@@ -167,7 +181,15 @@ pub(crate) async fn poll(
     client: &mut MessagingServiceClient<Channel>,
     request: ReceiveMessageRequest,
 ) -> Polled {
-    let mut stream = client.receive_message(call(request)).await.unwrap().into_inner();
+    poll_as(client, CLIENT, request).await
+}
+
+pub(crate) async fn poll_as(
+    client: &mut MessagingServiceClient<Channel>,
+    name: &str,
+    request: ReceiveMessageRequest,
+) -> Polled {
+    let mut stream = client.receive_message(call_as(name, request)).await.unwrap().into_inner();
     let mut polled = Polled::default();
     while let Some(response) = stream.message().await.unwrap() {
         match response.content.unwrap() {
@@ -187,8 +209,13 @@ pub(crate) async fn poll(
 
 /// A call as an official client makes it.
 pub(crate) fn call<T>(message: T) -> Request<T> {
+    call_as(CLIENT, message)
+}
+
+/// A call of the client of this name.
+pub(crate) fn call_as<T>(name: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("x-mq-client-id", "test@1@0@abc".parse().unwrap());
+    request.metadata_mut().insert("x-mq-client-id", name.parse().unwrap());
     request.metadata_mut().insert("x-mq-language", "JAVA".parse().unwrap());
     request.metadata_mut().insert("x-mq-client-version", "5.2.0".parse().unwrap());
     request

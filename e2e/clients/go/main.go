@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ var (
 	topic     = flags.String("topic", "", "")
 	tag       = flags.String("tag", "", "")
 	sql       = flags.String("sql", "", "")
+	lite      = flags.String("lite", "", "")
 	key       = flags.String("key", "", "")
 	tls       = flags.Bool("tls", false, "")
 	count     = flags.Int("count", 0, "")
@@ -39,7 +41,7 @@ var (
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("produce, transact, simple or push"))
+		fail(fmt.Errorf("produce, transact, simple, push or lite"))
 	}
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
@@ -55,8 +57,10 @@ func main() {
 		simple()
 	case "push":
 		push()
+	case "lite":
+		subscribeLite()
 	default:
-		fail(fmt.Errorf("produce, transact, simple or push, not %q", os.Args[1]))
+		fail(fmt.Errorf("produce, transact, simple, push or lite, not %q", os.Args[1]))
 	}
 }
 
@@ -78,6 +82,9 @@ func produce() {
 		message.AddProperty("index", fmt.Sprint(index))
 		if *tag != "" {
 			message.SetTag(*tag)
+		}
+		if *lite != "" {
+			message.SetLiteTopic(*lite)
 		}
 		if *key != "" {
 			message.SetKeys(*key, fmt.Sprintf("%s%d", *key, index))
@@ -191,19 +198,39 @@ func push() {
 	progress := newProgress()
 	consumer, err := mq.NewPushConsumer(config(), mq.WithPushAwaitDuration(5*time.Second),
 		mq.WithPushSubscriptionExpressions(subscriptions()),
-		mq.WithPushMessageListener(&mq.FuncMessageListener{Consume: func(message *mq.MessageView) mq.ConsumerResult {
-			progress.received(message)
-			if *noAck {
-				return mq.FAILURE
-			}
-			return mq.SUCCESS
-		}}))
+		mq.WithPushMessageListener(listener(progress)))
 	fail(err)
 	fail(consumer.Start())
 	for !progress.over() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	fail(consumer.GracefulStop())
+}
+
+func subscribeLite() {
+	progress := newProgress()
+	lites := mq.NewLitePushConsumerConfig(*topic, time.Duration(*invisible)*time.Second)
+	consumer, err := mq.NewLitePushConsumer(config(), lites, mq.WithPushAwaitDuration(5*time.Second),
+		mq.WithPushMessageListener(listener(progress)))
+	fail(err)
+	fail(consumer.Start())
+	for _, name := range strings.Split(*lite, ",") {
+		fail(consumer.SubscribeLite(name))
+	}
+	for !progress.over() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	fail(consumer.GracefulStop())
+}
+
+func listener(progress *progress) mq.MessageListener {
+	return &mq.FuncMessageListener{Consume: func(message *mq.MessageView) mq.ConsumerResult {
+		progress.received(message)
+		if *noAck {
+			return mq.FAILURE
+		}
+		return mq.SUCCESS
+	}}
 }
 
 // progress prints each delivery and knows when the program has seen enough.

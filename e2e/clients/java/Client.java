@@ -15,6 +15,7 @@ import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
 import org.apache.rocketmq.client.apis.consumer.FilterExpressionType;
+import org.apache.rocketmq.client.apis.consumer.LitePushConsumer;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
 import org.apache.rocketmq.client.apis.message.Message;
@@ -42,7 +43,8 @@ public final class Client {
       case "transact": client.transact(); break;
       case "simple": client.simple(); break;
       case "push": client.push(); break;
-      default: throw new IllegalArgumentException("produce, transact, simple or push");
+      case "lite": client.lite(); break;
+      default: throw new IllegalArgumentException("produce, transact, simple, push or lite");
     }
     System.exit(0);
   }
@@ -86,6 +88,9 @@ public final class Client {
             .setBody(body.getBytes(StandardCharsets.UTF_8));
         if (flag("--tag")) {
           builder.setTag(text("--tag", null));
+        }
+        if (flag("--lite")) {
+          builder.setLiteTopic(text("--lite", null));
         }
         if (flag("--key")) {
           builder.setKeys(text("--key", null), text("--key", null) + index);
@@ -186,6 +191,23 @@ public final class Client {
           progress.received(message);
           return flag("--no-ack") ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
         }).build()) {
+      while (!progress.over()) {
+        Thread.sleep(20);
+      }
+    }
+  }
+
+  private void lite() throws Exception {
+    Progress progress = new Progress();
+    try (LitePushConsumer consumer = PROVIDER.newLitePushConsumerBuilder().setClientConfiguration(configuration())
+        .setConsumerGroup(text("--group", null)).bindTopic(text("--topic", null))
+        .setMessageListener(message -> {
+          progress.received(message);
+          return flag("--no-ack") ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+        }).build()) {
+      for (String lite : text("--lite", null).split(",")) {
+        consumer.subscribeLite(lite);
+      }
       while (!progress.over()) {
         Thread.sleep(20);
       }

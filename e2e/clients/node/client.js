@@ -3,7 +3,8 @@
 
 const { parseArgs } = require('node:util');
 const { setTimeout: sleep } = require('node:timers/promises');
-const { Producer, SimpleConsumer, PushConsumer, ConsumeResult, FilterExpression } = require('rocketmq-client-nodejs');
+const { Producer, SimpleConsumer, PushConsumer, LitePushConsumerImpl, ConsumeResult, FilterExpression } =
+  require('rocketmq-client-nodejs');
 
 const { values: args, positionals: [ command ] } = parseArgs({
   allowPositionals: true,
@@ -12,6 +13,7 @@ const { values: args, positionals: [ command ] } = parseArgs({
     topic: { type: 'string' },
     tag: { type: 'string' },
     sql: { type: 'string' },
+    lite: { type: 'string' },
     key: { type: 'string' },
     tls: { type: 'boolean', default: false },
     count: { type: 'string' },
@@ -43,8 +45,9 @@ async function produce() {
       const keys = args.key ? [ args.key, `${args.key}${index}` ] : undefined;
       const properties = new Map([[ 'index', String(index) ]]);
       const deliveryTimestamp = args['delay-ms'] ? new Date(Date.now() + Number(args['delay-ms'])) : undefined;
+      const { topic, tag, lite: liteTopic } = args;
       const { messageId, recallHandle } = await producer.send(
-        { topic: args.topic, tag: args.tag, keys, properties, deliveryTimestamp, body: Buffer.from(body) });
+        { topic, tag, liteTopic, keys, properties, deliveryTimestamp, body: Buffer.from(body) });
       say({ sent: messageId, body });
       if (args.recall && index % 2 === 1) {
         say({ recalled: (await producer.recallMessage(args.topic, recallHandle)).messageId, body });
@@ -153,19 +156,37 @@ async function push() {
     ...client,
     consumerGroup: args.group,
     subscriptions: new Map([[ args.topic, filter() ]]),
-    messageListener: {
-      async consume(message) {
-        progress.received(message);
-        return args['no-ack'] ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
-      },
-    },
+    messageListener: listener(progress),
   });
   await consumer.startup();
   while (!progress.over()) await sleep(50);
   await consumer.shutdown();
 }
 
-({ produce, transact, simple, push })[command]().then(() => process.exit(0), error => {
+async function lite() {
+  const progress = new Progress();
+  const consumer = new LitePushConsumerImpl({
+    ...client,
+    consumerGroup: args.group,
+    bindTopic: args.topic,
+    messageListener: listener(progress),
+  });
+  await consumer.startup();
+  for (const name of args.lite.split(',')) await consumer.subscribeLite(name);
+  while (!progress.over()) await sleep(50);
+  await consumer.shutdown();
+}
+
+function listener(progress) {
+  return {
+    async consume(message) {
+      progress.received(message);
+      return args['no-ack'] ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+    },
+  };
+}
+
+({ produce, transact, simple, push, lite })[command]().then(() => process.exit(0), error => {
   console.error('FAILED', error);
   process.exit(1);
 });

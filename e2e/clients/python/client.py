@@ -12,6 +12,7 @@ from rocketmq import (
     ConsumeResult,
     Credentials,
     FilterExpression,
+    LitePushConsumer,
     Message,
     MessageListener,
     Producer,
@@ -25,11 +26,12 @@ from rocketmq.grpc_protocol import FilterType
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=["produce", "transact", "simple", "push"])
+    parser.add_argument("command", choices=["produce", "transact", "simple", "push", "lite"])
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--tag")
     parser.add_argument("--sql")
+    parser.add_argument("--lite")
     parser.add_argument("--key")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--count", type=int)
@@ -46,7 +48,7 @@ def main():
     parser.add_argument("--asks", type=int, default=0)
     arguments = parser.parse_args()
     configuration = ClientConfiguration(arguments.endpoint, Credentials())
-    commands = {"produce": produce, "transact": transact, "simple": simple, "push": push}
+    commands = {"produce": produce, "transact": transact, "simple": simple, "push": push, "lite": lite}
     commands[arguments.command](arguments, configuration)
 
 
@@ -64,6 +66,8 @@ def produce(arguments, configuration):
         message.add_property("index", str(index))
         if arguments.tag:
             message.tag = arguments.tag
+        if arguments.lite:
+            message.lite_topic = arguments.lite
         if arguments.key:
             # The setter adds one.
             message.keys = arguments.key
@@ -138,18 +142,41 @@ def simple(arguments, configuration):
 
 def push(arguments, configuration):
     progress = Progress(arguments)
+    consumer = PushConsumer(
+        configuration,
+        arguments.group,
+        listener(arguments, progress),
+        subscriptions(arguments),
+        tls_enable=arguments.tls,
+    )
+    consumer.startup()
+    progress.wait()
+    consumer.shutdown()
 
+
+def lite(arguments, configuration):
+    progress = Progress(arguments)
+    consumer = LitePushConsumer(
+        configuration,
+        arguments.group,
+        arguments.topic,
+        listener(arguments, progress),
+        tls_enable=arguments.tls,
+    )
+    consumer.startup()
+    for lite_topic in arguments.lite.split(","):
+        consumer.subscribe_lite(lite_topic)
+    progress.wait()
+    consumer.shutdown()
+
+
+def listener(arguments, progress):
     class Listener(MessageListener):
         def consume(self, message):
             progress.received(message)
             return ConsumeResult.FAILURE if arguments.no_ack else ConsumeResult.SUCCESS
 
-    consumer = PushConsumer(
-        configuration, arguments.group, Listener(), subscriptions(arguments), tls_enable=arguments.tls
-    )
-    consumer.startup()
-    progress.wait()
-    consumer.shutdown()
+    return Listener()
 
 
 def subscriptions(arguments):

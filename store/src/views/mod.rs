@@ -322,10 +322,10 @@ impl Views {
         !queues.is_empty()
     }
 
-    /// Remembers that records of the topic before `end` belong to no queue. Durable when it returns `Ok`.
-    pub(crate) fn mark_deleted(&self, topic: &str, end: LogOffset) -> io::Result<()> {
+    /// Remembers that records of each topic before its end belong to no queue. Durable when it returns `Ok`.
+    pub(crate) fn mark_deleted(&self, topics: &[(&str, LogOffset)]) -> io::Result<()> {
         self.deleted.change(|marks| {
-            marks.insert(topic.to_owned(), end);
+            marks.extend(topics.iter().map(|(topic, end)| ((*topic).to_owned(), *end)));
         });
         self.deleted.store(self.disk.as_ref(), &self.dir)
     }

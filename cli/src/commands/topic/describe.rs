@@ -24,6 +24,9 @@ pub struct Description {
     pub waiting: u64,
     /// The queues of all brokers.
     pub queues: Vec<Queue>,
+    /// How many lite topics it has in all brokers; their messages are in none of its queues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lite_topics: Option<u64>,
     #[serde(skip)]
     now: Timestamp,
 }
@@ -46,7 +49,7 @@ pub struct Queue {
 
 impl View for Description {
     fn text(&self, paint: Paint) -> String {
-        let Self { topic, waiting, queues, now } = self;
+        let Self { topic, waiting, queues, lite_topics, now } = self;
         let mut table = Table::new(["BROKER", "QUEUE", "FIRST", "END", "MESSAGES", "LAST STORED"]);
         for queue in queues {
             let last = units::since(queue.last_stored_at_ms, *now).map(|past| format!("{past} ago"));
@@ -68,13 +71,16 @@ impl View for Description {
             "" => String::new(),
             owner => format!("\nmanaged by {owner}"),
         };
+        let contents = match lite_topics {
+            Some(count) => units::counted(*count, "lite topic"),
+            None => units::counted(messages, "message"),
+        };
         format!(
-            "{}: {}, {} queues a broker, {}, {}{waiting}{owner}\n\n{}",
+            "{}: {}, {} queues a broker, {}, {contents}{waiting}{owner}\n\n{}",
             paint.heading(&topic.name),
             topic.message_type,
             queues_text(topic.read_queues, topic.write_queues),
             topic.permission,
-            units::counted(messages, "message"),
             table.text(paint),
         )
     }
@@ -98,17 +104,18 @@ pub async fn run(place: Place, args: TopicName, out: Printer) -> Result<(), Fail
 
 fn join(found: Vec<(String, wire::DescribeTopicResponse)>, now: Timestamp) -> Option<Description> {
     let mut topic = of_config(found.first()?.1.topic.clone()?);
-    let mut queues = Vec::new();
-    let mut waiting = 0;
+    let (mut queues, mut waiting, mut lite_topics) = (Vec::new(), 0, 0);
     for (broker, description) in found {
         waiting += description.waiting;
+        lite_topics += description.lite_topics;
         topic.brokers.push(broker.clone());
         queues.extend(description.queues.into_iter().map(|queue| {
             let wire::QueueState { queue_id, min_offset, max_offset, last_stored_at_ms } = queue;
             Queue { broker: broker.clone(), queue_id, min_offset, max_offset, last_stored_at_ms }
         }));
     }
-    Some(Description { topic, waiting, queues, now })
+    let lite_topics = (topic.message_type == "Lite").then_some(lite_topics);
+    Some(Description { topic, waiting, queues, lite_topics, now })
 }
 
 #[cfg(test)]
@@ -134,8 +141,10 @@ mod tests {
             max_offset,
             last_stored_at_ms,
         };
-        let of_broker =
-            |queues| wire::DescribeTopicResponse { topic: Some(topic.clone()), queues, waiting: 2 };
+        let of_broker = |queues| {
+            let topic = Some(topic.clone());
+            wire::DescribeTopicResponse { topic, queues, waiting: 2, lite_topics: 3 }
+        };
         join(
             vec![
                 ("broker-a".to_owned(), of_broker(vec![queue(0, 10, 1510, 995_000), queue(1, 0, 0, 0)])),
@@ -156,6 +165,19 @@ mod tests {
         broker-a   1       0       0      0          -
         broker-b   0       0       1      1          16m39s ago
         broker-b   1       0       0      0          -
+        ");
+    }
+
+    #[test]
+    fn a_topic_of_lite_topics_says_how_many_it_has() {
+        let mut lite = fixed();
+        lite.queues.clear();
+        lite.topic.message_type = "Lite";
+        lite.lite_topics = Some(6);
+        assert_snapshot!(render(&lite, Format::Table, Paint(false)).unwrap(), @r"
+        orders: Lite, 2 queues a broker, ReadWrite, 6 lite topics
+
+        BROKER   QUEUE   FIRST   END   MESSAGES   LAST STORED
         ");
     }
 
