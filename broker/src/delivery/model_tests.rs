@@ -92,7 +92,7 @@ fn rules(ordered: bool) -> Rules<'static> {
 }
 
 fn wish(max: usize, away: Millis) -> Wish {
-    Wish { max, away: Away::For(away), poll: 0, sifts: false, effort: 1 }
+    Wish { max, away: Away::For(away), poll: 0, one_of_a_lane: false, sifts: false, effort: 1 }
 }
 
 #[derive(Clone, Debug)]
@@ -576,4 +576,24 @@ fn attempt_ids_hold_only_what_is_still_in_flight() {
     assert_eq!(again.iter().map(|handle| (handle.offset, handle.attempt)).collect::<Vec<_>>(), [(2, 1)]);
     state.ack(3, &again[0], Strictness::Latest, &online).unwrap();
     assert!(pop(&mut state, 4, &named, &rules(true), &mut log).is_empty());
+}
+
+#[test]
+fn a_client_that_cannot_keep_a_batch_in_order_gets_one_message_of_a_lane_at_a_time() {
+    let mut log = Log::new(QUEUES);
+    log.lanes[0] = vec![1, 1, 2, 1];
+    let mut state = Consumption::new(0);
+    let one = Wish { one_of_a_lane: true, ..wish(32, 100) };
+    let mut offsets = |state: &mut Consumption, now| {
+        let popped = pop(state, now, &one, &rules(true), &mut log);
+        (popped.iter().map(|handle| handle.offset).collect::<Vec<_>>(), popped)
+    };
+    let (first, handles) = offsets(&mut state, 0);
+    assert_eq!(first, [0, 2]);
+    assert_eq!(offsets(&mut state, 1).0, [] as [u64; 0], "the lanes are away");
+    state.ack(2, &handles[0], Strictness::Latest, &online).unwrap();
+    assert_eq!(offsets(&mut state, 3).0, [1]);
+    let mut again = offsets(&mut state, 200).0;
+    again.sort_unstable();
+    assert_eq!(again, [1, 2], "and still one of each");
 }

@@ -40,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) client: String,
     /// Names the poll, so that a lost response to an ordered group can be sent again.
     pub(crate) attempt_id: Option<String>,
+    /// The client takes messages of a group (message group) one after the other only if it gets one at a time.
+    pub(crate) one_of_a_message_group: bool,
     /// How long to wait for a message.
     pub(crate) wait: Duration,
 }
@@ -295,6 +297,7 @@ impl Delivery {
                 None => Away::While(ask.client.as_str().into()),
             },
             poll: ask.poll(),
+            one_of_a_lane: ask.one_of_a_message_group,
             sifts: !ask.filter.is_all(),
             effort: ask.filter.effort(),
         };

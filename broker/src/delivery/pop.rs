@@ -61,6 +61,8 @@ pub(super) struct Wish {
     pub(super) away: Away,
     /// The poll's attempt id, digested; 0: none.
     pub(super) poll: u64,
+    /// Whether it wants one message of a lane (message group) at a time, of ordered groups.
+    pub(super) one_of_a_lane: bool,
     /// Whether it takes some messages only, so that more must be looked at than is delivered.
     pub(super) sifts: bool,
     /// What a look at one entry costs; 1 is usual.
@@ -207,7 +209,8 @@ impl<'a, T> Pop<'a, T> {
     ) {
         while !self.is_full() && self.budget > 0 {
             let Some((_, first)) = queue.first_due().filter(|(at, _)| *at <= self.now) else { return };
-            for offset in queue.run(first, self.now, self.room()) {
+            let room = if self.wish.one_of_a_lane { 1 } else { self.room() };
+            for offset in queue.run(first, self.now, room) {
                 self.budget = self.budget.saturating_sub(1);
                 if !self.deliver_again(id, offset, queue, held, source) {
                     break;
@@ -341,7 +344,9 @@ impl<'a, T> Pop<'a, T> {
 
     fn deliver_first(&mut self, id: u32, queue: &mut Queue, seen: Seen<T>) {
         let Seen { offset, takes: _, lane, item } = seen;
-        if queue.lane_is_blocked(lane, self.stamp) {
+        // Of no poll: also what this one took blocks its lane.
+        let stamp = if self.wish.one_of_a_lane { u64::MAX } else { self.stamp };
+        if queue.lane_is_blocked(lane, stamp) {
             // Due at once, but for what lies before it.
             queue.insert(offset, Flight { lane, ..Flight::default() });
             return;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use proto::v2::telemetry_command::Command;
 use proto::v2::{NotifyUnsubscribeLiteCommand, TelemetryCommand};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::producers::Producers;
 pub(crate) use super::subscriptions::Said;
@@ -51,6 +52,9 @@ struct Client {
     last_heard: Instant,
     /// To the newest stream; older ones go on answering settings.
     commands: Option<mpsc::Sender<TelemetryCommand>>,
+    /// Its streams end when it says goodbye: Java waits for their end, also for one that it has lost sight of when
+    /// it connected anew.
+    streams: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -169,13 +173,20 @@ impl Clients {
     }
 
     /// A new Telemetry stream, where commands go from now on.
-    pub(crate) fn attach(&self, now: Instant, identity: &ClientIdentity) -> mpsc::Receiver<TelemetryCommand> {
+    /// It ends with the token.
+    pub(crate) fn attach(
+        &self,
+        now: Instant,
+        identity: &ClientIdentity,
+    ) -> (mpsc::Receiver<TelemetryCommand>, CancellationToken) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
+        let mut end = CancellationToken::new();
         self.with(now, identity, |client, _| {
             client.commands = Some(commands);
+            end = client.streams.clone();
             Vec::new()
         });
-        receiver
+        (receiver, end)
     }
 
     fn with(
@@ -196,7 +207,12 @@ impl Clients {
             tracing::debug!(client = identity.id, limit = self.most, "too many clients to remember this one");
             return;
         } else {
-            let mut client = Client { said: Said::default(), last_heard: now, commands: None };
+            let mut client = Client {
+                said: Said::default(),
+                last_heard: now,
+                commands: None,
+                streams: CancellationToken::new(),
+            };
             let changes = change(&mut client, subscriptions);
             clients.insert(identity.id.clone(), client);
             changes
@@ -221,7 +237,8 @@ impl Clients {
         let mut known = self.known.lock();
         let Known { clients, subscriptions, producers } = &mut *known;
         let (mut gone, mut changes) = (Vec::new(), Vec::new());
-        for (client, Client { said, .. }) in take(clients) {
+        for (client, Client { said, streams, .. }) in take(clients) {
+            streams.cancel();
             changes.extend(subscriptions.settle(&said, &mut Said::default()));
             producers.forget(&client);
             gone.push(Gone { client, group: said.group });
@@ -400,12 +417,12 @@ mod tests {
     fn the_newest_stream_wins_and_the_end_of_a_stream_is_not_the_end_of_its_client() {
         use tokio::sync::mpsc::error::TryRecvError;
         let (clients, now) = (Clients::new(9), Instant::now());
-        let mut old = clients.attach(now, &identity("a"));
-        let mut new = clients.attach(now, &identity("a"));
+        let (mut old, _) = clients.attach(now, &identity("a"));
+        let (mut new, end) = clients.attach(now, &identity("a"));
         assert_eq!(old.try_recv(), Err(TryRecvError::Disconnected));
         assert_eq!(new.try_recv(), Err(TryRecvError::Empty));
         drop(new);
-        assert!(clients.is_online("a"));
+        assert!(clients.is_online("a") && !end.is_cancelled());
     }
 
     #[test]
@@ -414,12 +431,14 @@ mod tests {
         let (orders, command) = (topic("orders"), TelemetryCommand::default());
         assert!(!clients.tell_a_producer(&orders, &command), "nobody is there");
         clients.publishes(now, &identity("without-stream"), orders.clone());
-        let mut stream = clients.attach(now, &identity("a"));
+        let (mut stream, end) = clients.attach(now, &identity("a"));
         clients.publishes_only(&identity("a"), [orders.clone()].into());
         (0..4).for_each(|_| assert!(clients.tell_a_producer(&orders, &command)));
         assert_eq!(std::iter::from_fn(|| stream.try_recv().ok()).count(), 4);
+        assert!(!end.is_cancelled());
         clients.leave("a");
         assert!(!clients.tell_a_producer(&orders, &command));
+        assert!(end.is_cancelled(), "its streams end with its goodbye");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use access::client::ClientIdentity;
+use access::client::{ClientIdentity, Language};
 use access::{GroupName, Refusal, TopicName, status as wire};
 use futures::Stream;
 use proto::v2::receive_message_response::Content;
@@ -91,6 +91,8 @@ fn ask(
         invisible,
         client: client.id.clone(),
         attempt_id: attempt_id.clone().filter(|id| !id.is_empty()),
+        // Go's push consumer goes on in its batch while a message that failed waits for its next attempt.
+        one_of_a_message_group: *auto_renew && client.language == Language::Go,
         wait,
     })
 }

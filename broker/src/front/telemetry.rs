@@ -8,6 +8,7 @@ use access::client::ClientIdentity;
 use access::settings::{self, Backoff, Facts, GroupFacts};
 use access::telemetry::{self, Desk};
 use access::{GroupName, Refusal, TopicName, status};
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use proto::v2::settings::PubSub;
 use proto::v2::{
@@ -47,10 +48,10 @@ impl Telemetry {
         request: Request<Streaming<TelemetryCommand>>,
     ) -> Result<Stream, tonic::Status> {
         let client = ClientIdentity::named(request.metadata()).map_err(|refusal| refusal.on_stream())?;
-        let commands = self.clients.attach(Instant::now(), &client);
+        let (commands, goodbye) = self.clients.attach(Instant::now(), &client);
         let desk = Arc::new(self.clone());
         let session = telemetry::session(client, request.into_inner(), commands, desk, self.stop.clone(), ());
-        Ok(Box::pin(session))
+        Ok(Box::pin(session.take_until(goodbye.cancelled_owned())))
     }
 
     /// A sign of life. Without a name it is answered all the same: Go sends such after a broken stream.

@@ -34,6 +34,9 @@ var (
 	idle      = flags.Float64("idle-seconds", 15, "")
 	invisible = flags.Int("invisible", 30, "seconds")
 	noAck     = flags.Bool("no-ack", false, "")
+	msgGroup  = flags.String("message-group", "", "")
+	priority  = flags.Int("priority", -1, "")
+	fails     = flags.Int("fail", 0, "attempts of each message")
 	rollback  = flags.Bool("rollback", false, "")
 	orphan    = flags.Bool("orphan", false, "")
 	asks      = flags.Int("asks", 0, "")
@@ -85,6 +88,12 @@ func produce() {
 		}
 		if *lite != "" {
 			message.SetLiteTopic(*lite)
+		}
+		if *msgGroup != "" {
+			message.SetMessageGroup(*msgGroup)
+		}
+		if *priority >= 0 {
+			fail(message.SetPriority(int32(*priority)))
 		}
 		if *key != "" {
 			message.SetKeys(*key, fmt.Sprintf("%s%d", *key, index))
@@ -226,7 +235,7 @@ func subscribeLite() {
 func listener(progress *progress) mq.MessageListener {
 	return &mq.FuncMessageListener{Consume: func(message *mq.MessageView) mq.ConsumerResult {
 		progress.received(message)
-		if *noAck {
+		if *noAck || int(message.GetDeliveryAttempt()) <= *fails {
 			return mq.FAILURE
 		}
 		return mq.SUCCESS

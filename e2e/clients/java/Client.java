@@ -92,6 +92,12 @@ public final class Client {
         if (flag("--lite")) {
           builder.setLiteTopic(text("--lite", null));
         }
+        if (flag("--message-group")) {
+          builder.setMessageGroup(text("--message-group", null));
+        }
+        if (flag("--priority")) {
+          builder.setPriority((int) number("--priority", 0));
+        }
         if (flag("--key")) {
           builder.setKeys(text("--key", null), text("--key", null) + index);
         }
@@ -164,7 +170,7 @@ public final class Client {
         List<MessageView> messages;
         try {
           messages = consumer.receive(32, Duration.ofSeconds((long) number("--invisible", 30)));
-        } catch (ClientException error) {
+        } catch (ClientException | RuntimeException error) {
           System.err.println("receive: " + error);
           Thread.sleep(200);
           continue;
@@ -174,7 +180,7 @@ public final class Client {
           if (!flag("--no-ack")) {
             try {
               consumer.ack(message);
-            } catch (ClientException error) {
+            } catch (ClientException | RuntimeException error) {
               System.err.println("ack: " + error);
             }
           }
@@ -189,7 +195,8 @@ public final class Client {
         .setConsumerGroup(text("--group", null)).setSubscriptionExpressions(subscriptions())
         .setMessageListener(message -> {
           progress.received(message);
-          return flag("--no-ack") ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+          boolean fails = flag("--no-ack") || message.getDeliveryAttempt() <= number("--fail", 0);
+          return fails ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
         }).build()) {
       while (!progress.over()) {
         Thread.sleep(20);

@@ -25,6 +25,9 @@ const { values: args, positionals: [ command ] } = parseArgs({
     'idle-seconds': { type: 'string', default: '15' },
     invisible: { type: 'string', default: '30' },
     'no-ack': { type: 'boolean', default: false },
+    'message-group': { type: 'string' },
+    priority: { type: 'string' },
+    fail: { type: 'string', default: '0' },
     rollback: { type: 'boolean', default: false },
     orphan: { type: 'boolean', default: false },
     asks: { type: 'string', default: '0' },
@@ -45,9 +48,17 @@ async function produce() {
       const keys = args.key ? [ args.key, `${args.key}${index}` ] : undefined;
       const properties = new Map([[ 'index', String(index) ]]);
       const deliveryTimestamp = args['delay-ms'] ? new Date(Date.now() + Number(args['delay-ms'])) : undefined;
-      const { topic, tag, lite: liteTopic } = args;
-      const { messageId, recallHandle } = await producer.send(
-        { topic, tag, liteTopic, keys, properties, deliveryTimestamp, body: Buffer.from(body) });
+      const { messageId, recallHandle } = await producer.send({
+        topic: args.topic,
+        tag: args.tag,
+        keys,
+        properties,
+        liteTopic: args.lite,
+        messageGroup: args['message-group'],
+        priority: args.priority && Number(args.priority),
+        deliveryTimestamp,
+        body: Buffer.from(body),
+      });
       say({ sent: messageId, body });
       if (args.recall && index % 2 === 1) {
         say({ recalled: (await producer.recallMessage(args.topic, recallHandle)).messageId, body });
@@ -181,7 +192,8 @@ function listener(progress) {
   return {
     async consume(message) {
       progress.received(message);
-      return args['no-ack'] ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+      const fails = args['no-ack'] || message.deliveryAttempt <= Number(args.fail);
+      return fails ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
     },
   };
 }

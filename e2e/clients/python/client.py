@@ -43,6 +43,9 @@ def main():
     parser.add_argument("--idle-seconds", type=float, default=15)
     parser.add_argument("--invisible", type=int, default=30)
     parser.add_argument("--no-ack", action="store_true")
+    parser.add_argument("--message-group")
+    parser.add_argument("--priority", type=int)
+    parser.add_argument("--fail", type=int, default=0)
     parser.add_argument("--rollback", action="store_true")
     parser.add_argument("--orphan", action="store_true")
     parser.add_argument("--asks", type=int, default=0)
@@ -68,6 +71,10 @@ def produce(arguments, configuration):
             message.tag = arguments.tag
         if arguments.lite:
             message.lite_topic = arguments.lite
+        if arguments.message_group:
+            message.message_group = arguments.message_group
+        if arguments.priority is not None:
+            message.priority = arguments.priority
         if arguments.key:
             # The setter adds one.
             message.keys = arguments.key
@@ -174,7 +181,8 @@ def listener(arguments, progress):
     class Listener(MessageListener):
         def consume(self, message):
             progress.received(message)
-            return ConsumeResult.FAILURE if arguments.no_ack else ConsumeResult.SUCCESS
+            fails = arguments.no_ack or message.delivery_attempt <= arguments.fail
+            return ConsumeResult.FAILURE if fails else ConsumeResult.SUCCESS
 
     return Listener()
 

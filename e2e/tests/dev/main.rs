@@ -4,6 +4,7 @@
 mod clients;
 mod deaths;
 mod delay;
+mod features;
 mod find;
 mod lite;
 mod mistakes;

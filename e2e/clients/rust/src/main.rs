@@ -87,6 +87,9 @@ async fn produce(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         if let Some(tag) = arguments.text("--tag") {
             message = message.set_tag(tag);
         }
+        if let Some(group) = arguments.text("--message-group") {
+            message = message.set_message_group(group);
+        }
         match producer.send(message.build()?).await {
             Ok(receipt) => println!(
                 "{{\"sent\":{:?},\"body\":{body:?}}}",
