@@ -175,7 +175,7 @@ mod tests {
         lite.topic.message_type = "Lite";
         lite.lite_topics = Some(6);
         assert_snapshot!(render(&lite, Format::Table, Paint(false)).unwrap(), @r"
-        orders: Lite, 2 queues a broker, ReadWrite, 6 lite topics
+        orders: Lite, 2 queues a broker, ReadWrite, 6 lite topics, 4 waiting for their time
 
         BROKER   QUEUE   FIRST   END   MESSAGES   LAST STORED
         ");
