@@ -6,6 +6,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.broker.BrokerController;
 import org.apache.rocketmq.client.ClientConfig;
@@ -85,10 +86,12 @@ final class BrokerScene {
     broker.start();
   }
 
-  /** The broker's second port is two below its first. */
+  /** A port that nobody else takes meanwhile: the system gives connections others, and those of other scenes are 4 away. */
   private static int freePort() throws Exception {
     while (true) {
-      try (ServerSocket first = new ServerSocket(0); ServerSocket second = new ServerSocket(first.getLocalPort() - 2)) {
+      int port = 12_000 + 4 * ThreadLocalRandom.current().nextInt(4_500);
+      // A broker's second port is two below its first.
+      try (ServerSocket first = new ServerSocket(port); ServerSocket second = new ServerSocket(port - 2)) {
         return first.getLocalPort();
       } catch (java.io.IOException taken) {
         continue;
