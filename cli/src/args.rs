@@ -1,5 +1,6 @@
 //! What can be typed: the commands, their arguments and their help.
 
+mod bench;
 mod group;
 mod message;
 mod names;
@@ -15,6 +16,9 @@ use crate::output::Format;
 use crate::place::PlaceArgs;
 use crate::units::parse_duration;
 
+pub use bench::{
+    BenchCommand, ConsumeLoad, DelayLoad, FlowLoad, IdleLoad, LoadArgs, ProduceLoad, ReceiveArgs, SendArgs,
+};
 pub use group::{Backoff, End, GroupCommand, GroupName, GroupResetArgs, GroupUpdateArgs};
 pub use message::{MessageCommand, MessageFindArgs, MessageGetArgs, MessageTraceArgs};
 pub use names::TopicNames;
@@ -95,6 +99,13 @@ pub enum Command {
     Produce(ProduceArgs),
     /// Receive messages of a topic as a consumer group, and acknowledge them
     Consume(ConsumeArgs),
+    /// Measure a server: its rates and latencies under a load
+    #[command(arg_required_else_help = true, after_help = bench::HELP)]
+    Bench {
+        /// The scenario.
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
     /// Send one message and receive it again: does this place work?
     Check(CheckArgs),
     /// Look into a store's directory, or carry messages out of it and into it, with no broker running

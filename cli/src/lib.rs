@@ -6,6 +6,7 @@
 //!              ├─ control     the control plane of a running cluster (Registry, then each broker's Admin)
 //!              ├─ kubernetes  the custom resources, by kubeconfig
 //!              ├─ client      a small client of the v2 protocol, for messages
+//!              │   └─ bench   the load generator
 //!              └─ (store)     `gantry store`: a directory with no broker running, by the library store
 //! ```
 //!
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod bench;
 pub mod client;
 pub mod commands;
 pub mod control;
@@ -92,6 +94,7 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
         Command::Status => commands::status::run(global.place.resolve(caller).await?, out).await,
         Command::Produce(args) => commands::produce::run(&global.place, caller, args, out).await,
         Command::Consume(args) => commands::consume::run(&global.place, caller, args, out).await,
+        Command::Bench { command } => commands::bench::run(&global.place, caller, command, out).await,
         Command::Check(args) => commands::check::run(&global.place, caller, args, out).await,
         Command::Store { command } => match command {
             StoreCommand::Inspect(args) => commands::store::inspect::run(&args, out),

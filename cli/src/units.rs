@@ -94,6 +94,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is longer than a year"))
 }
 
+/// Reads a size: a plain number of bytes, or with `Ki`, `Mi` or `Gi`.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let bad = || format!("`{text}` is not a size; write for example 512, 1Ki or 4Mi");
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let shift = match unit {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        _ => return Err(bad()),
+    };
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    number.checked_mul(1 << shift).ok_or_else(bad)
+}
+
 /// `1 message`, `2 messages`.
 pub fn counted(count: u64, noun: &str) -> String {
     match count {
@@ -116,6 +132,18 @@ mod tests {
         check(1024 * 1024 - 1, "1.0 MiB");
         check(1_300_000_000, "1.2 GiB");
         check(u64::MAX, "16384 PiB");
+    }
+
+    #[test]
+    fn a_size_is_a_number_and_a_binary_unit() {
+        let check = |text, bytes| assert_eq!(parse_bytes(text), Ok(bytes));
+        check("0", 0);
+        check("1Ki", 1024);
+        check("4Mi", 4 << 20);
+        check("2Gi", 2 << 30);
+        for bad in ["", "Ki", "1K", "1KiB", "-1", "1.5Ki", "99999999999Gi"] {
+            assert!(parse_bytes(bad).is_err(), "{bad} was taken");
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
 /// Language as clients of the reference name it in `x-mq-language`. This one is nobody's
-/// library, and servers adapt to published ones by this name.
-const LANGUAGE: &str = "GANTRY_CLI";
+/// library, and servers adapt to published ones by this name. Apache RocketMQ takes no consumer with a name it does not know.
+const LANGUAGE: &str = "OTHER";
 
 /// One client instance.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ mod consumer;
 mod dial;
 mod identity;
 mod producer;
-mod session;
+pub(crate) mod session;
 
 pub use consumer::{Consumer, Received, by_sql, by_tags};
 pub use dial::{Dialer, Stub, Tls};
@@ -92,7 +92,7 @@ impl Error {
     }
 
     /// A status that is not OK.
-    fn refused(status: v2::Status) -> Self {
+    pub(crate) fn refused(status: v2::Status) -> Self {
         let code = status.code();
         let message = match status.message.is_empty() {
             true => code.as_str_name().to_owned(),
@@ -102,7 +102,7 @@ impl Error {
     }
 
     /// The status of an answer, which every answer must have.
-    fn check(address: &str, status: Option<v2::Status>) -> Result<(), Self> {
+    pub(crate) fn check(address: &str, status: Option<v2::Status>) -> Result<(), Self> {
         let status = status.ok_or_else(|| Self::Protocol {
             address: address.to_owned(),
             what: "answered without a status",
@@ -111,7 +111,7 @@ impl Error {
     }
 
     /// A gRPC error: this protocol keeps those for trouble of the transport, and for settings that are refused.
-    fn transport(address: &str, status: &tonic::Status) -> Self {
+    pub(crate) fn transport(address: &str, status: &tonic::Status) -> Self {
         use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated};
         if matches!(status.code(), InvalidArgument | PermissionDenied | Unauthenticated) {
             let name = status.message().split(':').next().unwrap_or_default();

@@ -13,7 +13,7 @@ use super::{Dialer, Error, Identity, Stub};
 use crate::control::join_host_port;
 
 /// The time that official clients give a call.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A client of one topic.
 pub(super) struct Session {
@@ -22,9 +22,12 @@ pub(super) struct Session {
     links: BTreeMap<String, Link>,
 }
 
-/// A connection to one broker.
-struct Link {
-    stub: Stub,
+/// A connection to one broker, with a telemetry stream.
+pub(crate) struct Link {
+    /// For the calls to this broker.
+    pub(crate) stub: Stub,
+    /// What the broker answered to the client's settings.
+    pub(crate) settings: Option<v2::Settings>,
     // Both halves stay open as long as the client lives: the server takes the end of the
     // stream for a client that may be gone.
     _commands: mpsc::Sender<v2::TelemetryCommand>,
@@ -43,30 +46,8 @@ impl Session {
         wanted: &'static str,
     ) -> Result<Self, Error> {
         let identity = Identity::generate();
-        let mut access = dialer.dial(access_point, &identity).await?;
-        let mut request = tonic::Request::new(v2::QueryRouteRequest {
-            topic: Some(resource(topic)),
-            endpoints: Some(endpoints_of(access_point)),
-        });
-        request.set_timeout(REQUEST_TIMEOUT);
-        let route = access
-            .query_route(request)
-            .await
-            .map_err(|status| Error::transport(access_point, &status))?
-            .into_inner();
-        Error::check(access_point, route.status)?;
-
-        // Primaries only, as official clients do.
-        let queues: Vec<_> = route
-            .message_queues
-            .into_iter()
-            .filter(|queue| {
-                queue.broker.as_ref().is_some_and(|broker| broker.id == 0) && usable(queue.permission())
-            })
-            .collect();
-        if queues.is_empty() {
-            return Err(Error::NoQueue { topic: topic.to_owned(), wanted });
-        }
+        let access = dialer.dial(access_point, &identity).await?;
+        let queues = route(access, access_point, topic, usable, wanted).await?;
         let mut links = BTreeMap::new();
         for queue in &queues {
             let address = broker_address(queue);
@@ -115,8 +96,39 @@ impl Session {
     }
 }
 
+/// Asks the access point for the queues of `topic` that are `usable`; there is one at least.
+pub(crate) async fn route(
+    mut access: Stub,
+    access_point: &str,
+    topic: &str,
+    usable: fn(v2::Permission) -> bool,
+    wanted: &'static str,
+) -> Result<Vec<v2::MessageQueue>, Error> {
+    let mut request = tonic::Request::new(v2::QueryRouteRequest {
+        topic: Some(resource(topic)),
+        endpoints: Some(endpoints_of(access_point)),
+    });
+    request.set_timeout(REQUEST_TIMEOUT);
+    let route = access
+        .query_route(request)
+        .await
+        .map_err(|status| Error::transport(access_point, &status))?
+        .into_inner();
+    Error::check(access_point, route.status)?;
+    // Primaries only, as official clients do.
+    let mut queues = route.message_queues;
+    queues.retain(|queue| {
+        queue.broker.as_ref().is_some_and(|broker| broker.id == 0) && usable(queue.permission())
+    });
+    match queues.is_empty() {
+        true => Err(Error::NoQueue { topic: topic.to_owned(), wanted }),
+        false => Ok(queues),
+    }
+}
+
 impl Link {
-    async fn open(
+    /// Connects, and makes the client known with `settings`.
+    pub(crate) async fn open(
         dialer: &Dialer,
         identity: &Identity,
         address: &str,
@@ -138,17 +150,21 @@ impl Link {
             .map_err(transport)?
             .ok_or_else(silent)?;
         Error::check(address, answer.status)?;
-        Ok(Self { stub, _commands: commands, _answers: answers })
+        let settings = match answer.command {
+            Some(v2::telemetry_command::Command::Settings(settings)) => Some(settings),
+            _ => None,
+        };
+        Ok(Self { stub, settings, _commands: commands, _answers: answers })
     }
 }
 
 /// A name without a namespace.
-pub(super) fn resource(name: &str) -> v2::Resource {
+pub(crate) fn resource(name: &str) -> v2::Resource {
     v2::Resource { resource_namespace: String::new(), name: name.to_owned() }
 }
 
 /// The settings of a client; the caller adds what it publishes or subscribes to.
-pub(super) fn settings(client_type: v2::ClientType, access_point: &str) -> v2::Settings {
+pub(crate) fn settings(client_type: v2::ClientType, access_point: &str) -> v2::Settings {
     v2::Settings {
         client_type: Some(client_type.into()),
         access_point: Some(endpoints_of(access_point)),
@@ -164,7 +180,7 @@ pub(super) fn settings(client_type: v2::ClientType, access_point: &str) -> v2::S
 }
 
 /// A duration of the wire.
-pub(super) fn proto_duration(length: Duration) -> prost_types::Duration {
+pub(crate) fn proto_duration(length: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
         nanos: length.subsec_nanos().cast_signed(),
@@ -172,7 +188,7 @@ pub(super) fn proto_duration(length: Duration) -> prost_types::Duration {
 }
 
 /// The first address of a queue's broker: all of them are equivalent.
-fn broker_address(queue: &v2::MessageQueue) -> String {
+pub(crate) fn broker_address(queue: &v2::MessageQueue) -> String {
     let endpoints = queue.broker.as_ref().and_then(|broker| broker.endpoints.as_ref());
     let first = endpoints.and_then(|endpoints| endpoints.addresses.first());
     first.map(|at| join_host_port(&at.host, at.port.unsigned_abs())).unwrap_or_default()

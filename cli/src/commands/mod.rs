@@ -1,5 +1,6 @@
 //! A file a command: gather, then print.
 
+pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod consume;
