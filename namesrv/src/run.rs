@@ -23,6 +23,8 @@ use crate::{registry, route};
 const MAX_CONTROL_CONNECTIONS: usize = 1024;
 /// A full report of 100,000 topics has about 8 MiB.
 const LARGEST_REPORT_BYTES: usize = 64 << 20;
+/// The largest message that brokers take unless configured, and what is around it.
+const REQUEST_BYTES: usize = 8 << 20;
 /// Pings find peers that are gone without a word.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -76,7 +78,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         registry::Door { cluster: cluster.clone(), log_control: config.log_control, stop: stop.clone() };
 
     let incoming = clients.accept(tasks.tracker(), stop.clone());
-    let service = MessagingServiceServer::new(client_door.clone());
+    // A message that is sent here by mistake fits, so that its sender is told so.
+    let service = MessagingServiceServer::new(client_door.clone()).max_decoding_message_size(REQUEST_BYTES);
     let serve =
         server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tasks.spawn("the server for clients", serve);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod any_call;
 mod stub;
 
 use std::time::Duration;

@@ -132,12 +132,13 @@ impl<'a> Passed<'a> {
     }
 }
 
-/// Walks encoded properties; skips what is not a pair, as RocketMQ's decoder does.
+/// Walks encoded properties; skips what is not a pair, as RocketMQ's decoder does. That one skips empty values too, and what
+/// a client sent as empty comes back as empty here.
 pub(crate) fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     encoded.split(|&b| b == 2).filter_map(|pair| {
         let at = pair.iter().position(|&b| b == 1)?;
         let name = std::str::from_utf8(&pair[..at]).ok()?;
         let value = std::str::from_utf8(&pair[at + 1..]).ok()?;
-        (!name.is_empty() && !value.is_empty()).then_some((name, value))
+        (!name.is_empty()).then_some((name, value))
     })
 }

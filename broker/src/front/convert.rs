@@ -74,7 +74,7 @@ const RESERVED: [&str; 40] = [
     BORN_TIMESTAMP,
     "__CRC32#",
 ];
-const RESERVED_TOO: [&str; 4] = [ORIGIN_TOPIC, ORIGIN_MESSAGE_ID, PRIORITY, LITE_TOPIC];
+const RESERVED_TOO: [&str; 5] = [ORIGIN_TOPIC, ORIGIN_MESSAGE_ID, PRIORITY, LITE_TOPIC, TRACE_CONTEXT];
 /// Names that are the broker's own business, though a user property may have them.
 const HIDDEN: [&str; 1] = ["CHECK_IMMUNITY_TIME_IN_SECONDS"];
 const RESERVED_PREFIX: &str = "TIMER_";
@@ -148,7 +148,8 @@ pub(super) fn incoming(
         lite_topic,
         priority,
     } = system;
-    let born_at_ms = born_timestamp.as_ref().map_or(now_ms, timestamp_ms);
+    // A producer whose clock is beyond all bounds has none.
+    let born_at_ms = born_timestamp.as_ref().filter(|at| is_valid(at)).map_or(now_ms, timestamp_ms);
     let sys_flag = match Encoding::try_from(body_encoding) {
         Ok(Encoding::Gzip) => COMPRESSED,
         Ok(Encoding::Identity | Encoding::Unspecified) => 0,
@@ -320,6 +321,17 @@ fn check_user_property(name: &str, value: &str) -> Result<(), Refusal> {
 fn check_times(system: &v2::SystemProperties, longest_delay: Duration, now_ms: i64) -> Result<(), Refusal> {
     let longest_ms = i64::try_from(longest_delay.as_millis()).unwrap_or(i64::MAX);
     if let Some(at) = &system.delivery_timestamp
+        && !is_valid(at)
+    {
+        return Err(Refusal::new(
+            Code::IllegalDeliveryTime,
+            format!(
+                "the delivery timestamp of {} s and {} ns is not between the years 1 and 9999: choose one that is",
+                at.seconds, at.nanos
+            ),
+        ));
+    }
+    if let Some(at) = &system.delivery_timestamp
         && timestamp_ms(at) > now_ms.saturating_add(longest_ms)
     {
         return Err(Refusal::new(
@@ -375,10 +387,13 @@ pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
     let (mut origin_topic, mut origin_id) = (None, None);
     for (name, value) in record.properties() {
         match name {
+            // RocketMQ's decoder does not see empty ones.
+            MESSAGE_ID | TAGS | LITE_TOPIC | TRACE_CONTEXT | BORN_HOST | ORIGIN_TOPIC if value.is_empty() => {
+            }
             MESSAGE_ID => system.message_id = value.to_owned(),
             TAGS => system.tag = Some(value.to_owned()),
             KEYS => system.keys = value.split(' ').filter(|key| !key.is_empty()).map(str::to_owned).collect(),
-            MESSAGE_GROUP => {
+            MESSAGE_GROUP if !value.is_empty() => {
                 system.message_group = Some(value.to_owned());
                 system.message_type = v2::MessageType::Fifo as i32;
                 // The Node client's users read it here.
@@ -448,12 +463,24 @@ pub(super) fn filter(
     }
 }
 
-/// A duration that is not negative.
+/// A duration that is not negative. The conversion that comes with the type negates what is, and the least number has no
+/// opposite.
 pub(super) fn duration(wire: &prost_types::Duration) -> Option<Duration> {
-    Duration::try_from(*wire).ok()
+    let seconds = u64::try_from(wire.seconds).ok()?;
+    let nanos = u64::try_from(wire.nanos).ok()?;
+    Duration::from_secs(seconds).checked_add(Duration::from_nanos(nanos))
 }
 
+/// The years 1 to 9999: what a timestamp of the protocol may be. Java's client throws the whole answer away for another one.
+const TIMES_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+fn is_valid(wire: &prost_types::Timestamp) -> bool {
+    (0..1_000_000_000).contains(&wire.nanos) && TIMES_MS.contains(&timestamp_ms(wire))
+}
+
+/// What other front doors stored may be any number: the nearest time is told.
 pub(super) fn timestamp(ms: i64) -> prost_types::Timestamp {
+    let ms = ms.clamp(*TIMES_MS.start(), *TIMES_MS.end());
     let nanos = i32::try_from(ms.rem_euclid(1000) * 1_000_000).expect("less than a second");
     prost_types::Timestamp { seconds: ms.div_euclid(1000), nanos }
 }

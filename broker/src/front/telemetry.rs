@@ -58,6 +58,11 @@ impl Telemetry {
     #[must_use]
     pub(crate) fn heartbeat(&self, request: &Request<HeartbeatRequest>) -> HeartbeatResponse {
         let client = ClientIdentity::of(request.metadata());
+        if !client.id.is_empty()
+            && let Err(refusal) = ClientIdentity::named(request.metadata())
+        {
+            return HeartbeatResponse { status: Some(refusal.status(&client)) };
+        }
         let named = request.get_ref().group.as_ref().filter(|group| !group.name.is_empty());
         let heard = match named.map(|group| GroupName::of(Some(group), &client)) {
             None => {
@@ -236,6 +241,9 @@ mod tests {
             telemetry.terminate(&from_client(NotifyClientTerminationRequest { group: None }));
         assert_eq!(answer.status.unwrap().code(), Code::Ok);
         assert_eq!(gone.unwrap().group.unwrap().as_str(), "billing");
+        let mut long = Request::new(HeartbeatRequest::default());
+        long.metadata_mut().insert("x-mq-client-id", "x".repeat(256).parse().unwrap());
+        assert_eq!(telemetry.heartbeat(&long).status.unwrap().code(), Code::ClientIdRequired);
         let nameless = telemetry.heartbeat(&Request::new(HeartbeatRequest::default()));
         assert_eq!(nameless.status.unwrap().code(), Code::Ok);
     }

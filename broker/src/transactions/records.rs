@@ -27,6 +27,8 @@ const HALF_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
 const TRANSACTION_ID: &str = "__transactionId__";
 const MESSAGE_ID: &str = "UNIQ_KEY";
 const TAGS: &str = "TAGS";
+/// Whoever writes that property himself may write any number, and nobody would be asked for ever.
+const LONGEST_FIRST_CHECK_S: i64 = 24 * 3600;
 /// The tag of ends: this half message is done with.
 const DONE: &str = "d";
 
@@ -102,7 +104,7 @@ pub(super) fn read(half: &Record) -> Option<Read> {
         first_check_after_ms: property(half, FIRST_CHECK_SECONDS)
             .and_then(|seconds| seconds.parse::<i64>().ok())
             .filter(|seconds| *seconds > 0)
-            .map(|seconds| seconds.saturating_mul(1000)),
+            .map(|seconds| seconds.min(LONGEST_FIRST_CHECK_S) * 1000),
     })
 }
 

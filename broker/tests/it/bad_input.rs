@@ -50,9 +50,17 @@ async fn a_message_with_a_mistake_is_refused_with_the_code_of_the_mistake() {
     check_send(rig, "bad topic", Code::IllegalTopic, |m| m.topic = resource("a b")).await;
     check_send(rig, "system topic", Code::IllegalTopic, |m| m.topic = resource("TBW102")).await;
     check_send(rig, "long topic", Code::IllegalTopic, |m| m.topic = resource(&"t".repeat(128))).await;
-    for name in
-        ["KEYS", "TAGS", "UNIQ_KEY", "POP_CK", "TIMER_DELAY_SEC", "DLQ_ORIGIN_TOPIC", "__BORNHOST", " "]
-    {
+    for name in [
+        "KEYS",
+        "TAGS",
+        "UNIQ_KEY",
+        "POP_CK",
+        "TIMER_DELAY_SEC",
+        "DLQ_ORIGIN_TOPIC",
+        "TRACE_CONTEXT",
+        "__BORNHOST",
+        " ",
+    ] {
         check_send(rig, name, Code::IllegalMessagePropertyKey, |m| {
             m.user_properties = [property(name, "value")].into();
         })
@@ -87,6 +95,15 @@ async fn a_message_with_a_mistake_is_refused_with_the_code_of_the_mistake() {
         system_of(m).delivery_timestamp = Some(far());
     })
     .await;
+    // Java's consumers cannot read such times.
+    for (seconds, nanos) in
+        [(253_402_300_800, 0), (-62_135_596_801, 0), (i64::MIN, 0), (0, -1), (0, i32::MIN)]
+    {
+        check_send(rig, "no time", Code::IllegalDeliveryTime, |m| {
+            system_of(m).delivery_timestamp = Some(prost_types::Timestamp { seconds, nanos });
+        })
+        .await;
+    }
     check_send(rig, "encoding", Code::MessageCorrupted, |m| system_of(m).body_encoding = 99).await;
     check_send(rig, "recovery", Code::BadRequest, |m| {
         system_of(m).orphaned_transaction_recovery_duration = Some(duration(Duration::from_secs(3601)));
@@ -268,6 +285,8 @@ async fn an_invisible_duration_out_of_range_changes_nothing() {
         Some(prost_types::Duration { seconds: -1, nanos: 0 }),
         Some(prost_types::Duration { seconds: 12 * 3600, nanos: 1 }),
         Some(prost_types::Duration { seconds: i64::MAX, nanos: 999_999_999 }),
+        Some(prost_types::Duration { seconds: i64::MIN, nanos: i32::MIN }),
+        Some(prost_types::Duration { seconds: 0, nanos: i32::MIN }),
     ];
     for invisible_duration in times {
         let request = ChangeInvisibleDurationRequest {

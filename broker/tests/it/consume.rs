@@ -17,6 +17,7 @@ async fn a_message_comes_back_as_it_was_sent() {
     sent.system_properties.as_mut().unwrap().keys = vec!["k1".to_owned(), "k2".to_owned()];
     sent.system_properties.as_mut().unwrap().born_host = "laptop".to_owned();
     sent.system_properties.as_mut().unwrap().trace_context = Some("00-abc".to_owned());
+    sent.user_properties.insert("size".to_owned(), String::new());
     let entries = rig.send_ok(vec![sent]).await;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].message_id, "01AB");
@@ -29,7 +30,8 @@ async fn a_message_comes_back_as_it_was_sent() {
     let message = &polled.messages[0];
     assert_eq!(message.topic, resource("orders"));
     assert_eq!(&message.body[..], b"body of 01AB");
-    assert_eq!(message.user_properties, [("colour".to_owned(), "blue".to_owned())].into());
+    let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(message.user_properties, [own("colour", "blue"), own("size", "")].into());
     let system = system(message);
     assert_eq!(system.message_id, "01AB");
     assert_eq!(system.tag.as_deref(), Some("paid"));

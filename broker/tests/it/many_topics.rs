@@ -43,8 +43,9 @@ async fn many_topics_cost_no_descriptor_and_no_mapping_each() {
         }
     }
     let after = counts();
-    // Other tests of this process run beside.
-    assert!(after.0 < before.0 + 200 && after.1 < before.1 + 500, "{before:?} {after:?}");
+    // Other tests of this process run beside, with brokers of their own.
+    let one_each = TOPICS as usize / 2;
+    assert!(after.0 < before.0 + one_each && after.1 < before.1 + one_each, "{before:?} {after:?}");
     rig.running.stop().await.unwrap();
 
     let mut rig = Rig::start(folder.path()).await;

@@ -189,6 +189,22 @@ async fn a_message_says_how_long_its_producer_may_take() {
 }
 
 #[tokio::test]
+async fn no_property_of_a_message_keeps_a_broker_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    topic(&mut rig).await;
+    let mut half = half("payments", "odd");
+    // RocketMQ's name for the time that its producer may take; a client may write it.
+    let seconds = ("CHECK_IMMUNITY_TIME_IN_SECONDS".to_owned(), i64::MAX.to_string());
+    half.user_properties = [seconds].into();
+    let odd = rig.send_ok(vec![half]).await.remove(0);
+    rig.running.stop().await.unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    end(&mut rig, &odd.transaction_id, TransactionResolution::Commit).await;
+    assert_eq!(ids(&rig.poll(ask("g", "payments")).await.messages), ["odd"]);
+}
+
+#[tokio::test]
 async fn what_is_no_transaction_is_refused_with_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
