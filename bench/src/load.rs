@@ -1,19 +1,13 @@
-//! A closed loop: so many connections, so many sends under way on each; one that is answered is
-//! followed by the next.
+//! Loads, by `gantry bench`: there is one load generator, and this runs it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
-use bytes::Bytes;
-use tokio::task::JoinSet;
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+use tokio::task::block_in_place;
 
-use crate::figures::{Sorted, ms};
-use crate::process::cpu_time;
-use crate::wire;
-
-/// What the load is.
+/// A closed loop of sends.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Load {
     /// Connections
@@ -31,172 +25,211 @@ pub struct Load {
     /// Seconds before, which are not
     #[arg(long, default_value_t = 2)]
     pub warm_up: u64,
-    /// The topic; it must exist
-    #[arg(long, default_value = "bench")]
-    pub topic: String,
-    /// Send to so many topics in turn, TOPIC-1 and so on; 0: to the one
-    #[arg(long, default_value_t = 0)]
-    pub spread_over: u64,
-    /// Queues of the topic to spread over
-    #[arg(long, default_value_t = 8)]
-    pub queues: u64,
-    /// Let each message wait so many seconds; 0: deliver it at once
-    #[arg(long, default_value_t = 0)]
-    pub delay_seconds: u64,
 }
 
-/// What came of it, within the seconds that are measured.
+impl Load {
+    /// Sends to the topic of a server, whose CPU time is told; `more` is added to the arguments.
+    pub fn produce(
+        &self,
+        generator: &Generator,
+        endpoint: &str,
+        pid: u32,
+        topic: &str,
+        more: &[String],
+    ) -> anyhow::Result<Outcome> {
+        self.run(generator, endpoint, pid, &["produce", topic], more)
+    }
+
+    /// The same with messages for later, which nobody receives.
+    pub fn delay(
+        &self,
+        generator: &Generator,
+        endpoint: &str,
+        pid: u32,
+        topic: &str,
+    ) -> anyhow::Result<Outcome> {
+        self.run(generator, endpoint, pid, &["delay", topic, "--send-only", "--delay", "1h"], &[])
+    }
+
+    fn run(
+        &self,
+        generator: &Generator,
+        endpoint: &str,
+        pid: u32,
+        words: &[&str],
+        more: &[String],
+    ) -> anyhow::Result<Outcome> {
+        let Self { connections, in_flight, bytes, seconds, warm_up } = self;
+        let mut arguments: Vec<String> = words.iter().map(ToString::to_string).collect();
+        arguments.extend([
+            format!("--connections={connections}"),
+            format!("--in-flight={in_flight}"),
+            format!("--size={bytes}"),
+            format!("--duration={seconds}s"),
+            format!("--warm-up={warm_up}s"),
+        ]);
+        arguments.extend_from_slice(more);
+        generator.run(endpoint, Some(pid), &arguments)
+    }
+}
+
+/// The program that makes loads.
 #[derive(Debug, Clone)]
+pub struct Generator {
+    /// `gantry`.
+    pub gantry: PathBuf,
+    /// The CPU that it is bound to, if it is.
+    pub cpu: Option<usize>,
+}
+
+impl Generator {
+    /// One that may use every CPU.
+    pub fn unbound(gantry: &Path) -> Self {
+        Self { gantry: gantry.to_owned(), cpu: None }
+    }
+
+    /// `gantry bench` with these arguments against a server, not yet started; its result is JSON.
+    pub fn command(&self, endpoint: &str, arguments: &[String]) -> Command {
+        let mut command = match self.cpu {
+            Some(cpu) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &cpu.to_string()]).arg(&self.gantry);
+                command
+            }
+            None => Command::new(&self.gantry),
+        };
+        command.arg("bench").args(arguments).args(["--endpoint", endpoint, "-o", "json"]);
+        command
+    }
+
+    /// Runs a load to its end. What it says of its progress is not shown.
+    pub fn run(&self, endpoint: &str, pid: Option<u32>, arguments: &[String]) -> anyhow::Result<Outcome> {
+        let mut command = self.command(endpoint, arguments);
+        command.args(pid.map(|pid| format!("--pid={pid}"))).stdin(Stdio::null());
+        let output = block_in_place(|| command.output()).context("cannot run gantry bench")?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "gantry bench {}: {stderr}", arguments.join(" "));
+        serde_json::from_slice(&output.stdout).context("gantry bench says what it measured")
+    }
+}
+
+/// What `gantry bench -o json` says; rates are messages a second, latencies milliseconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// Acknowledged sends.
+    /// What was sent.
+    pub sent: Option<Sent>,
+    /// What came.
+    pub received: Option<Received>,
+    /// What was timed.
+    pub latencies: Vec<Latency>,
+    /// Calls that failed.
+    pub errors: Vec<Errors>,
+    /// CPU time of the server for each message, µs.
+    pub server_cpu_micros: Option<f64>,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sent {
+    /// Messages that the server acknowledged.
     pub acknowledged: u64,
-    /// Sends that were not.
-    pub failed: u64,
-    /// The first reason.
-    pub first_failure: Option<String>,
-    /// How long was measured.
-    pub elapsed: Duration,
-    /// From send to answer.
-    pub latency: Sorted,
-    /// CPU time that the server used.
-    pub server_cpu: Option<Duration>,
+    /// Those that were measured, a second.
+    pub rate: f64,
+    /// Messages that were due and never sent.
+    pub unsent: u64,
+}
+
+/// What came.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Received {
+    /// Different messages.
+    pub distinct: u64,
+    /// Messages that had come before.
+    pub duplicates: u64,
+    /// Different messages a second.
+    pub rate: f64,
+    /// Acknowledged sends that did not come.
+    pub missing: u64,
+}
+
+/// How long something took, ms.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Latency {
+    /// What.
+    pub of: String,
+    /// Half took no longer.
+    pub p50: f64,
+    /// 99 % took no longer.
+    pub p99: f64,
+    /// 99.9 % took no longer.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+/// Errors of a code.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Errors {
+    /// The code.
+    pub code: String,
+    /// How often.
+    pub count: u64,
+    /// The first one's words.
+    pub first: String,
 }
 
 impl Outcome {
     /// Acknowledged sends a second.
     pub fn rate(&self) -> f64 {
-        self.acknowledged as f64 / self.elapsed.as_secs_f64()
+        self.sent.as_ref().map_or(0.0, |sent| sent.rate)
     }
 
-    /// The server's CPU time for each acknowledged send, in microseconds.
-    pub fn cpu_us(&self) -> Option<f64> {
-        self.server_cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / self.acknowledged.max(1) as f64)
+    /// How often calls failed.
+    pub fn failed(&self) -> u64 {
+        self.errors.iter().map(|errors| errors.count).sum()
+    }
+
+    /// The latencies of one operation.
+    pub fn latency(&self, of: &str) -> Option<&Latency> {
+        self.latencies.iter().find(|latency| latency.of == of)
+    }
+
+    /// Nothing failed.
+    pub fn ensure_clean(&self) -> anyhow::Result<()> {
+        ensure!(self.errors.is_empty(), "calls failed: {:?}", self.errors);
+        Ok(())
     }
 
     /// The names of the columns of [`row`](Self::row).
     pub const HEAD: &str = "   sends/s   p50 ms    p99 ms  p99.9 ms  CPU µs/send   failed";
 
-    /// The figures in one line.
+    /// The figures of a load of sends in one line.
     pub fn row(&self) -> String {
-        let cpu = self.cpu_us().map_or("-".to_owned(), |us| format!("{us:.1}"));
-        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| ms(self.latency.at(share)));
-        format!("{:>10.0} {p50:>8} {p99:>9} {p999:>9} {cpu:>12} {:>8}", self.rate(), self.failed)
+        let cpu = self.server_cpu_micros.map_or("-".to_owned(), |us| format!("{us:.1}"));
+        let latency = self.latency("send").map_or([0.0; 3], |send| [send.p50, send.p99, send.p999]);
+        let [p50, p99, p999] = latency.map(|ms| format!("{ms:.3}"));
+        format!("{:>10.0} {p50:>8} {p99:>9} {p999:>9} {cpu:>12} {:>8}", self.rate(), self.failed())
     }
 }
 
-/// Counts of all workers.
-#[derive(Default)]
-struct Counts {
-    measuring: AtomicBool,
-    stop: AtomicBool,
-    next_id: AtomicU64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Load {
-    /// Runs the load against `address`; `pid` is the server whose CPU time is counted.
-    pub async fn run(&self, address: &str, pid: Option<u32>) -> anyhow::Result<Outcome> {
-        let counts = Arc::new(Counts::default());
-        // Not all zero: a store that compresses, or a disk that does, gains nothing.
-        let body: Bytes =
-            (0..self.bytes).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let mut workers = JoinSet::new();
-        for connection in 0..self.connections {
-            let stub = wire::connect(address, connection).await?;
-            for _ in 0..self.in_flight {
-                let worker = Worker {
-                    stub: stub.clone(),
-                    counts: counts.clone(),
-                    topic: self.topic.clone(),
-                    topics: self.spread_over,
-                    queues: self.queues,
-                    delay_seconds: self.delay_seconds,
-                    body: body.clone(),
-                };
-                workers.spawn(worker.run());
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(self.warm_up)).await;
-        let cpu_before = pid.map(cpu_time).transpose()?;
-        let started = Instant::now();
-        counts.measuring.store(true, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_secs(self.seconds)).await;
-        counts.measuring.store(false, Ordering::Relaxed);
-        let elapsed = started.elapsed();
-        let cpu_after = pid.map(cpu_time).transpose()?;
-        counts.stop.store(true, Ordering::Relaxed);
-
-        let mut latencies = Vec::new();
-        let (mut failed, mut first_failure) = (0, None);
-        while let Some(done) = workers.join_next().await {
-            let done = done.context("a worker panicked")?;
-            latencies.extend(done.latencies);
-            failed += done.failed;
-            first_failure = first_failure.or(done.first_failure);
-        }
-        Ok(Outcome {
-            acknowledged: latencies.len() as u64,
-            failed,
-            first_failure,
-            elapsed,
-            latency: Sorted::new(latencies),
-            server_cpu: cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before)),
-        })
-    }
-}
-
-struct Worker {
-    stub: wire::Stub,
-    counts: Arc<Counts>,
-    topic: String,
-    topics: u64,
-    queues: u64,
-    delay_seconds: u64,
-    body: Bytes,
-}
-
-#[derive(Default)]
-struct Done {
-    latencies: Vec<Duration>,
-    failed: u64,
-    first_failure: Option<String>,
-}
-
-impl Worker {
-    async fn run(mut self) -> Done {
-        let mut done = Done::default();
-        while !self.counts.stop.load(Ordering::Relaxed) {
-            let number = self.counts.next_id.fetch_add(1, Ordering::Relaxed);
-            let queue_id = (number % self.queues.max(1)) as i32;
-            // 34 digits, as the ids of official clients.
-            let id = format!("01BE7C00000000{number:020}");
-            let numbered =
-                self.topics.checked_sub(1).map(|_| format!("{}-{}", self.topic, number % self.topics + 1));
-            let topic = numbered.as_deref().unwrap_or(&self.topic);
-            let mut message = wire::message(topic, id, queue_id, self.body.clone());
-            if self.delay_seconds > 0 {
-                let due = std::time::SystemTime::now() + Duration::from_secs(self.delay_seconds);
-                let due = due.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                wire::delay(&mut message, i64::try_from(due.as_millis()).unwrap_or(i64::MAX));
-            }
-            let sent = Instant::now();
-            let outcome = wire::send(&mut self.stub, message).await;
-            let latency = sent.elapsed();
-            if !self.counts.measuring.load(Ordering::Relaxed) {
-                if outcome.is_err() {
-                    // Do not spin on a server that refuses or is gone.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                continue;
-            }
-            match outcome {
-                Ok(()) => done.latencies.push(latency),
-                Err(error) => {
-                    done.failed += 1;
-                    done.first_failure.get_or_insert_with(|| format!("{error:#}"));
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            }
-        }
-        done
+    #[test]
+    fn a_result_is_read() {
+        let outcome: Outcome = serde_json::from_str(
+            r#"{"scenario": "produce", "endpoint": "e", "load": "l", "interrupted": false,
+                "sent": {"acknowledged": 12, "measured": 10, "seconds": 2.0, "rate": 5.0, "unsent": 0},
+                "latencies": [{"of": "send", "count": 10, "mean": 1, "p50": 1, "p90": 2, "p99": 3, "p999": 4, "p9999": 5,
+                               "max": 6, "curve": [[1.0, 6.0]], "seconds": [[1.0, 10, 1, 2, 3]]}],
+                "errors": [{"code": "TRANSPORT", "count": 2, "first": "gone"}], "serverCpuMicros": 31.5}"#,
+        )
+        .unwrap();
+        assert_eq!((outcome.rate(), outcome.failed()), (5.0, 2));
+        let row: Vec<_> = outcome.row().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(row, ["5", "1.000", "3.000", "4.000", "31.5", "2"]);
+        assert!(outcome.ensure_clean().is_err());
     }
 }

@@ -17,8 +17,8 @@ pub struct Server {
     pub pid: u32,
     /// Where clients connect.
     pub endpoint: String,
-    /// Where the broker's Admin service listens; the echo has none.
-    pub admin: Option<String>,
+    /// Where the broker's Admin service listens.
+    pub admin: String,
 }
 
 /// The line of `gantry dev -o json`.
@@ -34,14 +34,7 @@ impl Server {
         let line = process.first_line().context("gantry dev did not say that it is ready")?;
         let Ready { endpoint } =
             serde_json::from_str(line.trim()).with_context(|| format!("gantry dev said {line:?}"))?;
-        Ok(Self { pid: process.0.id(), process, endpoint, admin: Some(admin_of(port)) })
-    }
-
-    /// Starts the echo server beside this program and waits for its line.
-    pub fn echo() -> anyhow::Result<Self> {
-        let mut process = Process::spawn(&mut Command::new(sibling("bench-echo")?))?;
-        let line = process.first_line().context("bench-echo did not say where it listens")?;
-        Ok(Self { pid: process.0.id(), process, endpoint: line.trim().to_owned(), admin: None })
+        Ok(Self { pid: process.0.id(), process, endpoint, admin: admin_of(port) })
     }
 
     /// Asks the server to stop, and waits until it has.
@@ -90,11 +83,17 @@ impl Process {
         self.wait().map(drop)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         Ok(block_in_place(|| self.0.wait())?)
     }
 
-    fn first_line(&mut self) -> anyhow::Result<String> {
+    /// The first line of its stdout; it must be the only one that is wanted.
+    pub fn first_line(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         let stdout = self.0.stdout.as_mut().context("its stdout is not ours")?;
         // One line is all that servers say on stdout, so nothing is lost in the buffer.
@@ -124,17 +123,31 @@ pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
 
 /// User and system time that a process has used.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    time_of(pid, 2)
+}
+
+/// The same with that of its children that it has waited for.
+pub fn cpu_time_with_children(pid: u32) -> anyhow::Result<Duration> {
+    time_of(pid, 4)
+}
+
+fn time_of(pid: u32, fields: usize) -> anyhow::Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let ticks = ticks(&stat).with_context(|| format!("{path} looks strange"))?;
+    let ticks = ticks(&stat, fields).with_context(|| format!("{path} looks strange"))?;
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
-/// Fields 14 and 15 of a stat line. Names of programs may hold anything, so they are counted from its end.
-fn ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(user + system)
+/// The sum of so many fields of a stat line from 14 on: user, system, and both of children. Names of programs may hold
+/// anything, so they are counted from its end.
+fn ticks(stat: &str, fields: usize) -> Option<u64> {
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .skip(11)
+        .take(fields)
+        .map(|field| field.parse::<u64>().ok())
+        .sum()
 }
 
 /// Resident memory of a process, in bytes.
@@ -167,9 +180,9 @@ mod tests {
 
     #[test]
     fn ticks_are_found_behind_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 30 12 0 0 20 0 3 0 1 1 1";
-        assert_eq!(ticks(stat), Some(42));
-        assert_eq!(ticks("7 (a"), None);
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 30 12 5 2 20 0 3 0 1 1 1";
+        assert_eq!((ticks(stat, 2), ticks(stat, 4)), (Some(42), Some(49)));
+        assert_eq!(ticks("7 (a", 2), None);
     }
 
     #[test]

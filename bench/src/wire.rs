@@ -25,7 +25,7 @@ impl tonic::service::Interceptor for Headers {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
         let metadata = request.metadata_mut();
         metadata.insert("x-mq-client-id", self.client_id.clone());
-        metadata.insert("x-mq-language", AsciiMetadataValue::from_static("GANTRY_BENCH"));
+        metadata.insert("x-mq-language", AsciiMetadataValue::from_static("OTHER"));
         metadata.insert("x-mq-client-version", AsciiMetadataValue::from_static(env!("CARGO_PKG_VERSION")));
         metadata.insert("x-mq-protocol", AsciiMetadataValue::from_static("v2"));
         metadata.insert("x-mq-date-time", AsciiMetadataValue::from_static("20261121T000000Z"));

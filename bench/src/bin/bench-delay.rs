@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use bench::figures::{Sorted, median};
-use bench::load::{Load, Outcome};
+use bench::load::{Generator, Load, Outcome};
 use bench::process::{Server, own_bytes};
 use bench::wire::{self, Stub};
 use bytes::Bytes;
@@ -22,6 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Messages of one SendMessage, where their number and not their rate is wanted.
 const TOGETHER: u64 = 100;
 const TOPIC: &str = "later";
+const AT_ONCE: &str = "at-once";
 /// Nothing takes longer.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -63,8 +64,8 @@ async fn main() -> anyhow::Result<()> {
 
 async fn start(args: &Args, data: &std::path::Path) -> anyhow::Result<Server> {
     let server = Server::gantry(&args.gantry, data, args.port, &[])?;
-    let admin = server.admin.as_deref().context("gantry dev has an Admin service")?;
-    wire::create_topic(admin, &args.load.topic, 8).await?;
+    let admin = &server.admin;
+    wire::create_topic(admin, AT_ONCE, 8).await?;
     wire::create_topic_of(admin, TOPIC, 8, control::MessageType::Delay).await?;
     Ok(server)
 }
@@ -73,14 +74,15 @@ async fn start(args: &Args, data: &std::path::Path) -> anyhow::Result<Server> {
 async fn rates(args: &Args) -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
     let server = start(args, data.path()).await?;
-    let delayed = Load { topic: TOPIC.to_owned(), delay_seconds: 3600, ..args.load.clone() };
+    let generator = Generator::unbound(&args.gantry);
+    let (endpoint, pid) = (&server.endpoint, server.pid);
     let (mut at_once, mut later) = (Vec::new(), Vec::new());
     println!("            {}", Outcome::HEAD);
     for _ in 0..args.rounds {
-        for (name, load, rates) in [("at once", &args.load, &mut at_once), ("delayed", &delayed, &mut later)]
-        {
-            let outcome = load.run(&server.endpoint, Some(server.pid)).await?;
-            ensure!(outcome.failed == 0, "{:?}", outcome.first_failure);
+        let outcome = args.load.produce(&generator, endpoint, pid, AT_ONCE, &[])?;
+        let delayed = args.load.delay(&generator, endpoint, pid, TOPIC)?;
+        for (name, outcome, rates) in [("at once", outcome, &mut at_once), ("delayed", delayed, &mut later)] {
+            outcome.ensure_clean()?;
             println!("{name:<12}{}", outcome.row());
             rates.push(outcome.rate());
         }

@@ -1,11 +1,11 @@
 //! `bench-echo`: the ruler. A bare tonic server with the real proto that acknowledges every send, and
-//! has nothing behind it. It prints the address that it listens on.
+//! has nothing behind it but the calls with which clients find it. It prints the address that it listens on.
 
 #![forbid(unsafe_code)]
 
 use std::pin::Pin;
 
-use futures::Stream;
+use futures::{Stream, TryStreamExt as _};
 use proto::v2::messaging_service_server::{MessagingService, MessagingServiceServer};
 use proto::v2::*;
 use tonic::transport::server::TcpIncoming;
@@ -46,6 +46,33 @@ macro_rules! echo {
             type PullMessageStream = Answers<PullMessageResponse>;
             type TelemetryStream = Answers<TelemetryCommand>;
 
+            async fn query_route(
+                &self,
+                request: Request<QueryRouteRequest>,
+            ) -> Result<Response<QueryRouteResponse>, Status> {
+                Ok(Response::new(route(request.into_inner())))
+            }
+
+            async fn telemetry(
+                &self,
+                request: Request<tonic::Streaming<TelemetryCommand>>,
+            ) -> Result<Response<Self::TelemetryStream>, Status> {
+                // Settings come back as they were sent.
+                let answers = request.into_inner().map_ok(|command| TelemetryCommand { status: Some(ok()), ..command });
+                Ok(Response::new(Box::pin(answers)))
+            }
+
+            async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+                Ok(Response::new(HeartbeatResponse { status: Some(ok()) }))
+            }
+
+            async fn notify_client_termination(
+                &self,
+                _: Request<NotifyClientTerminationRequest>,
+            ) -> Result<Response<NotifyClientTerminationResponse>, Status> {
+                Ok(Response::new(NotifyClientTerminationResponse { status: Some(ok()) }))
+            }
+
             async fn send_message(
                 &self,
                 request: Request<SendMessageRequest>,
@@ -62,8 +89,6 @@ macro_rules! echo {
 }
 
 echo! {
-    unused query_route: QueryRouteRequest => QueryRouteResponse;
-    unused heartbeat: HeartbeatRequest => HeartbeatResponse;
     unused query_assignment: QueryAssignmentRequest => QueryAssignmentResponse;
     unused receive_message: ReceiveMessageRequest => Self::ReceiveMessageStream;
     unused ack_message: AckMessageRequest => AckMessageResponse;
@@ -74,11 +99,22 @@ echo! {
     unused get_offset: GetOffsetRequest => GetOffsetResponse;
     unused query_offset: QueryOffsetRequest => QueryOffsetResponse;
     unused end_transaction: EndTransactionRequest => EndTransactionResponse;
-    unused telemetry: tonic::Streaming<TelemetryCommand> => Self::TelemetryStream;
-    unused notify_client_termination: NotifyClientTerminationRequest => NotifyClientTerminationResponse;
     unused change_invisible_duration: ChangeInvisibleDurationRequest => ChangeInvisibleDurationResponse;
     unused recall_message: RecallMessageRequest => RecallMessageResponse;
     unused sync_lite_subscription: SyncLiteSubscriptionRequest => SyncLiteSubscriptionResponse;
+}
+
+/// Every topic has eight queues, where the client found this server.
+fn route(request: QueryRouteRequest) -> QueryRouteResponse {
+    let broker = Broker { name: "echo".to_owned(), id: 0, endpoints: request.endpoints };
+    let queue = |id| MessageQueue {
+        topic: request.topic.clone(),
+        id,
+        permission: Permission::ReadWrite.into(),
+        broker: Some(broker.clone()),
+        accept_message_types: vec![MessageType::Normal.into()],
+    };
+    QueryRouteResponse { status: Some(ok()), message_queues: (0..8).map(queue).collect() }
 }
 
 fn stored(message: Message) -> SendResultEntry {

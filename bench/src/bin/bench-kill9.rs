@@ -85,7 +85,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn start(args: &Args, data: &Path) -> anyhow::Result<Server> {
     let server = Server::gantry(&args.gantry, data, args.port, &args.dev_args)?;
-    let admin = server.admin.as_deref().context("gantry dev has an Admin service")?;
+    let admin = &server.admin;
     wire::create_topic(admin, TOPIC, QUEUES as u32).await?;
     Ok(server)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bench::figures::{median, ms};
-use bench::load::{Load, Outcome};
+use bench::load::{Generator, Load, Outcome};
 use bench::process::{self, Server};
 use bench::wire;
 use clap::Parser;
@@ -64,23 +64,25 @@ async fn main() -> anyhow::Result<()> {
     println!("a message to each of {queues} queues in {:.0} s", filled.as_secs_f64());
     tell("with the messages", &server, Some((empty, queues, "queue")))?;
 
+    let generator = Generator::unbound(&args.gantry);
+    let spread = [format!("--topics={}", args.topics)];
     let mut figures: [Vec<Outcome>; 2] = Default::default();
     println!("            {}", Outcome::HEAD);
     for _ in 0..args.rounds {
         for (all, outcomes) in figures.iter_mut().enumerate() {
-            let load = match all {
-                0 => Load { topic: ONE.to_owned(), spread_over: 0, ..args.load.clone() },
-                _ => Load { topic: NAME.to_owned(), spread_over: args.topics, ..args.load.clone() },
-            };
-            let outcome = load.run(&server.endpoint, Some(server.pid)).await?;
-            ensure!(outcome.failed == 0, "{:?}", outcome.first_failure);
+            let (endpoint, pid) = (&server.endpoint, server.pid);
+            let outcome = match all {
+                0 => args.load.produce(&generator, endpoint, pid, ONE, &[]),
+                _ => args.load.produce(&generator, endpoint, pid, NAME, &spread),
+            }?;
+            outcome.ensure_clean()?;
             println!("{:<12}{}", ["one topic", "all topics"][all], outcome.row());
             outcomes.push(outcome);
         }
     }
     let of =
         |all: usize, figure: fn(&Outcome) -> f64| median(figures[all].iter().map(figure)).unwrap_or_default();
-    let cpu = |outcome: &Outcome| outcome.cpu_us().unwrap_or_default();
+    let cpu = |outcome: &Outcome| outcome.server_cpu_micros.unwrap_or_default();
     println!(
         "all topics: {:.0} % of the rate of one, {:.2} times its CPU time a send (medians of {})",
         of(1, Outcome::rate) / of(0, Outcome::rate) * 100.0,
@@ -94,8 +96,7 @@ async fn main() -> anyhow::Result<()> {
     println!("stopped in {} ms", ms(started.elapsed()));
     let server = args.start_again("after a stop", data.path()).await?;
     // So that there is something to recover.
-    let load = Load { topic: NAME.to_owned(), spread_over: args.topics, ..args.load.clone() };
-    load.run(&server.endpoint, None).await?;
+    args.load.produce(&generator, &server.endpoint, server.pid, NAME, &spread)?;
     server.kill()?;
     let server = args.start_again("after kill -9", data.path()).await?;
     tell("started again", &server, Some((empty, queues, "queue")))?;

@@ -105,16 +105,14 @@ impl Request<'_> {
         if answer.status.as_ref().map(v2::Status::code) != Some(v2::Code::MultipleResults) {
             Error::check(address, answer.status)?;
         }
-        if answer.entries.len() as u64 != self.slot.messages {
-            return Err(Error::Protocol {
-                address: address.clone(),
-                what: "answered for other messages than were sent",
-            });
-        }
+        let entries = entries_of_each(answer.entries, self.slot.messages).ok_or_else(|| Error::Protocol {
+            address: address.clone(),
+            what: "answered for other messages than were sent",
+        })?;
         let measured = self.from >= self.sending.schedule.warm_up;
         run.record(Operation::Send, self.from, measured);
         let mut outcome = Ok(());
-        for (number, entry) in numbers.zip(answer.entries) {
+        for (number, entry) in numbers.zip(entries) {
             let stored = match Error::check(address, entry.status) {
                 Ok(()) if self.sending.kind == Kind::Transaction => {
                     let ended = end(stub, address, &topic.name, entry.message_id, entry.transaction_id).await;
@@ -164,6 +162,14 @@ impl Request<'_> {
     }
 }
 
+/// An entry for each message. Apache RocketMQ stores the messages of a request as one batch, and answers with one entry for all.
+fn entries_of_each(entries: Vec<v2::SendResultEntry>, messages: u64) -> Option<Vec<v2::SendResultEntry>> {
+    match entries.as_slice() {
+        [one] => Some(vec![one.clone(); usize::try_from(messages).ok()?]),
+        several => (several.len() as u64 == messages).then_some(entries),
+    }
+}
+
 /// Commits a transaction.
 async fn end(
     stub: &mut Stub,
@@ -183,4 +189,22 @@ async fn end(
     request.set_timeout(REQUEST_TIMEOUT);
     let answer = stub.end_transaction(request).await.map_err(|status| Error::transport(address, &status))?;
     Error::check(address, answer.into_inner().status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_entry_is_for_all_messages_and_several_are_one_each() {
+        let entries = |count: usize| vec![v2::SendResultEntry::default(); count];
+        let check = |given, messages, expected: Option<usize>| {
+            assert_eq!(entries_of_each(entries(given), messages).map(|each| each.len()), expected);
+        };
+        check(1, 1, Some(1));
+        check(1, 32, Some(32));
+        check(32, 32, Some(32));
+        check(31, 32, None);
+        check(0, 1, None);
+    }
 }
