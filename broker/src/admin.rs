@@ -90,12 +90,7 @@ impl Admin for AdminDoor {
 
     async fn upsert_topics(&self, request: Request<UpsertTopicsRequest>) -> Answer<UpsertTopicsResponse> {
         let UpsertTopicsRequest { topics, only_if_unowned, only_new, dry_run } = request.into_inner();
-        if topics.len() > MOST_AT_ONCE {
-            return Err(Status::invalid_argument(format!(
-                "the request holds {} topics: send at most {MOST_AT_ONCE} at once",
-                topics.len()
-            )));
-        }
+        not_too_many(topics.len())?;
         // What is no topic at all is refused here, and the others go on.
         let parsed: Vec<_> = topics.into_iter().map(wire::topic).collect();
         let wishes = parsed.iter().flatten().cloned();
@@ -108,10 +103,16 @@ impl Admin for AdminDoor {
         }
         let mut answers = answers.into_iter();
         let outcome = |parsed: Result<_, Status>| match parsed.map(|_| answers.next()) {
-            Ok(Some(Ok(Changed { changed, version: _ }))) => TopicOutcome { changed, refused: String::new() },
-            Ok(Some(Err(error))) => TopicOutcome { changed: false, refused: error.to_string() },
+            Ok(Some(Ok(Changed { changed, version: _ }))) => TopicOutcome { changed, ..Default::default() },
+            Ok(Some(Err(error))) => TopicOutcome {
+                changed: false,
+                refused: error.to_string(),
+                try_again: matches!(error, topics::Error::Kept(_)),
+            },
             Ok(None) => unreachable!("each wish has an answer"),
-            Err(status) => TopicOutcome { changed: false, refused: status.message().to_owned() },
+            Err(status) => {
+                TopicOutcome { changed: false, refused: status.message().to_owned(), try_again: false }
+            }
         };
         Ok(Response::new(UpsertTopicsResponse { outcomes: parsed.into_iter().map(outcome).collect() }))
     }
@@ -154,6 +155,14 @@ impl Admin for AdminDoor {
         topics.sort_unstable_by(by_name);
         let topics = topics.iter().map(|topic| shown::topic(&topic.config)).collect();
         Ok(Response::new(ListTopicsResponse { topics }))
+    }
+
+    async fn get_topics(&self, request: Request<GetTopicsRequest>) -> Answer<GetTopicsResponse> {
+        let names = request.into_inner().names;
+        not_too_many(names.len())?;
+        let topics = names.iter().filter_map(|name| self.topics.topic(name));
+        let topics = topics.map(|topic| shown::topic(&topic.config)).collect();
+        Ok(Response::new(GetTopicsResponse { topics }))
     }
 
     async fn describe_topic(&self, request: Request<DescribeTopicRequest>) -> Answer<DescribeTopicResponse> {
@@ -323,6 +332,15 @@ fn group_name(name: &str) -> Result<GroupName, Status> {
 
 fn illegal(refusal: Refusal) -> Status {
     Status::invalid_argument(refusal.sentence)
+}
+
+fn not_too_many(topics: usize) -> Result<(), Status> {
+    if topics <= MOST_AT_ONCE {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "the request holds {topics} topics: send at most {MOST_AT_ONCE} at once"
+    )))
 }
 
 fn not_changed(error: topics::Error) -> Status {

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,17 @@ use crds::{NameServerRef, Topic, TopicSpec};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 const LABEL: &str = "mq.gantry.dev/bench=topics";
-const LIMIT: Duration = Duration::from_secs(300);
+/// Calls to the API server at once.
+const AT_ONCE: usize = 32;
+
+/// What so many Topics may take at most.
+fn limit(topics: usize) -> Duration {
+    Duration::from_secs(300 + topics as u64 / 25)
+}
 
 /// Creates Topics, one after another and then many at once, and measures until each is Ready
 #[derive(Debug, Parser)]
@@ -38,8 +45,10 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let api: Api<Topic> = Api::namespaced(Client::try_default().await?, &args.namespace);
-    clear(&api).await?;
+    let client = Client::try_default().await?;
+    let api: Api<Topic> = Api::namespaced(client.clone(), &args.namespace);
+    let metadata = Api::namespaced(client, &args.namespace);
+    clear(&metadata).await?;
 
     let mut lengths = Vec::new();
     for index in 0..args.single {
@@ -57,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     ready_after(&api, &args, &names).await?;
     println!("{} Topics at once to all Ready: {:.1} s", args.many, started.elapsed().as_secs_f64());
-    clear(&api).await
+    clear(&metadata).await
 }
 
 /// Creates Topics of these names at once, and watches until each is Ready.
@@ -66,7 +75,7 @@ async fn ready_after(api: &Api<Topic>, args: &Args, names: &[String]) -> anyhow:
     let started = Instant::now();
     let creating = futures::stream::iter(names)
         .map(|name| async { api.create(&PostParams::default(), &topic(name, args)).await.map(|_| ()) })
-        .buffer_unordered(32)
+        .buffer_unordered(AT_ONCE)
         .try_collect::<()>();
     let mut waiting: HashMap<&str, ()> = names.iter().map(|name| (name.as_str(), ())).collect();
     let mut lengths = Vec::new();
@@ -80,9 +89,10 @@ async fn ready_after(api: &Api<Topic>, args: &Args, names: &[String]) -> anyhow:
         anyhow::Ok(())
     };
     let both = async { tokio::try_join!(async { anyhow::Ok(creating.await?) }, watching) };
-    match tokio::time::timeout(LIMIT, both).await {
+    let limit = limit(names.len());
+    match tokio::time::timeout(limit, both).await {
         Ok(done) => done.map(|_| lengths),
-        Err(_) => bail!("not all Ready after {LIMIT:?}"),
+        Err(_) => bail!("{} of {} are not Ready after {limit:?}", waiting.len(), names.len()),
     }
 }
 
@@ -108,15 +118,37 @@ fn is_ready(topic: &Topic) -> bool {
 }
 
 /// Removes the Topics of this program, also those of a run that was broken off.
-async fn clear(api: &Api<Topic>) -> anyhow::Result<()> {
-    let ours = ListParams::default().labels(LABEL);
-    let _started = api.delete_collection(&DeleteParams::default(), &ours).await?;
-    let began = Instant::now();
-    while !api.list(&ours).await?.items.is_empty() {
-        if began.elapsed() > LIMIT {
-            bail!("old Topics do not go");
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+async fn clear(topics: &Api<PartialObjectMeta<Topic>>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let names: Vec<String> = {
+        let ours = ListParams::default().labels(LABEL);
+        topics.list(&ours).await?.items.iter().map(|topic| topic.name_any()).collect()
+    };
+    if names.is_empty() {
+        return Ok(());
     }
+    let mut left = names.iter().map(String::as_str).collect::<HashSet<_>>();
+    let mut events = pin!(watcher(topics.clone(), watcher::Config::default().labels(LABEL)));
+    let deleting = futures::stream::iter(&names)
+        .map(|name| async { topics.delete(name, &DeleteParams::default()).await.map(|_| ()) })
+        .buffer_unordered(AT_ONCE)
+        .for_each(|_| async {});
+    let watching = async {
+        let mut there = HashSet::new();
+        while !left.is_empty() {
+            match events.try_next().await?.context("the watch ended")? {
+                watcher::Event::Init => there.clear(),
+                watcher::Event::InitApply(topic) => drop(there.insert(topic.name_any())),
+                watcher::Event::InitDone => left.retain(|name| there.contains(*name)),
+                watcher::Event::Delete(topic) => drop(left.remove(topic.name_any().as_str())),
+                watcher::Event::Apply(_) => {}
+            }
+        }
+        anyhow::Ok(())
+    };
+    let limit = limit(names.len());
+    let both = futures::future::join(deleting, watching);
+    tokio::time::timeout(limit, both).await.with_context(|| format!("old Topics are there after {limit:?}"))?.1?;
+    println!("{} Topics deleted: {:.1} s", names.len(), started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Many topics in one broker.
 
-use proto::control::{ListTopicsRequest, TopicConfig, UpsertTopicsRequest};
+use proto::control::{GetTopicsRequest, ListTopicsRequest, TopicConfig, UpsertTopicsRequest};
 use proto::v2::Code;
 
 use crate::rig::{Rig, ask, message};
@@ -85,6 +85,9 @@ async fn of_many_topics_each_is_made_or_refused_by_itself() {
         let there = rig.admin.list_topics(all).await.unwrap().into_inner().topics.len();
         assert_eq!(there, if dry_run { 1 } else { 3 });
     }
+    let names = ["many-3", "many-2", "not a name", "many-0"].map(str::to_owned).to_vec();
+    let found = rig.admin.get_topics(GetTopicsRequest { names }).await.unwrap().into_inner().topics;
+    assert!(found.iter().map(|topic| &topic.name).eq(["many-3", "many-0"]), "{found:?}");
     let request = UpsertTopicsRequest { topics: topics(5001), ..Default::default() };
     assert!(rig.admin.upsert_topics(request).await.unwrap_err().message().contains("at most 5000"));
 }

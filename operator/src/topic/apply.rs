@@ -28,20 +28,16 @@ async fn apply_to(
     group: &Group,
     known: &[TopicGroupStatus],
 ) -> TopicGroupStatus {
+    let known = known.iter().find(|known| known.name == group.name && is_done(known));
     let outcome = match &group.address {
-        Ok(address) => bring(context, wanted, address).await,
+        Ok(address) => bring(context, wanted, address, known.is_some()).await,
         Err(why) => Err(Failure::Unavailable(why.clone())),
     };
-    match outcome {
-        Ok((topic, left)) => present(group, &topic, left),
+    match (outcome, known) {
+        (Ok((topic, left)), _) => present(group, &topic, left),
         // A broker that starts again does not make its topics undone: it gets them again when it is ready.
-        Err(Failure::Unavailable(_))
-            if known.iter().any(|known| known.name == group.name && is_done(known)) =>
-        {
-            let known = known.iter().find(|known| known.name == group.name);
-            known.expect("it was found a line above").clone()
-        }
-        Err(failure) => absent(group, failure),
+        (Err(Failure::Unavailable(_)), Some(known)) => known.clone(),
+        (Err(failure), _) => absent(group, failure),
     }
 }
 
@@ -63,27 +59,39 @@ impl From<Status> for Failure {
     }
 }
 
-/// The topic as it now is on the broker, and how many messages wait in queues that are to go.
-async fn bring(context: &Context, wanted: &Wanted, address: &str) -> Result<(TopicConfig, u64), Failure> {
+/// The topic as it now is on the broker, and how many messages wait in queues that are to go. `told`: the status says
+/// already that it is done.
+async fn bring(
+    context: &Context,
+    wanted: &Wanted,
+    address: &str,
+    told: bool,
+) -> Result<(TopicConfig, u64), Failure> {
     let control = &context.control;
-    let described = control.describe_topic(address, &wanted.name).await?;
-    let live = described.as_ref().and_then(|described| described.topic.as_ref());
-    let whose = live.map_or(Owner::Us, |live| plan::owner(wanted, &live.owner));
+    let live = control.topic(address, &wanted.name).await?;
+    let whose = live.as_ref().map_or(Owner::Us, |live| plan::owner(wanted, &live.owner));
     if whose == Owner::Other {
-        let stamp = live.map_or("", |live| live.owner.as_str());
+        let stamp = live.map(|live| live.owner).unwrap_or_default();
         return Err(Failure::Foreign(format!("the broker's topic {} is managed by {stamp}", wanted.name)));
     }
-    let left = match &described {
-        Some(described) if plan::shrinks(wanted, live) => {
-            let groups = control.groups(address).await?;
-            plan::left(&wanted.name, wanted.queues, &described.queues, &groups)
-        }
-        _ => 0,
+    let left = if plan::shrinks(wanted, live.as_ref()) {
+        let queues = control.describe_topic(address, &wanted.name).await?.unwrap_or_default().queues;
+        plan::left(&wanted.name, wanted.queues, &queues, &control.groups(address).await?)
+    } else {
+        0
     };
-    let next = plan::next(wanted, live, left);
-    // Somebody may have stamped it since it was described.
-    control.upsert_topic(address, next.clone(), whose == Owner::Us).await?;
-    Ok((next, left))
+    let next = plan::next(wanted, live.as_ref(), left);
+    // What is so already is asked for too, once: the answer means that name servers show it.
+    if told && live.as_ref() == Some(&next) {
+        return Ok((next, left));
+    }
+    // Somebody may have stamped it since it was looked at.
+    let outcome = control.upsert_topic(address, next.clone(), whose == Owner::Us).await?;
+    match outcome.refused {
+        refused if refused.is_empty() => Ok((next, left)),
+        refused if outcome.try_again => Err(Failure::Unavailable(refused)),
+        refused => Err(Failure::Rejected(refused)),
+    }
 }
 
 fn present(group: &Group, topic: &TopicConfig, left: u64) -> TopicGroupStatus {
@@ -147,17 +155,17 @@ pub async fn delete(context: &Context, topic: &Topic, observed: &Observed) -> Ve
 async fn delete_from(context: &Context, topic: &Topic, address: &str) -> Result<(), String> {
     let control = &context.control;
     let (name, stamp) = (super::topic_name(topic), owner(topic));
-    let described = control.describe_topic(address, &name).await.map_err(|status| explain(&status))?;
+    let live = control.topic(address, &name).await.map_err(|status| explain(&status))?;
     // What is not stamped as ours is not ours to delete.
-    let Some(live) = described.and_then(|described| described.topic).filter(|live| live.owner == stamp)
-    else {
-        return Ok(());
-    };
+    let Some(live) = live.filter(|live| live.owner == stamp) else { return Ok(()) };
     let drained_only = topic.spec.deletion_policy == DeletionPolicy::DeleteWhenDrained;
     if drained_only && live.writable {
         // With producers still at it, it would never be drained.
         let closed = TopicConfig { writable: false, ..live };
-        control.upsert_topic(address, closed, true).await.map_err(|status| explain(&status))?;
+        let outcome = control.upsert_topic(address, closed, true).await.map_err(|status| explain(&status))?;
+        if !outcome.refused.is_empty() {
+            return Err(outcome.refused);
+        }
     }
     control.delete_topic(address, &name, &stamp, drained_only).await.map_err(|status| match status.code() {
         Code::FailedPrecondition => format!("messages wait to be consumed ({})", explain(&status)),

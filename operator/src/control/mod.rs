@@ -1,7 +1,10 @@
 //! The control plane as a client: what is asked of brokers and name servers.
 //!
 //! Every call has a deadline of two seconds. Connections are kept and found by address; those
-//! that nobody asked for in a while are dropped.
+//! that nobody asked for in a while are dropped. Topics are many: what is asked about them at the same time goes in one
+//! call ([`gather`]).
+
+mod gather;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,8 +15,8 @@ use std::{
 use proto::control::{
     self, DeleteTopicRequest, DescribeClusterRequest, DescribeClusterResponse, DescribeGroupRequest,
     DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse, GetStateRequest, GetStateResponse,
-    ListGroupsRequest, SetLogLevelsRequest, TopicConfig, UpsertTopicRequest, admin_client::AdminClient,
-    registry_client::RegistryClient,
+    GetTopicsRequest, ListGroupsRequest, SetLogLevelsRequest, TopicConfig, TopicOutcome, UpsertTopicsRequest,
+    admin_client::AdminClient, registry_client::RegistryClient,
 };
 use tonic::{
     Code, Status,
@@ -21,6 +24,7 @@ use tonic::{
 };
 
 use crate::{identity::Role, metrics::Metrics};
+use gather::Gather;
 
 /// No call takes longer.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -28,25 +32,43 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// Calls brokers and name servers.
 pub struct ControlPlane {
-    channels: Mutex<HashMap<String, (Channel, Instant)>>,
+    peers: Mutex<HashMap<String, Peer>>,
     metrics: Arc<Metrics>,
+}
+
+/// A broker or a name server.
+#[derive(Clone)]
+struct Peer {
+    channel: Channel,
+    topics: Arc<Topics>,
+    used: Instant,
+}
+
+/// What is asked of a broker about topics.
+#[derive(Default)]
+struct Topics {
+    looked_up: Gather<String, Option<TopicConfig>>,
+    /// Those that may be somebody's already.
+    made: Gather<TopicConfig, TopicOutcome>,
+    /// Those that may not.
+    made_if_unowned: Gather<TopicConfig, TopicOutcome>,
 }
 
 impl ControlPlane {
     /// Without a connection yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { channels: Mutex::default(), metrics }
+        Self { peers: Mutex::default(), metrics }
     }
 
     /// The state of a broker.
     pub async fn broker_state(&self, address: &str) -> Result<GetStateResponse, Status> {
-        let mut admin = self.admin(address)?;
+        let mut admin = admin(&self.peer(address)?);
         self.call("GetState", admin.get_state(GetStateRequest {})).await
     }
 
     /// The cluster as a name server sees it.
     pub async fn describe_cluster(&self, address: &str) -> Result<DescribeClusterResponse, Status> {
-        let mut registry = RegistryClient::new(self.channel(address)?);
+        let mut registry = RegistryClient::new(self.peer(address)?.channel);
         self.call("DescribeCluster", registry.describe_cluster(DescribeClusterRequest {})).await
     }
 
@@ -60,11 +82,11 @@ impl ControlPlane {
         let request = SetLogLevelsRequest { levels: levels.into_iter().collect() };
         match role {
             Role::Broker => {
-                let mut admin = self.admin(address)?;
+                let mut admin = admin(&self.peer(address)?);
                 self.call("SetLogLevels", admin.set_log_levels(request)).await?;
             }
             Role::NameServer => {
-                let mut registry = RegistryClient::new(self.channel(address)?);
+                let mut registry = RegistryClient::new(self.peer(address)?.channel);
                 self.call("SetLogLevels", registry.set_log_levels(request)).await?;
             }
         }
@@ -77,7 +99,7 @@ impl ControlPlane {
         address: &str,
         name: &str,
     ) -> Result<Option<DescribeTopicResponse>, Status> {
-        let mut admin = self.admin(address)?;
+        let mut admin = admin(&self.peer(address)?);
         let request = DescribeTopicRequest { name: name.to_owned() };
         match self.call("DescribeTopic", admin.describe_topic(request)).await {
             Ok(topic) => Ok(Some(topic)),
@@ -86,16 +108,35 @@ impl ControlPlane {
         }
     }
 
-    /// Makes the topic so.
+    /// A topic as the broker has it, without what is in it, or nothing where it has none of that name.
+    pub async fn topic(&self, address: &str, name: &str) -> Result<Option<TopicConfig>, Status> {
+        let peer = &self.peer(address)?;
+        let call = move |names: Vec<String>| async move {
+            let request = GetTopicsRequest { names: names.clone() };
+            let found = self.call("GetTopics", admin(peer).get_topics(request)).await?.topics;
+            let found: HashMap<String, TopicConfig> =
+                found.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+            // Two may ask for one name: each is told of it.
+            Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+        };
+        peer.topics.looked_up.ask(name.to_owned(), call).await
+    }
+
+    /// Makes the topic so, unless the broker refuses it; with `only_if_unowned` it does where another owner is stamped on it.
     pub async fn upsert_topic(
         &self,
         address: &str,
         topic: TopicConfig,
         only_if_unowned: bool,
-    ) -> Result<(), Status> {
-        let mut admin = self.admin(address)?;
-        let request = UpsertTopicRequest { topic: Some(topic), only_if_unowned };
-        self.call("UpsertTopic", admin.upsert_topic(request)).await.map(|_| ())
+    ) -> Result<TopicOutcome, Status> {
+        let peer = &self.peer(address)?;
+        let call = move |topics| async move {
+            let request = UpsertTopicsRequest { topics, only_if_unowned, only_new: false, dry_run: false };
+            Ok(self.call("UpsertTopics", admin(peer).upsert_topics(request)).await?.outcomes)
+        };
+        let topics = &peer.topics;
+        let gather = if only_if_unowned { &topics.made_if_unowned } else { &topics.made };
+        gather.ask(topic, call).await
     }
 
     /// Deletes the topic that `owner` stamped.
@@ -106,7 +147,7 @@ impl ControlPlane {
         owner: &str,
         only_if_drained: bool,
     ) -> Result<(), Status> {
-        let mut admin = self.admin(address)?;
+        let mut admin = admin(&self.peer(address)?);
         let request = DeleteTopicRequest { name: name.to_owned(), owner: owner.to_owned(), only_if_drained };
         match self.call("DeleteTopic", admin.delete_topic(request)).await {
             Err(status) if status.code() != Code::NotFound => Err(status),
@@ -116,7 +157,7 @@ impl ControlPlane {
 
     /// All consumer groups that the broker knows, with their progress.
     pub async fn groups(&self, address: &str) -> Result<Vec<DescribeGroupResponse>, Status> {
-        let mut admin = self.admin(address)?;
+        let mut admin = admin(&self.peer(address)?);
         let names = self.call("ListGroups", admin.list_groups(ListGroupsRequest {})).await?.groups;
         let mut groups = Vec::with_capacity(names.len());
         for control::GroupConfig { name, .. } in names {
@@ -143,18 +184,14 @@ impl ControlPlane {
         answer.map(tonic::Response::into_inner)
     }
 
-    fn admin(&self, address: &str) -> Result<AdminClient<Channel>, Status> {
-        Ok(AdminClient::new(self.channel(address)?).max_decoding_message_size(16 << 20))
-    }
-
-    fn channel(&self, address: &str) -> Result<Channel, Status> {
+    fn peer(&self, address: &str) -> Result<Peer, Status> {
         let now = Instant::now();
-        let mut channels = self.channels.lock().expect("no panic while the lock is held");
-        channels.retain(|known, (_, used)| known == address || now.duration_since(*used) < FORGET_AFTER);
-        if let Some((channel, used)) = channels.get_mut(address) {
-            *used = now;
-            return Ok(channel.clone());
+        let mut peers = self.peers.lock().expect("no panic while the lock is held");
+        if let Some(peer) = peers.get_mut(address) {
+            peer.used = now;
+            return Ok(peer.clone());
         }
+        peers.retain(|_, peer| now.duration_since(peer.used) < FORGET_AFTER);
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Status::internal(format!("{address} is no address: {error}")))?;
         let channel = endpoint
@@ -163,9 +200,14 @@ impl ControlPlane {
             .keep_alive_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .connect_lazy();
-        channels.insert(address.to_owned(), (channel.clone(), now));
-        Ok(channel)
+        let peer = Peer { channel, topics: Arc::default(), used: now };
+        peers.insert(address.to_owned(), peer.clone());
+        Ok(peer)
     }
+}
+
+fn admin(peer: &Peer) -> AdminClient<Channel> {
+    AdminClient::new(peer.channel.clone()).max_decoding_message_size(16 << 20)
 }
 
 /// What went wrong, for a message.
