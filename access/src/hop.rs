@@ -1,4 +1,7 @@
-//! Passing a client's call on to another front door: one hop, and never two.
+//! Passing a client's call on to another front door.
+//!
+//! A broker passes on to a name server, a name server to the broker that the call is for. What came over a name server goes
+//! no further, so a call cannot go round.
 
 use std::time::Duration;
 
@@ -7,28 +10,47 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::client::ClientIdentity;
 
-/// Marks a call that came over another front door; it goes no further.
+/// Marks a call that came over another front door, and says which.
 pub const FORWARDED: &str = "x-gantry-forwarded";
+
+/// Who has a front door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A broker.
+    Broker,
+    /// A name server.
+    NameServer,
+}
+
+impl Door {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::NameServer => "name-server",
+        }
+    }
+}
 /// What a client says of itself, and the hop passes on.
 const PASSED_ON: [&str; 5] =
     ["x-mq-client-id", "x-mq-language", "x-mq-client-version", "x-mq-namespace", "x-mq-request-id"];
 /// Half of the three seconds that clients wait: there is time for a second try.
 const LONGEST_HOP: Duration = Duration::from_millis(1500);
 
-/// Whether the call came over another front door already.
-pub fn is_forwarded(metadata: &MetadataMap) -> bool {
-    metadata.contains_key(FORWARDED)
+/// The front door that the call came over, if it came over one. Whoever sends a mark that is none gets no further hop.
+pub fn came_over(metadata: &MetadataMap) -> Option<Door> {
+    let mark = metadata.get(FORWARDED)?;
+    Some(if mark == Door::Broker.as_str() { Door::Broker } else { Door::NameServer })
 }
 
-/// The call of `client`, for another front door.
-pub fn request<T>(client: &ClientIdentity, metadata: &MetadataMap, message: T) -> Request<T> {
+/// The call of `client`, passed on by `from`.
+pub fn request<T>(from: Door, client: &ClientIdentity, metadata: &MetadataMap, message: T) -> Request<T> {
     let mut hop = Request::new(message);
     for key in PASSED_ON {
         if let Some(value) = metadata.get(key) {
             hop.metadata_mut().insert(key, value.clone());
         }
     }
-    hop.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+    hop.metadata_mut().insert(FORWARDED, MetadataValue::from_static(from.as_str()));
     hop.set_timeout(client.deadline.map_or(LONGEST_HOP, |deadline| (deadline / 2).min(LONGEST_HOP)));
     hop
 }

@@ -1,9 +1,10 @@
-//! Calls that clients make at their access point and that a broker must answer: passed on, one hop.
+//! Calls that clients make at their access point, or at any broker, and that one broker must answer: passed on to it.
 
 use std::collections::HashMap;
 
 use access::client::ClientIdentity;
-use access::{Refusal, hop};
+use access::hop::{self, Door};
+use access::Refusal;
 use parking_lot::Mutex;
 use proto::v2::Code;
 use proto::v2::messaging_service_client::MessagingServiceClient;
@@ -34,7 +35,7 @@ impl Brokers {
             let sentence = format!("the broker {broker}, which has to do this, {why}: try again");
             Refusal::new(Code::InternalServerError, sentence)
         };
-        if hop::is_forwarded(metadata) {
+        if hop::came_over(metadata) == Some(Door::NameServer) {
             return Err(unreachable("is not where the call came from"));
         }
         let address = cluster
@@ -42,7 +43,7 @@ impl Brokers {
             .ok_or_else(|| unreachable("is not registered"))?;
         let channel =
             self.channel(address).ok_or_else(|| unreachable("registered an address that is none"))?;
-        let question = hop::request(&ClientIdentity::of(metadata), metadata, question);
+        let question = hop::request(Door::NameServer, &ClientIdentity::of(metadata), metadata, question);
         call(MessagingServiceClient::new(channel), question).await.map(Response::into_inner).map_err(
             |error| {
                 tracing::warn!(broker, %error, "a call could not be passed on");

@@ -150,11 +150,8 @@ impl MessagingService for Front {
         request: Request<EndTransactionRequest>,
     ) -> Answer<EndTransactionResponse> {
         let client = client_of!(request, |status| EndTransactionResponse { status });
-        let status = match self.end_transaction_of(&client, request.get_ref()).await {
-            Ok(()) => status::ok(),
-            Err(refusal) => refusal.status(&client),
-        };
-        Ok(Response::new(EndTransactionResponse { status: Some(status) }))
+        let (metadata, _, request) = request.into_parts();
+        Ok(Response::new(self.end_transaction_at(&client, &metadata, &request).await))
     }
 
     async fn telemetry(
@@ -192,7 +189,8 @@ impl MessagingService for Front {
     async fn recall_message(&self, request: Request<RecallMessageRequest>) -> Answer<RecallMessageResponse> {
         let client =
             client_of!(request, |status| RecallMessageResponse { status, message_id: String::new() });
-        Ok(Response::new(self.recall(&client, request.into_inner()).await))
+        let (metadata, _, request) = request.into_parts();
+        Ok(Response::new(self.recall(&client, &metadata, request).await))
     }
 
     async fn sync_lite_subscription(

@@ -2,18 +2,30 @@
 
 use access::client::ClientIdentity;
 use access::{RecallHandle, Refusal, TopicName};
+use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::{Code, RecallMessageRequest, RecallMessageResponse};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
 
 use super::{Front, status};
 use crate::topics::MessageType;
 
 impl Front {
-    /// Whoever asks twice hears the same, until shortly before the message would have been due.
+    /// Whoever asks twice hears the same, until shortly before the message would have been due. A message that waits in
+    /// another broker is recalled there: Go's client asks the broker of the first queue, whatever the handle says.
     pub(super) async fn recall(
         &self,
         client: &ClientIdentity,
+        metadata: &MetadataMap,
         request: RecallMessageRequest,
     ) -> RecallMessageResponse {
+        let handle = RecallHandle::parse(&request.recall_handle);
+        let call = async |mut server: MessagingServiceClient<Channel>, hop| server.recall_message(hop).await;
+        if handle.is_some_and(|handle| handle.broker != self.broker_name)
+            && let Some(answer) = self.routes.ask_a_name_server(client, metadata, &request, call).await
+        {
+            return answer;
+        }
         match self.take_back(client, request).await {
             Ok(message_id) => RecallMessageResponse { status: Some(status::ok()), message_id },
             Err(refusal) => {

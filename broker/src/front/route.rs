@@ -1,4 +1,4 @@
-//! QueryRoute and QueryAssignment at a broker: asked of a name server, one hop and never two.
+//! QueryRoute and QueryAssignment at a broker: asked of a name server. Also the way of calls that are for another broker.
 //!
 //! A name server knows all brokers, so its answer is the right one. When none can be reached the broker
 //! answers with what it has itself: a client can then work with this broker at least.
@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use access::client::ClientIdentity;
-use access::{GroupName, Refusal, TopicName, hop, route};
+use access::hop::{self, Door};
+use access::{GroupName, Refusal, TopicName, route};
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::{
     self, Code, QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
     Status,
 };
-use tonic::Request;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
+use tonic::{Request, Response};
 
 use crate::registration::{Registration, wire};
 use crate::topics;
@@ -94,16 +95,9 @@ impl Routes {
         metadata: &MetadataMap,
         request: &QueryRouteRequest,
     ) -> Option<QueryRouteResponse> {
-        for channel in self.whom_to_ask(metadata) {
-            let hop = hop::request(client, metadata, request.clone());
-            match MessagingServiceClient::new(channel).query_route(hop).await {
-                Ok(answer) => {
-                    return Some(answer.into_inner()).filter(|answer| is_final(answer.status.as_ref()));
-                }
-                Err(error) => tracing::debug!(%error, "a name server does not answer"),
-            }
-        }
-        None
+        let call = async |mut server: MessagingServiceClient<Channel>, hop| server.query_route(hop).await;
+        let answer = self.ask_a_name_server(client, metadata, request, call).await;
+        answer.filter(|answer| is_final(answer.status.as_ref()))
     }
 
     async fn ask_for_assignment(
@@ -112,12 +106,24 @@ impl Routes {
         metadata: &MetadataMap,
         request: &QueryAssignmentRequest,
     ) -> Option<QueryAssignmentResponse> {
+        let call = async |mut server: MessagingServiceClient<Channel>, hop| server.query_assignment(hop).await;
+        let answer = self.ask_a_name_server(client, metadata, request, call).await;
+        answer.filter(|answer| is_final(answer.status.as_ref()))
+    }
+
+    /// What a name server makes of the call, which it may pass on to the broker that it is for. Nothing where none
+    /// answers, or where the call came over another door. A call may reach that broker more than once.
+    pub(super) async fn ask_a_name_server<Q: Clone, A>(
+        &self,
+        client: &ClientIdentity,
+        metadata: &MetadataMap,
+        request: &Q,
+        call: impl AsyncFn(MessagingServiceClient<Channel>, Request<Q>) -> Result<Response<A>, tonic::Status>,
+    ) -> Option<A> {
         for channel in self.whom_to_ask(metadata) {
-            let hop = hop::request(client, metadata, request.clone());
-            match MessagingServiceClient::new(channel).query_assignment(hop).await {
-                Ok(answer) => {
-                    return Some(answer.into_inner()).filter(|answer| is_final(answer.status.as_ref()));
-                }
+            let hop = hop::request(Door::Broker, client, metadata, request.clone());
+            match call(MessagingServiceClient::new(channel), hop).await {
+                Ok(answer) => return Some(answer.into_inner()),
                 Err(error) => tracing::debug!(%error, "a name server does not answer"),
             }
         }
@@ -127,7 +133,7 @@ impl Routes {
     /// Name servers in their turn; nobody, if the call was forwarded already.
     fn whom_to_ask(&self, metadata: &MetadataMap) -> impl Iterator<Item = Channel> + use<> {
         let mut channels =
-            if hop::is_forwarded(metadata) { Vec::new() } else { self.registration.channels() };
+            if hop::came_over(metadata).is_some() { Vec::new() } else { self.registration.channels() };
         if !channels.is_empty() {
             let first = self.turn.fetch_add(1, Ordering::Relaxed) % channels.len();
             channels.rotate_left(first);

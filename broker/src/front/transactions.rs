@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 
 use access::client::ClientIdentity;
 use access::{Refusal, TopicName, TransactionId};
+use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::telemetry_command::Command;
 use proto::v2::{
-    Code, EndTransactionRequest, RecoverOrphanedTransactionCommand, SendResultEntry, TelemetryCommand,
-    TransactionResolution,
+    Code, EndTransactionRequest, EndTransactionResponse, RecoverOrphanedTransactionCommand, SendResultEntry,
+    TelemetryCommand, TransactionResolution,
 };
 use store::Record;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
 
 use super::connections::Clients;
 use super::convert::Incoming;
@@ -54,7 +57,28 @@ impl Front {
         })
     }
 
-    pub(super) async fn end_transaction_of(
+    /// A half message that another broker keeps is ended there.
+    pub(super) async fn end_transaction_at(
+        &self,
+        client: &ClientIdentity,
+        metadata: &MetadataMap,
+        request: &EndTransactionRequest,
+    ) -> EndTransactionResponse {
+        let id = TransactionId::parse(&request.transaction_id);
+        let call = async |mut server: MessagingServiceClient<Channel>, hop| server.end_transaction(hop).await;
+        if id.is_some_and(|id| id.broker != self.broker_name)
+            && let Some(answer) = self.routes.ask_a_name_server(client, metadata, request, call).await
+        {
+            return answer;
+        }
+        let status = match self.end_transaction_of(client, request).await {
+            Ok(()) => status::ok(),
+            Err(refusal) => refusal.status(client),
+        };
+        EndTransactionResponse { status: Some(status) }
+    }
+
+    async fn end_transaction_of(
         &self,
         client: &ClientIdentity,
         request: &EndTransactionRequest,

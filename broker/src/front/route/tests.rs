@@ -130,7 +130,7 @@ async fn a_call_that_was_forwarded_goes_no_further() {
     let server = NameServer::that_answers(Code::Ok, "elsewhere");
     let (routes, _folder) = routes(vec![server.serve(&tasks).await]);
     let mut forwarded = query("orders");
-    forwarded.metadata_mut().insert(hop::FORWARDED, "1".parse().unwrap());
+    forwarded.metadata_mut().insert(hop::FORWARDED, "broker".parse().unwrap());
     assert_eq!(broker_of(&routes.query_route(forwarded).await), "own");
     assert!(server.asked.lock().is_empty());
 }
