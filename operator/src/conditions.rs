@@ -213,8 +213,8 @@ pub fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
     new.iter()
         .filter(|condition| match old.iter().find(|old| old.type_ == condition.type_) {
             Some(old) => (&old.status, &old.reason) != (&condition.status, &condition.reason),
-            // At first sight only what is out of the ordinary is news, and what works already.
-            None => is_bad(condition) || (condition.type_ == "Ready" && condition.status == "True"),
+            // At first sight only trouble is news: what works from the beginning, as most of many Topics do, costs no Event.
+            None => is_bad(condition),
         })
         .collect()
 }
@@ -238,6 +238,19 @@ mod tests {
 
     fn ready(reason: Reason, holds: bool) -> Finding {
         Finding { type_: Type::Ready, holds, reason, message: String::new() }
+    }
+
+    #[test]
+    fn at_first_sight_only_trouble_is_news() {
+        let seen = |old: &[Condition], findings| {
+            let new = conditions(old, findings, Some(1), at(1));
+            (news(old, &new).len(), new)
+        };
+        let (count, ready_at_once) = seen(&[], vec![ready(Reason::Applied, true)]);
+        assert_eq!(count, 0);
+        assert_eq!(seen(&ready_at_once, vec![ready(Reason::Starting, false)]).0, 1);
+        let stalled = Finding::yes(Type::Stalled, Reason::NameConflict, String::new());
+        assert_eq!(seen(&[], vec![stalled]).0, 1);
     }
 
     #[test]
