@@ -35,8 +35,11 @@ pub async fn reconcile(topic: Arc<Topic>, context: Arc<Context>) -> Result<Actio
         return delete(&topic, &context, &observed).await;
     }
     let keeps = topic.spec.deletion_policy != DeletionPolicy::Retain;
-    // Before the first broker has the topic, so that none is ever left behind.
-    context.applier.finalizer(&*topic, FINALIZER, keeps).await?;
+    // Before the first broker has the topic, so that none is ever left behind. The change brings the reconcile that goes on:
+    // it sees what this one wrote.
+    if context.applier.finalizer(&*topic, FINALIZER, keeps).await? {
+        return Ok(Action::await_change());
+    }
 
     let validated = validate::validate(&topic, &observed);
     let groups = match &validated {
