@@ -40,6 +40,9 @@ struct Args {
     /// Topics at once
     #[arg(long, default_value_t = 500)]
     many: usize,
+    /// Leaves the Topics there; the next run removes them first
+    #[arg(long)]
+    keep: bool,
 }
 
 #[tokio::main]
@@ -66,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     ready_after(&api, &args, &names).await?;
     println!("{} Topics at once to all Ready: {:.1} s", args.many, started.elapsed().as_secs_f64());
-    clear(&metadata).await
+    if args.keep { Ok(()) } else { clear(&metadata).await }
 }
 
 /// Creates Topics of these names at once, and watches until each is Ready.
