@@ -1,5 +1,7 @@
 //! A name server and two brokers: what a client asks of the wrong one reaches the right one.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -27,8 +29,12 @@ impl Cluster {
     async fn start(names: [&str; 2], topics: &[(&str, control::MessageType)]) -> Self {
         let any = "127.0.0.1:0".parse().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let config =
-            namesrv::Config { client_listen: any, control_listen: any, http_listen: None, ..Default::default() };
+        let config = namesrv::Config {
+            client_listen: any,
+            control_listen: any,
+            http_listen: None,
+            ..Default::default()
+        };
         let name_server = namesrv::start(config).await.unwrap();
         let mut brokers = HashMap::new();
         for name in names {

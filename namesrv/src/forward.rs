@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use access::Refusal;
 use access::client::ClientIdentity;
 use access::hop::{self, Door};
-use access::Refusal;
 use parking_lot::Mutex;
 use proto::v2::Code;
 use proto::v2::messaging_service_client::MessagingServiceClient;

@@ -12,8 +12,8 @@ use clap::Parser;
 use crds::{NameServerRef, Topic, TopicSpec};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 
 const LABEL: &str = "mq.gantry.dev/bench=topics";
@@ -151,7 +151,10 @@ async fn clear(topics: &Api<PartialObjectMeta<Topic>>) -> anyhow::Result<()> {
     };
     let limit = limit(names.len());
     let both = futures::future::join(deleting, watching);
-    tokio::time::timeout(limit, both).await.with_context(|| format!("old Topics are there after {limit:?}"))?.1?;
+    tokio::time::timeout(limit, both)
+        .await
+        .with_context(|| format!("old Topics are there after {limit:?}"))?
+        .1?;
     println!("{} Topics deleted: {:.1} s", names.len(), started.elapsed().as_secs_f64());
     Ok(())
 }

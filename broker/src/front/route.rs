@@ -106,7 +106,8 @@ impl Routes {
         metadata: &MetadataMap,
         request: &QueryAssignmentRequest,
     ) -> Option<QueryAssignmentResponse> {
-        let call = async |mut server: MessagingServiceClient<Channel>, hop| server.query_assignment(hop).await;
+        let call =
+            async |mut server: MessagingServiceClient<Channel>, hop| server.query_assignment(hop).await;
         let answer = self.ask_a_name_server(client, metadata, request, call).await;
         answer.filter(|answer| is_final(answer.status.as_ref()))
     }

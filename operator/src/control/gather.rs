@@ -52,7 +52,10 @@ impl<Q, A> Gather<Q, A> {
             let asked = questions.len();
             match call(questions).await {
                 Ok(answers) if answers.len() == asked => {
-                    callers.into_iter().zip(answers).for_each(|(caller, answer)| drop(caller.send(Ok(answer))));
+                    callers
+                        .into_iter()
+                        .zip(answers)
+                        .for_each(|(caller, answer)| drop(caller.send(Ok(answer))));
                 }
                 outcome => {
                     let wrong = || Status::internal(format!("{asked} questions have not as many answers"));
