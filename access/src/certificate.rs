@@ -140,7 +140,9 @@ fn certified(files: &Files, (certificate, key): &(Vec<u8>, Vec<u8>)) -> io::Resu
 }
 
 fn self_signed() -> io::Result<CertifiedKey> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).map_err(io::Error::other)?;
+    // The names by which it is reached on the machine of a developer.
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     CertifiedKey::from_der(vec![made.cert.der().clone()], key, &ring::default_provider())
         .map_err(io::Error::other)

@@ -214,6 +214,13 @@ impl Program {
         Ok(Client { process: Process::start(&mut self.command)?, _home: self.home, name: self.name })
     }
 
+    /// Runs it to its end, a good or a bad one, and returns everything that it said.
+    pub fn told(self, limit: Duration) -> Result<String> {
+        let Client { process, _home, name } = self.start()?;
+        let finished = process.finish(limit).with_context(|| name)?;
+        Ok([finished.out, finished.err].concat().join("\n"))
+    }
+
     /// Runs it to its end.
     pub fn run(self, limit: Duration) -> Result<Report> {
         self.start()?.finish(limit)

@@ -5,6 +5,7 @@
 //!   cluster    kubectl and helm; a namespace a test, which tells its story when the test fails
 //!   messaging  the custom resources that tests apply
 //!   clients    the official clients of `clients/`, all behind one command line
+//!   suite      what is tried with which of them: the tests of `tests/dev`, and a table
 //!   dev        `gantry dev`, started, killed and started again
 //!   killing    the broker killed under load, again and again
 //! ```
@@ -20,5 +21,6 @@ pub mod dev;
 pub mod killing;
 pub mod messaging;
 pub mod settings;
+pub mod suite;
 
 pub use trials::{ledger, process, wire};

@@ -28,6 +28,7 @@ var (
 	count     = flags.Int("count", 0, "")
 	prefix    = flags.String("prefix", "m-", "")
 	rate      = flags.Float64("rate", 0, "messages a second")
+	bytes     = flags.Int("bytes", 0, "")
 	delayMs   = flags.Int("delay-ms", 0, "")
 	recall    = flags.Bool("recall", false, "")
 	group     = flags.String("group", "", "")
@@ -81,7 +82,8 @@ func produce() {
 			time.Sleep(time.Until(start.Add(time.Duration(float64(index) / *rate * float64(time.Second)))))
 		}
 		body := fmt.Sprintf("%s%d", *prefix, index)
-		message := &mq.Message{Topic: *topic, Body: []byte(body)}
+		padding := strings.Repeat("x", max(*bytes-len(body), 0))
+		message := &mq.Message{Topic: *topic, Body: []byte(body + padding)}
 		message.AddProperty("index", fmt.Sprint(index))
 		if *tag != "" {
 			message.SetTag(*tag)

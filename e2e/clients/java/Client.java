@@ -85,7 +85,7 @@ public final class Client {
         }
         String body = text("--prefix", "m-") + index;
         MessageBuilder builder = PROVIDER.newMessageBuilder().setTopic(topic)
-            .setBody(body.getBytes(StandardCharsets.UTF_8));
+            .setBody(padded(body));
         if (flag("--tag")) {
           builder.setTag(text("--tag", null));
         }
@@ -118,6 +118,13 @@ public final class Client {
         }
       }
     }
+  }
+
+  private byte[] padded(String body) {
+    byte[] bytes = body.getBytes(StandardCharsets.UTF_8);
+    byte[] padded = Arrays.copyOf(bytes, Math.max(bytes.length, (int) number("--bytes", 0)));
+    Arrays.fill(padded, bytes.length, padded.length, (byte) 'x');
+    return padded;
   }
 
   private void transact() throws Exception {

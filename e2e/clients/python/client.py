@@ -3,11 +3,26 @@
 import argparse
 import json
 import math
+import os
+import ssl
 import sys
+import tempfile
 import threading
 import time
 
-from rocketmq import (
+
+def trust(endpoint):
+    """Whatever certificate the server shows is trusted: gRPC reads whom it trusts when it is loaded."""
+    host, port = endpoint.rsplit(":", 1)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as roots:
+        roots.write(ssl.get_server_certificate((host, int(port))))
+    os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = roots.name
+
+
+if "--tls" in sys.argv:
+    trust(sys.argv[sys.argv.index("--endpoint") + 1])
+
+from rocketmq import (  # noqa: E402
     ClientConfiguration,
     ConsumeResult,
     Credentials,
@@ -21,7 +36,7 @@ from rocketmq import (
     TransactionChecker,
     TransactionResolution,
 )
-from rocketmq.grpc_protocol import FilterType
+from rocketmq.grpc_protocol import FilterType  # noqa: E402
 
 
 def main():
@@ -37,6 +52,7 @@ def main():
     parser.add_argument("--count", type=int)
     parser.add_argument("--prefix", default="m-")
     parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--bytes", type=int, default=0)
     parser.add_argument("--delay-ms", type=int)
     parser.add_argument("--recall", action="store_true")
     parser.add_argument("--group")
@@ -65,7 +81,7 @@ def produce(arguments, configuration):
         body = f"{arguments.prefix}{index}"
         message = Message()
         message.topic = arguments.topic
-        message.body = body.encode()
+        message.body = body.encode().ljust(arguments.bytes, b"x")
         message.add_property("index", str(index))
         if arguments.tag:
             message.tag = arguments.tag

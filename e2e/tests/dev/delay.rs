@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const DELAY: Duration = Duration::from_secs(3);
 
 /// What is delayed comes later and once, and what is taken back does not.
-fn delays(language: Language) -> Result<()> {
+pub(crate) fn delays(language: Language) -> Result<()> {
     let data = TempDir::new()?;
     let dev = Dev::start(data.path())?;
     dev.gantry(&["topic", "create", "later", "--type", "delay"])?;
@@ -35,24 +35,4 @@ fn delays(language: Language) -> Result<()> {
     let described = dev.gantry(&["topic", "describe", "later"])?;
     ensure!(described.contains("2 waiting"), "{described}");
     dev.stop()
-}
-
-#[test]
-fn java_sends_later_and_takes_back() -> Result<()> {
-    delays(Language::Java)
-}
-
-#[test]
-fn python_sends_later_and_takes_back() -> Result<()> {
-    delays(Language::Python)
-}
-
-#[test]
-fn go_sends_later_and_takes_back() -> Result<()> {
-    delays(Language::Go)
-}
-
-#[test]
-fn node_sends_later_and_takes_back() -> Result<()> {
-    delays(Language::Node)
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A message group stays in order while messages of it fail at first, and a failed one holds up its own group only.
-fn order(language: Language) -> Result<()> {
+pub(crate) fn order(language: Language) -> Result<()> {
     let data = TempDir::new()?;
     let dev = Dev::start(data.path())?;
     dev.gantry(&["topic", "create", "steps", "--type", "fifo", "--queues", "1"])?;
@@ -43,7 +43,7 @@ fn order(language: Language) -> Result<()> {
 }
 
 /// What a consumer fails comes again after the group's back-off, and when its attempts are over it is a dead letter.
-fn dead_letters(language: Language) -> Result<()> {
+pub(crate) fn dead_letters(language: Language) -> Result<()> {
     let data = TempDir::new()?;
     let dev = Dev::start(data.path())?;
     dev.gantry(&["topic", "create", "orders", "--queues", "1"])?;
@@ -67,7 +67,7 @@ fn dead_letters(language: Language) -> Result<()> {
 }
 
 /// What is more urgent comes first, whenever it was sent.
-fn priority(language: Language) -> Result<()> {
+pub(crate) fn priority(language: Language) -> Result<()> {
     let data = TempDir::new()?;
     let dev = Dev::start(data.path())?;
     dev.gantry(&["topic", "create", "alarms", "--type", "priority", "--queues", "4"])?;
@@ -89,7 +89,7 @@ fn priority(language: Language) -> Result<()> {
 }
 
 /// A running consumer gets again what its group is told to consume again.
-fn reset(language: Language) -> Result<()> {
+pub(crate) fn reset(language: Language) -> Result<()> {
     let data = TempDir::new()?;
     let dev = Dev::start(data.path())?;
     dev.gantry(&["topic", "create", "orders"])?;
@@ -109,7 +109,7 @@ fn reset(language: Language) -> Result<()> {
 }
 
 /// The server goes away in the middle and comes again: every message arrives, the client needs no help.
-fn restart(language: Language) -> Result<()> {
+pub(crate) fn restart(language: Language) -> Result<()> {
     let data = TempDir::new()?;
     let mut dev = Dev::start(data.path())?;
     dev.gantry(&["topic", "create", "orders"])?;
@@ -125,28 +125,4 @@ fn restart(language: Language) -> Result<()> {
     let received = running.finish(LIMIT * 2)?;
     ensure!(received.received().len() == 40, "{language} saw {} messages", received.received().len());
     dev.stop()
-}
-
-macro_rules! scenario {
-    ($($scenario:ident: $($client:ident),+;)+) => {$(
-        mod $scenario {
-            use super::*;
-            $(
-                #[test]
-                #[expect(non_snake_case, reason = "the client's name, as the table has it")]
-                fn $client() -> Result<()> {
-                    super::$scenario(Language::$client)
-                }
-            )+
-        }
-    )+};
-}
-
-// Rust: the crate has no push consumer, and its messages no priority.
-scenario! {
-    order: Java, Python, Go, Node, Rust;
-    dead_letters: Java, Python, Go, Node;
-    priority: Java, Python, Go, Node;
-    reset: Java, Python, Go, Node, Rust;
-    restart: Java, Python, Go, Node, Rust;
 }

@@ -9,3 +9,19 @@ mod find;
 mod lite;
 mod mistakes;
 mod transactions;
+
+macro_rules! tests {
+    ($($scenario:literal $file:ident::$test:ident: $($client:ident)+, cannot $($without:ident)*;)+) => {$(
+        mod $test {
+            $(
+                #[test]
+                fn $client() -> anyhow::Result<()> {
+                    crate::$file::$test(e2e::clients::Language::$client)
+                }
+            )+
+        }
+    )+};
+}
+
+// A test for each scenario with each client: `order::Go`.
+e2e::suite!(tests);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::clients::{Consumer, Language, Program, consume, produce};
 use e2e::dev::Dev;
 use e2e::wire::{self, Refusal, Wire, delivered, ensure_refused, message, resource};
 use proto::v2::{ChangeInvisibleDurationRequest, Code, Message, SendMessageResponse};
@@ -15,8 +16,49 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic_prost::ProstCodec;
 
 const TOPIC: &str = "orders";
+/// How long a client may take for a mistake.
+const LIMIT: Duration = Duration::from_secs(60);
 /// A poll that waits no longer than it must.
 const SHORT: Duration = Duration::from_secs(5);
+
+/// What a user of a client gets wrong ends with an error that says what it was: nothing hangs, nothing is sent or received.
+pub(crate) fn wrong_input(language: Language) -> Result<()> {
+    let data = TempDir::new()?;
+    let dev = Dev::start(data.path())?;
+    dev.gantry(&["topic", "create", TOPIC])?;
+    let endpoint = dev.endpoint();
+    let send = |topic: &str| produce(language, &endpoint, topic, 1);
+    let receive = |topic: &str, group: &str| -> Result<Program> {
+        Ok(consume(language, Consumer::Simple, &endpoint, topic, group)?.idle(2))
+    };
+    // The server's code, or the words of clients that find it out themselves.
+    let (topic, regex) = ("failed to fetch topic:nowhere route", "does not match the regex");
+    let mistakes: [(&str, Program, &[&str]); 6] = [
+        ("a topic that there is not", send("nowhere")?, &["TOPIC_NOT_FOUND", topic]),
+        ("no topic's name", send("no spaces")?, &["ILLEGAL_TOPIC", regex]),
+        (
+            "another type than the topic's",
+            send(TOPIC)?.with("--message-group", "a"),
+            &["MESSAGE_PROPERTY_CONFLICT_WITH_TYPE", "message type not match"],
+        ),
+        (
+            "a large body",
+            send(TOPIC)?.with("--bytes", "4194305"),
+            &["MESSAGE_BODY_TOO_LARGE", "body size exceeds the threshold"],
+        ),
+        ("no group's name", receive(TOPIC, "no spaces")?, &["ILLEGAL_CONSUMER_GROUP", regex]),
+        ("a consumer of no topic", receive("nowhere", "g")?, &["TOPIC_NOT_FOUND", topic]),
+    ];
+    for (what, program, words) in mistakes {
+        let said = program.told(LIMIT).with_context(|| what.to_owned())?;
+        let clear = words.iter().any(|word| said.contains(word));
+        ensure!(clear, "{language}, {what}: none of {words:?} in what it said:\n{said}");
+        let done = said.contains("{\"sent\"") || said.contains("{\"received\"");
+        ensure!(!done, "{language}, {what}: it went well:\n{said}");
+    }
+    send(TOPIC)?.run(LIMIT)?.ensure_all_sent(1)?;
+    dev.stop()
+}
 
 #[test]
 fn every_mistake_of_a_sender_has_its_code_and_its_sentence() -> Result<()> {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a client commits is seen, also when it does so only when it is asked; what it rolls back is not.
-fn ends(language: Language) -> Result<()> {
+pub(crate) fn ends(language: Language) -> Result<()> {
     let data = TempDir::new()?;
     let dev = Dev::start(data.path())?;
     dev.gantry(&["topic", "create", "payments", "--type", "transaction"])?;
@@ -35,31 +35,6 @@ fn ends(language: Language) -> Result<()> {
     ensure!(bodies == expected, "{bodies:?} came");
     ensure!(received.received().values().all(|times| *times == 1), "{:?}", received.received());
     dev.stop()
-}
-
-#[test]
-fn java_ends_its_transactions() -> Result<()> {
-    ends(Language::Java)
-}
-
-#[test]
-fn python_ends_its_transactions() -> Result<()> {
-    ends(Language::Python)
-}
-
-#[test]
-fn go_ends_its_transactions() -> Result<()> {
-    ends(Language::Go)
-}
-
-#[test]
-fn node_ends_its_transactions() -> Result<()> {
-    ends(Language::Node)
-}
-
-#[test]
-fn rust_ends_its_transactions() -> Result<()> {
-    ends(Language::Rust)
 }
 
 /// The broker is killed, the producer is gone, and another producer, in another language, says how it ends.

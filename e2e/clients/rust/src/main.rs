@@ -70,6 +70,7 @@ async fn produce(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let prefix = arguments.text("--prefix").unwrap_or("m-");
     let count = arguments.number("--count", 1.0)? as u64;
     let rate = arguments.number("--rate", 0.0)?;
+    let padded = arguments.number("--bytes", 0.0)? as usize;
     let mut option = ProducerOption::default();
     option.set_topics(vec![topic]);
     let mut producer = Producer::new(option, client(arguments)?)?;
@@ -81,9 +82,11 @@ async fn produce(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             tokio::time::sleep_until(due.into()).await;
         }
         let body = format!("{prefix}{index}");
+        let mut bytes = body.clone().into_bytes();
+        bytes.resize(bytes.len().max(padded), b'x');
         let mut message = MessageBuilder::builder()
             .set_topic(topic)
-            .set_body(body.clone().into_bytes());
+            .set_body(bytes);
         if let Some(tag) = arguments.text("--tag") {
             message = message.set_tag(tag);
         }
