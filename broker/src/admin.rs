@@ -21,6 +21,7 @@ use crate::log::Log;
 use crate::registration::wire as shown;
 use crate::schedule::Timers;
 use crate::topics::{self, Changed, Registry, Topic, Wish};
+use crate::transactions::Transactions;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -42,6 +43,7 @@ pub(crate) struct AdminDoor {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) log: Arc<Log>,
     pub(crate) timers: Arc<Timers>,
+    pub(crate) transactions: Arc<Transactions>,
     pub(crate) health: Arc<Health>,
     pub(crate) log_levels: Option<logging::Control>,
     pub(crate) started_at_ms: i64,
@@ -128,6 +130,7 @@ impl Admin for AdminDoor {
         let gone = name.clone();
         let changed = self.change(move |topics| topics.delete_topic(&gone, &owner)).await?;
         if changed.changed {
+            self.transactions.forget_topic(&name);
             let store = self.log.store().clone();
             self.blocking(move |delivery| {
                 store.delete_topic(name.as_str());

@@ -194,6 +194,14 @@ impl TransactionMetrics {
         self.given_up.get_or_create(&TopicLabel::of(topic)).inc();
     }
 
+    /// There is no such topic any more.
+    pub(crate) fn forget(&self, topic: &TopicName) {
+        let Self { committed, rolled_back, given_up } = self;
+        for family in [committed, rolled_back, given_up] {
+            family.remove(&TopicLabel::of(topic));
+        }
+    }
+
     fn register(&self, registry: &mut Registry) {
         let Self { committed, rolled_back, given_up } = self.clone();
         registry.register("rocketmq_commit_messages", "Transactions that were committed", committed);

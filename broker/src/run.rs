@@ -206,6 +206,7 @@ async fn start_with(
         delivery: Arc::clone(&delivery),
         log: Arc::clone(&log),
         timers,
+        transactions: Arc::clone(&transactions),
         health: Arc::clone(&health),
         log_levels,
         started_at_ms,

@@ -156,6 +156,13 @@ impl Clients {
         streams.any(|commands| commands.try_send(command.clone()).is_ok())
     }
 
+    /// Whether one of the producers of a topic has a stream.
+    pub(crate) fn can_tell_a_producer(&self, topic: &TopicName) -> bool {
+        let known = self.known.lock();
+        let mut streams = known.producers.of(topic).filter_map(|id| known.clients.get(id)?.commands.as_ref());
+        streams.any(|commands| !commands.is_closed())
+    }
+
     /// Tells a client that a lite topic that it holds is no more.
     pub(crate) fn unsubscribed(&self, client: &str, lite: &LiteTopic) {
         let known = self.known.lock();

@@ -42,6 +42,11 @@ impl Producers {
         }
     }
 
+    /// Whoever produces for a topic.
+    pub(super) fn of(&self, topic: &TopicName) -> impl Iterator<Item = &str> {
+        self.by_topic.get(topic).into_iter().flatten().map(String::as_str)
+    }
+
     /// Whoever produces for a topic, another one first each time.
     pub(super) fn in_turn(&mut self, topic: &TopicName) -> impl Iterator<Item = &str> {
         self.turn = self.turn.wrapping_add(1);

@@ -107,6 +107,10 @@ impl Front {
 }
 
 impl Producers for Clients {
+    fn are_there(&self, topic: &TopicName) -> bool {
+        self.can_tell_a_producer(topic)
+    }
+
     fn ask(&self, topic: &TopicName, half: &Record, transaction_id: &str) -> bool {
         let command = RecoverOrphanedTransactionCommand {
             message: Some(convert::stored(half.clone(), topic.to_resource())),

@@ -41,6 +41,7 @@ struct Broker {
     worker: Worker,
     counts: Delayed,
     sent: Vec<Sent>,
+    max_log_bytes: Option<u64>,
 }
 
 fn registry(folder: &Path) -> Arc<Registry> {
@@ -56,12 +57,14 @@ fn open(
     clock: &HandClock,
     topics: &Arc<Registry>,
     counts: &Delayed,
+    max_log_bytes: Option<u64>,
 ) -> (Store, Arc<Timers>, Worker) {
     let config = Config {
         segment_bytes: 16 << 10,
         retention: Duration::from_millis(RETENTION_MS.cast_unsigned()),
         delete_at_hour: None,
         await_keeper: true,
+        max_log_bytes,
         index_keys: false,
         ..Config::new("/data")
     };
@@ -79,14 +82,20 @@ fn open(
 
 impl Broker {
     fn new(folder: &Path) -> Self {
+        Self::bounded(folder, None)
+    }
+
+    /// One whose log is to be of so many bytes.
+    fn bounded(folder: &Path, max_log_bytes: Option<u64>) -> Self {
         let (disk, clock) = (MemoryDisk::default(), HandClock(Arc::new(AtomicI64::new(1_000_000))));
         let (topics, counts) = (registry(folder), Delayed::default());
-        let (store, timers, worker) = open(&disk, &clock, &topics, &counts);
-        Self { disk, clock, topics, store, timers, worker, counts, sent: Vec::new() }
+        let (store, timers, worker) = open(&disk, &clock, &topics, &counts, max_log_bytes);
+        Self { disk, clock, topics, store, timers, worker, counts, sent: Vec::new(), max_log_bytes }
     }
 
     fn reopen(&mut self) {
-        (self.store, self.timers, self.worker) = open(&self.disk, &self.clock, &self.topics, &self.counts);
+        (self.store, self.timers, self.worker) =
+            open(&self.disk, &self.clock, &self.topics, &self.counts, self.max_log_bytes);
     }
 
     fn now(&self) -> i64 {
@@ -276,6 +285,30 @@ fn what_waits_longer_than_messages_are_kept_moves_and_can_still_be_recalled() {
     broker.step();
     assert_eq!(broker.delivered("orders").len(), 199);
     assert_eq!((broker.timers.waiting("orders"), broker.counts.lost.get()), (0, 0));
+}
+
+#[test]
+fn what_waits_is_not_moved_for_ever_where_it_does_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = Broker::bounded(folder.path(), Some(48 << 10));
+    for number in 0..400 {
+        broker.send("orders", RETENTION_MS / 2 + number);
+    }
+    let sent = broker.store.state().appended.0;
+    for _ in 0..200 {
+        broker.store.flush().unwrap();
+        broker.store.housekeep();
+        broker.step();
+        broker.timers.write_some(&broker.store);
+    }
+    let moved = broker.store.state().appended.0 - sent;
+    assert!(moved > 0 && moved <= 2 * sent, "of {sent} bytes, {moved} were written again");
+    broker.clock.0.fetch_add(RETENTION_MS, Ordering::Relaxed);
+    broker.step();
+    while broker.timers.waiting("orders") > 0 {
+        broker.step();
+    }
+    assert_eq!((broker.delivered("orders").len(), broker.counts.lost.get()), (400, 0));
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(super) struct Worker {
     hand: VecDeque<InHand>,
     hand_bytes: usize,
     moving: Option<Moving>,
+    /// Nothing more is moved before the log has come so far.
+    no_move_before: LogOffset,
     /// Before then the disk is not asked again.
     not_before_ms: i64,
     /// The log refused, and that was told.
@@ -67,6 +69,9 @@ struct InHand {
 struct Moving {
     below: LogOffset,
     after: Option<(i64, LogOffset)>,
+    /// Of the log, so many bytes go with it, and so many were appended anew.
+    frees: u64,
+    moved: u64,
     /// All is moved; done when it is noted up to here.
     noted_to: Option<LogOffset>,
 }
@@ -86,6 +91,7 @@ impl Worker {
             hand: VecDeque::new(),
             hand_bytes: 0,
             moving: None,
+            no_move_before: LogOffset(0),
             not_before_ms: 0,
             refused: false,
             done_by_java_ms,
@@ -560,14 +566,25 @@ impl Worker {
         if wanted <= moved || now_ms < self.not_before_ms {
             return;
         }
-        if self.moving.as_ref().is_none_or(|moving| moving.below < wanted && moving.noted_to.is_some()) {
-            self.moving = Some(Moving { below: wanted, after: None, noted_to: None });
+        if let Some(Moving { below, frees, moved, noted_to: Some(_), .. }) = self.moving
+            && below < wanted
+        {
+            self.rest_from_moving(frees, moved);
+            self.moving = None;
+        }
+        if self.moving.is_none() {
+            if self.store().confirmed() < self.no_move_before {
+                return;
+            }
+            let frees = wanted.0.saturating_sub(self.store().state().min.0);
+            self.moving = Some(Moving { below: wanted, after: None, frees, moved: 0, noted_to: None });
         }
         let Some(moving) = &self.moving else { return };
-        let (below, after) = (moving.below, moving.after);
-        match moving.noted_to {
+        let Moving { below, after, frees, moved, noted_to } = *moving;
+        match noted_to {
             Some(noted_to) if self.timers.schedule.complete_to() >= noted_to => {
                 self.timers.moved_below.fetch_max(below.0, Ordering::AcqRel);
+                self.rest_from_moving(frees, moved);
                 self.moving = None;
                 return;
             }
@@ -590,6 +607,19 @@ impl Worker {
             if let Some(moving) = &mut self.moving {
                 moving.noted_to = Some(noted_to);
             }
+        }
+    }
+
+    /// Where more waits than the log may hold, what is moved is soon the oldest again, and moving it for ever would make no
+    /// room. So a move that takes more than half of what it frees is paid for: by as much as others write next.
+    fn rest_from_moving(&mut self, frees: u64, moved: u64) {
+        if moved > frees / 2 {
+            self.no_move_before = self.store().confirmed().plus(moved);
+            tracing::warn!(
+                frees,
+                moved,
+                "delayed messages take most of the log that is to be deleted: it stays larger than configured, raise messageRetention.size"
+            );
         }
     }
 
@@ -636,6 +666,9 @@ impl Worker {
                         let size = u32::try_from(size).expect("a record is smaller");
                         self.timers.schedule.put(Scheduled { at, size, ..*scheduled });
                         at = at.plus(u64::from(size));
+                    }
+                    if let Some(moving) = &mut self.moving {
+                        moving.moved += at.0 - appended.start.0;
                     }
                     self.changed = true;
                 }

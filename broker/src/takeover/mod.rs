@@ -12,6 +12,7 @@
 
 mod fastjson;
 mod files;
+mod levels;
 mod plan;
 mod popped;
 mod waiting;
@@ -49,6 +50,9 @@ pub enum Error {
     /// Our own.
     #[error(transparent)]
     Meta(#[from] meta::Error),
+    /// Messages with a delay level cannot be appended where they wait here.
+    #[error("cannot take over messages with a delay level: {0}")]
+    Levels(#[from] levels::NotMoved),
     /// The messages that wait.
     #[error("cannot read what waits in RocketMQ's topics: {0}")]
     Log(#[from] LogError),
@@ -105,6 +109,8 @@ pub(crate) fn take_over(
         .into_iter()
         .map(|known| ((known.group.clone(), known.topic.clone(), known.queue), known));
     let moved = moved(&plan, &found, &known.collect());
+    // Before it is written down that they are taken over: rather twice than lost.
+    levels::append(store, &found.levels, now_ms)?;
     let taken = Taken { format: FORMAT, fingerprint, log_end: store.state().appended.0 };
     let taken = serde_json::to_vec(&taken).expect("plain numbers are JSON");
     let topics = plan.topics.iter().map(|topic| Change::Topic(&topic.name, Some(topic)));
@@ -184,10 +190,10 @@ fn tell(plan: &Plan, found: &Found, moved: &[KeptStanding]) {
                 messages,
                 "messages wait for their time in RocketMQ's timer; they are delivered then"
             ),
-            lies_in => tracing::warn!(
+            lies_in => tracing::info!(
                 lies_in,
                 messages,
-                "messages wait for their time in RocketMQ's topic; they are kept there"
+                "messages with a delay level wait for their time; they are delivered then"
             ),
         }
     }

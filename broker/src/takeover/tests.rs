@@ -144,6 +144,38 @@ fn what_waits_for_its_time_and_open_transactions_are_counted() {
 }
 
 #[test]
+fn a_message_with_a_delay_level_waits_here_for_its_time() {
+    let taken = Taken::open();
+    let java = read(&taken.config()).unwrap().unwrap();
+    let plan = plan(&java, &Ours::default(), MAX_ATTEMPTS);
+    let [level] = waiting::find(&taken.store, &java, &plan, 0, NOW).unwrap().levels[..] else {
+        panic!("RocketMQ left one")
+    };
+    let record = |topic: &str, queue: u32, offset: u64| {
+        let (queue, offset) = (store::QueueId(queue), store::QueueOffset(offset));
+        taken.store.record(&taken.store.entries(topic, queue, offset, 1).unwrap()[0]).unwrap()
+    };
+    let theirs = record(waiting::SCHEDULE, level.queue, level.offset);
+    let end = taken.store.queue_bounds(crate::schedule::TOPIC, crate::schedule::QUEUE).end.0;
+    taken.take_over().unwrap();
+    let ours = record(crate::schedule::TOPIC, 0, end);
+    assert_eq!(ours.body, theirs.body);
+    let value = |record: &store::Record, name: &str| {
+        record.properties().find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+    };
+    for name in ["UNIQ_KEY", "REAL_TOPIC", "REAL_QID", "TAGS"] {
+        assert_eq!(value(&ours, name), value(&theirs, name), "{name}");
+    }
+    assert_eq!((value(&theirs, "DELAY").is_some(), value(&ours, "DELAY")), (true, None));
+    assert_eq!(value(&ours, "TIMER_OUT_MS"), Some(level.due_ms.max(NOW).to_string()));
+    // RocketMQ writes its files anew, and what was taken over stays so.
+    taken.edit("topics.json", "\"orders\"", "\"orders\" ");
+    taken.take_over().unwrap();
+    let again = taken.store.queue_bounds(crate::schedule::TOPIC, crate::schedule::QUEUE).end.0;
+    assert_eq!(again, end + 1);
+}
+
+#[test]
 fn the_same_files_are_taken_over_once() {
     let taken = Taken::open();
     taken.take_over().unwrap();

@@ -7,7 +7,8 @@
 //!
 //! What a group had popped and not acknowledged it has in flight as well: see `popped`.
 //!
-//! Messages that wait for their time, and transactions without an end, are counted, to be told.
+//! Messages that wait for their time, and transactions without an end, are counted, to be told; those with a delay level are
+//! listed, see `levels`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -15,11 +16,12 @@ use std::ops::Range;
 use store::{QueueId, QueueOffset, ReadError, Record, Store};
 
 use super::files::{JavaConfig, TopicAndGroup};
+use super::levels::Leveled;
 use super::plan::{Plan, RETRY};
 use super::popped::{Accounts, Owed};
 use crate::delivery::Again;
 
-const SCHEDULE: &str = "SCHEDULE_TOPIC_XXXX";
+pub(super) const SCHEDULE: &str = "SCHEDULE_TOPIC_XXXX";
 const POPS: &str = "rmq_sys_REVIVE_LOG_";
 const POPS_GROUP: &str = "CID_RMQ_SYS_REVIVE_GROUP";
 const TIMER: &str = "rmq_sys_wheel_timer";
@@ -44,6 +46,8 @@ pub(super) struct Found {
     pub(super) orphans: BTreeMap<(String, String), u64>,
     /// How many messages wait for their time, by the topic they lie in.
     pub(super) delayed: BTreeMap<&'static str, u64>,
+    /// Those of them that have a delay level.
+    pub(super) levels: Vec<Leveled>,
     /// Half messages that were neither committed nor rolled back.
     pub(super) half: u64,
 }
@@ -106,8 +110,12 @@ pub(super) fn find(
                     let visible_at = record.stored_at_ms.saturating_add(seconds * 1000);
                     keep(group, property(record, "RETRY_TOPIC"), record, visible_at);
                 }
-                Some(_) => {}
-                None => *found.delayed.entry(SCHEDULE).or_default() += 1,
+                None if record.log_offset.0 >= since => {
+                    *found.delayed.entry(SCHEDULE).or_default() += 1;
+                    let due_ms = record.stored_at_ms.saturating_add(seconds * 1000);
+                    found.levels.push(Leveled { queue: level - 1, offset: record.queue_offset.0, due_ms });
+                }
+                Some(_) | None => {}
             }
             true
         })?;

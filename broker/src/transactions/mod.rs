@@ -56,6 +56,9 @@ pub struct Schedule {
 
 /// Asks producers about their transactions.
 pub(crate) trait Producers: Send + Sync {
+    /// Whether somebody is there to ask about the topic.
+    fn are_there(&self, topic: &TopicName) -> bool;
+
     /// Asks one of the producers of the topic. False: none is there.
     fn ask(&self, topic: &TopicName, half: &Record, transaction_id: &str) -> bool;
 }
@@ -134,7 +137,8 @@ impl Transactions {
         let now = now_ms();
         let first_check_at =
             |half: &records::Read| now + first_check_after(&needs.schedule, half.first_check_after_ms);
-        let pending = restore::pending(needs.log.store(), from, &first_check_at)?;
+        let mut pending = restore::pending(needs.log.store(), from, &first_check_at)?;
+        pending.had_checks(restore::checks(&needs.meta)?);
         if pending.len() > 0 {
             tracing::info!(
                 transactions = pending.len(),
@@ -290,9 +294,15 @@ impl Transactions {
 
     /// Writes down where a restart begins to read, unless that is `known`. Blocks on the disk.
     fn keep(&self, known: Option<Replay>) -> Result<Replay, meta::Error> {
-        let replay = self.pending.lock().replay(self.ends());
-        if known != Some(replay) {
-            restore::keep(&self.needs.meta, replay)?;
+        let (replay, checks) = {
+            let mut pending = self.pending.lock();
+            (pending.replay(self.ends()), pending.take_checks())
+        };
+        if (known != Some(replay) || !checks.is_empty())
+            && let Err(error) = restore::keep(&self.needs.meta, replay, &checks)
+        {
+            self.pending.lock().not_kept(&checks);
+            return Err(error);
         }
         Ok(replay)
     }
@@ -314,6 +324,14 @@ impl Transactions {
                 self.settle(offset, ended.is_ok());
                 continue;
             }
+            let is_there =
+                self.needs.log.store().queue_bounds(records::HALVES, records::QUEUE).start.0 <= offset;
+            if is_there && !self.needs.producers.are_there(&half.topic) {
+                // Nothing is read for nobody.
+                let interval = self.needs.schedule.check_interval.min(LOOK_FOR_PRODUCERS);
+                self.pending.lock().asked(offset, false, now_ms() + millis(interval));
+                continue;
+            }
             match self.read(offset).await {
                 Ok(Some(record)) => {
                     let id = self.id_of(offset, records::message_id(&record).to_owned()).to_text();
@@ -333,6 +351,11 @@ impl Transactions {
                 }
             }
         }
+    }
+
+    /// There is no such topic any more.
+    pub(crate) fn forget_topic(&self, topic: &TopicName) {
+        self.needs.metrics.forget(topic);
     }
 
     /// How they ended.

@@ -48,6 +48,8 @@ pub(super) struct Pending {
     /// Where the queues ended when those that are on their way into the log began.
     begun: BTreeMap<u64, Replay>,
     next_ticket: u64,
+    /// Whose count of questions is not what was written down last.
+    recounted: BTreeSet<u64>,
 }
 
 impl Pending {
@@ -93,6 +95,9 @@ impl Pending {
     /// Its end lies in the log.
     pub(super) fn finished(&mut self, offset: u64) {
         let half = self.halves.remove(&offset);
+        if half.as_ref().is_some_and(|half| half.checks > 0) {
+            self.recounted.insert(offset);
+        }
         debug_assert!(half.is_some_and(|half| half.ending), "it was begun to be ended");
     }
 
@@ -110,7 +115,34 @@ impl Pending {
         self.due.remove(&(half.due, offset));
         half.due = due;
         half.checks += u32::from(counts);
+        if counts {
+            self.recounted.insert(offset);
+        }
         self.due.insert((due, offset));
+    }
+
+    /// How often producers were asked before the restart. What is not there any more is to be struck out.
+    pub(super) fn had_checks(&mut self, counted: impl IntoIterator<Item = (u64, u32)>) {
+        for (offset, checks) in counted {
+            match self.halves.get_mut(&offset) {
+                Some(half) => half.checks = checks,
+                None => {
+                    self.recounted.insert(offset);
+                }
+            }
+        }
+    }
+
+    /// The counts of questions to be written down: 0 where the half message waits no more.
+    pub(super) fn take_checks(&mut self) -> Vec<(u64, u32)> {
+        let recounted = std::mem::take(&mut self.recounted);
+        let count = |offset| (offset, self.halves.get(&offset).map_or(0, |half| half.checks));
+        recounted.into_iter().map(count).collect()
+    }
+
+    /// They could not be written.
+    pub(super) fn not_kept(&mut self, checks: &[(u64, u32)]) {
+        self.recounted.extend(checks.iter().map(|(offset, _)| offset));
     }
 
     /// At most `max` whose producers are to be asked now, the longest overdue first.
@@ -185,6 +217,25 @@ mod tests {
             pending.due(200, 9).into_iter().map(|(offset, half)| (offset, half.checks)).collect();
         assert_eq!(checks, [(2, 1), (1, 0)]);
         assert_eq!(pending.due(200, 1).len(), 1);
+    }
+
+    #[test]
+    fn counts_of_questions_are_written_once_and_struck_out_at_the_end() {
+        let mut pending = Pending::default();
+        pending.insert(1, topic(), 100, 0);
+        pending.insert(2, topic(), 100, 0);
+        pending.had_checks([(1, 3), (7, 2)]);
+        assert_eq!(pending.take_checks(), [(7, 0)], "it ended after it was counted last");
+        pending.asked(1, true, 200);
+        pending.asked(2, false, 200);
+        let kept = pending.take_checks();
+        assert_eq!(kept, [(1, 4)]);
+        assert!(pending.take_checks().is_empty());
+        pending.not_kept(&kept);
+        assert!(pending.end(1).is_some() && pending.end(2).is_some());
+        pending.finished(1);
+        pending.finished(2);
+        assert_eq!(pending.take_checks(), [(1, 0)], "nobody was asked about the other");
     }
 
     /// What happens to a broker with transactions.

@@ -12,6 +12,8 @@ use crate::meta::{Error, Meta};
 
 const TRANSACTIONS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("transactions");
 const REPLAY: &str = "replay";
+/// Half messages by their offsets, and how often producers were asked about them.
+const CHECKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("transaction_checks");
 /// Entries read at a time.
 const AT_ONCE: usize = 256;
 
@@ -32,12 +34,29 @@ pub(super) fn replay(meta: &Meta) -> Result<Replay, Error> {
     Ok(found.into_iter().flatten().next().unwrap_or_default())
 }
 
-/// Blocks on the disk.
-pub(super) fn keep(meta: &Meta, replay: Replay) -> Result<(), Error> {
+/// How often producers were asked, by the offset of the half message.
+pub(super) fn checks(meta: &Meta) -> Result<Vec<(u64, u32)>, Error> {
+    meta.read_all(CHECKS, |key, value| {
+        let count = <[u8; 4]>::try_from(value).ok().map(u32::from_be_bytes);
+        let pair = key.parse().ok().zip(count);
+        pair.ok_or_else(|| Error::Damaged(format!("the count of questions of transaction {key}")))
+    })
+}
+
+/// With the counts of questions that changed; those of 0 are struck out. Blocks on the disk.
+pub(super) fn keep(meta: &Meta, replay: Replay, checks: &[(u64, u32)]) -> Result<(), Error> {
     let kept = Kept { half_offset: replay.halves, end_offset: replay.ends };
     let value = serde_json::to_vec(&kept).expect("numbers are JSON");
     meta.write(|transaction| {
         transaction.open_table(TRANSACTIONS)?.insert(REPLAY, value.as_slice())?;
+        let mut counts = transaction.open_table(CHECKS)?;
+        for (offset, count) in checks {
+            let key = offset.to_string();
+            match count {
+                0 => drop(counts.remove(key.as_str())?),
+                count => drop(counts.insert(key.as_str(), count.to_be_bytes().as_slice())?),
+            }
+        }
         Ok(())
     })
 }

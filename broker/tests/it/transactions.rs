@@ -11,6 +11,7 @@ use proto::v2::*;
 use tokio::sync::mpsc;
 use tonic::Streaming;
 
+use crate::house::page;
 use crate::rig::{Rig, ask, brought, call, config, id, ids, message, resource, system};
 
 /// Producers are asked at once, and often.
@@ -170,6 +171,46 @@ async fn a_transaction_that_nobody_ends_is_given_up_and_holds_up_no_other() {
     end(&mut rig, &good.transaction_id, TransactionResolution::Commit).await;
     end(&mut rig, &stuck.transaction_id, TransactionResolution::Commit).await;
     assert_eq!(ids(&rig.poll(ask("g", "payments")).await.messages), ["good"]);
+}
+
+#[tokio::test]
+async fn questions_are_counted_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = impatient(folder.path());
+    config.limits.transactions.max_checks = 2;
+    config.limits.transactions.check_interval = Duration::from_secs(3600);
+    let mut rig = Rig::start_with(config.clone()).await;
+    topic(&mut rig).await;
+    let mut producer = Producer::of(&mut rig, "payments").await;
+    let stuck = begin(&mut rig, "stuck").await;
+    assert_eq!(producer.asked().await.transaction_id, stuck.transaction_id);
+    drop(producer);
+    rig.running.stop().await.unwrap();
+
+    config.limits.transactions.check_interval = Duration::from_millis(50);
+    let mut rig = Rig::start_with(config).await;
+    let mut producer = Producer::of(&mut rig, "payments").await;
+    assert_eq!(
+        producer.asked().await.transaction_id,
+        stuck.transaction_id,
+        "for the second time, and the last"
+    );
+    let good = begin(&mut rig, "good").await;
+    assert_eq!(producer.asked().await.transaction_id, good.transaction_id, "the stuck one is given up");
+}
+
+#[tokio::test]
+async fn a_topic_takes_its_counts_of_transactions_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    topic(&mut rig).await;
+    let done = begin(&mut rig, "done").await;
+    end(&mut rig, &done.transaction_id, TransactionResolution::Commit).await;
+    let counted = "rocketmq_commit_messages_total{topic=\"payments\"} 1";
+    assert!(page(&rig, "/metrics").await.contains(counted));
+    let request = control::DeleteTopicRequest { name: "payments".to_owned(), ..Default::default() };
+    assert!(rig.admin.delete_topic(request).await.unwrap().into_inner().existed);
+    assert!(!page(&rig, "/metrics").await.contains("rocketmq_commit_messages_total{"));
 }
 
 #[tokio::test]

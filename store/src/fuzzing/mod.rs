@@ -17,6 +17,7 @@ mod store;
 use crate::commit_log::codec::fuzzing as records;
 use crate::commit_log::fuzzing as log;
 use crate::offline::rocketmq::fuzzing as rocketmq;
+use crate::schedule::fuzzing as schedule;
 use crate::views::fuzzing as views;
 use crate::views::keys::fuzzing as keys;
 
@@ -40,7 +41,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "record", run: records::record, encodings: records::encodings },
     Target { name: "walk", run: log::walk, encodings: log::segments },
     Target { name: "mark", run: log::mark, encodings: log::marks },
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "snapshot", run: views::snapshot, encodings: views::snapshots },
     Target { name: "deleted", run: views::deleted, encodings: views::marks },
     Target { name: "keys", run: keys::run, encodings: keys::runs },
+    Target { name: "schedule", run: schedule::run, encodings: schedule::schedules },
     Target { name: "rocketmq", run: rocketmq::run, encodings: rocketmq::encodings },
     Target { name: "store", run: store::run, encodings: store::encodings },
 ];

@@ -64,7 +64,7 @@ macro_rules! replays {
 mod no_bytes_break {
     use super::*;
 
-    replays! { record walk mark entry snapshot deleted keys rocketmq store }
+    replays! { record walk mark entry snapshot deleted keys schedule rocketmq store }
 }
 
 #[cfg(not(miri))]

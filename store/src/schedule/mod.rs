@@ -31,6 +31,8 @@
 
 mod catalog;
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod merge;
 mod run;
 mod state;

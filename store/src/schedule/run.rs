@@ -234,6 +234,25 @@ impl Writer {
     }
 }
 
+/// Makes the numbers and checksums of a file right, so that what they cover is looked at.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn mend(bytes: &mut [u8]) {
+    use crate::fuzzing::mend_end;
+
+    let Some(content) = bytes.len().checked_sub(FOOTER_BYTES) else { return };
+    let blocks = content / (BLOCK_BYTES + FENCE_BYTES);
+    for (number, block) in bytes.chunks_exact_mut(BLOCK_BYTES).take(blocks).enumerate() {
+        let said = BLOCK_BYTES - TRAILER_BYTES;
+        block[said..said + 4].copy_from_slice(&(number as u32).to_be_bytes());
+        mend_end(block);
+    }
+    let footer = &mut bytes[content..];
+    footer[..8].copy_from_slice(MAGIC);
+    footer[8..12].copy_from_slice(&VERSION.to_be_bytes());
+    footer[FOOTER_BYTES - 8..FOOTER_BYTES - 4].copy_from_slice(&(blocks as u32).to_be_bytes());
+    mend_end(&mut bytes[blocks * BLOCK_BYTES..]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
