@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     // Bodies become slices of the buffer that they were read into.
-    tonic_prost_build::configure().bytes(".").compile_fds(protox::compile(files, ["."])?)?;
+    let configured = tonic_prost_build::configure().bytes(".").codec_path("crate::codec::SmallBuffers");
+    configured.compile_fds(protox::compile(files, ["."])?)?;
     Ok(())
 }

@@ -12,6 +12,9 @@ use tonic::Status;
 use crate::client::{ClientIdentity, Language};
 use crate::status::Refusal;
 
+/// What the server has to say to a client. In boxes: a channel keeps room for 32, and thousands of clients hear nothing.
+pub type Commands = mpsc::Receiver<Box<TelemetryCommand>>;
+
 /// Who answers for the server.
 pub trait Desk: Send + Sync + 'static {
     /// The answer to a client's settings. A refusal ends the stream, but that of a client in Node.
@@ -27,7 +30,7 @@ pub trait Desk: Send + Sync + 'static {
 pub fn session<D: Desk, Inbound, OnEnd: Send>(
     client: ClientIdentity,
     inbound: Inbound,
-    commands: mpsc::Receiver<TelemetryCommand>,
+    commands: Commands,
     desk: Arc<D>,
     stop: CancellationToken,
     on_end: OnEnd,
@@ -42,7 +45,7 @@ where
 struct Session<D, Inbound, OnEnd> {
     client: ClientIdentity,
     inbound: Inbound,
-    commands: mpsc::Receiver<TelemetryCommand>,
+    commands: Commands,
     desk: Arc<D>,
     stop: CancellationToken,
     ended: bool,
@@ -58,7 +61,7 @@ where
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
-                Some(command) = self.commands.recv() => return Some((Ok(command), self)),
+                Some(command) = self.commands.recv() => return Some((Ok(*command), self)),
                 said = self.inbound.next() => match said {
                     // Ended or broken by the client: whoever it is has a newer stream, or will have one.
                     None | Some(Err(_)) => return None,
@@ -132,8 +135,12 @@ mod tests {
 
     fn open(
         inbound: impl Stream<Item = Said> + Send + Unpin,
-    ) -> (impl Stream<Item = Said> + Unpin, mpsc::Sender<TelemetryCommand>, CancellationToken, Arc<Answers>)
-    {
+    ) -> (
+        impl Stream<Item = Said> + Unpin,
+        mpsc::Sender<Box<TelemetryCommand>>,
+        CancellationToken,
+        Arc<Answers>,
+    ) {
         let (commands, to_client) = mpsc::channel(1);
         let (desk, stop) = (Arc::new(Answers::default()), CancellationToken::new());
         let session = session(ClientIdentity::default(), inbound, to_client, desk.clone(), stop.clone(), ());
@@ -179,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn commands_reach_the_client_and_a_stop_ends_its_stream() {
         let (mut session, commands, stop, _desk) = open(stream::pending());
-        commands.send(TelemetryCommand::default()).await.unwrap();
+        commands.send(Box::default()).await.unwrap();
         assert_eq!(session.next().await.unwrap().unwrap(), TelemetryCommand::default());
         stop.cancel();
         assert!(session.next().await.is_none());

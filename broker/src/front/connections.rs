@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::client::ClientIdentity;
+use access::telemetry::Commands;
 use access::{GroupName, LiteTopic, TopicName, status};
 use parking_lot::Mutex;
 use proto::v2::telemetry_command::Command;
@@ -51,7 +52,7 @@ struct Client {
     said: Said,
     last_heard: Instant,
     /// To the newest stream; older ones go on answering settings.
-    commands: Option<mpsc::Sender<TelemetryCommand>>,
+    commands: Option<mpsc::Sender<Box<TelemetryCommand>>>,
     /// Its streams end when it says goodbye: Java waits for their end, also for one that it has lost sight of when
     /// it connected anew.
     streams: CancellationToken,
@@ -153,7 +154,7 @@ impl Clients {
         let mut known = self.known.lock();
         let Known { clients, producers, .. } = &mut *known;
         let mut streams = producers.in_turn(topic).filter_map(|id| clients.get(id)?.commands.as_ref());
-        streams.any(|commands| commands.try_send(command.clone()).is_ok())
+        streams.any(|commands| commands.try_send(Box::new(command.clone())).is_ok())
     }
 
     /// Whether one of the producers of a topic has a stream.
@@ -174,18 +175,14 @@ impl Clients {
             status: Some(status::ok()),
             command: Some(Command::NotifyUnsubscribeLiteCommand(command)),
         };
-        if commands.try_send(command).is_err() {
+        if commands.try_send(Box::new(command)).is_err() {
             tracing::debug!(client, %lite, "a client cannot be told now that a lite topic is no more");
         }
     }
 
     /// A new Telemetry stream, where commands go from now on.
     /// It ends with the token.
-    pub(crate) fn attach(
-        &self,
-        now: Instant,
-        identity: &ClientIdentity,
-    ) -> (mpsc::Receiver<TelemetryCommand>, CancellationToken) {
+    pub(crate) fn attach(&self, now: Instant, identity: &ClientIdentity) -> (Commands, CancellationToken) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let mut end = CancellationToken::new();
         self.with(now, identity, |client, _| {
