@@ -128,7 +128,7 @@ pub struct Retention {
 pub struct Limits {
     /// `maxBodyBytes`: the largest body. Default 4 MiB, at most 64 MiB; clients learn it from their settings.
     pub max_body_bytes: usize,
-    /// `maxConnections`: client connections at a time. Default 10,000: about 40 KiB each.
+    /// `maxConnections`: client connections at a time. Default 10,000: about 55 KiB each.
     pub max_connections: usize,
     /// `maxParkedPolls`: long polls that wait for messages. Default 100,000, RocketMQ's; each costs about 2 KiB.
     pub max_parked_polls: usize,
