@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt as _, TryFutureExt as _, future::BoxFuture, stream};
+use futures::{StreamExt as _, TryFutureExt as _, future::BoxFuture, stream};
 use kube::{
     Resource, ResourceExt as _,
     runtime::{
@@ -15,7 +15,6 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
     events::Events,
     identity::{CONTROL_PORT, Role},
     metrics::Metrics,
+    pending::Pending,
     pods::{self, template::Images},
     watch::Stores,
 };
@@ -111,7 +111,7 @@ pub enum Error {
 pub async fn run<K, R>(
     context: Arc<Context>,
     store: Store<K>,
-    queue: mpsc::Receiver<ObjectRef<K>>,
+    queue: Pending<ObjectRef<K>>,
     concurrency: u16,
     stop: CancellationToken,
     reconcile: R,
@@ -121,7 +121,7 @@ pub async fn run<K, R>(
 {
     let everything: Vec<ObjectRef<K>> =
         store.state().iter().map(|resource| ObjectRef::from_obj(&**resource)).collect();
-    let requests = stream::iter(everything).chain(received(queue)).map(Ok::<_, std::convert::Infallible>);
+    let requests = stream::iter(everything).chain(queue.stream()).map(Ok::<_, std::convert::Infallible>);
     let failures: Arc<Mutex<HashMap<ObjectRef<K>, u32>>> = Arc::default();
 
     let measured = {
@@ -168,10 +168,6 @@ fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
 /// One second, two, four, up to a minute.
 fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
-}
-
-fn received<T>(mut queue: mpsc::Receiver<T>) -> impl Stream<Item = T> {
-    stream::poll_fn(move |context| queue.poll_recv(context))
 }
 
 #[cfg(test)]

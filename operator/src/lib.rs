@@ -29,6 +29,7 @@ pub mod leader;
 pub mod metrics;
 pub mod name_server_set;
 pub mod options;
+pub mod pending;
 pub mod pods;
 pub mod progress;
 pub mod quantity;

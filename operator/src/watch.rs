@@ -25,19 +25,17 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     identity::MANAGED_BY,
     metrics::Metrics,
     options::Scope,
+    pending::Pending,
     routes::{Change, Routes, Target},
     topic::names::TopicNames,
 };
 use std::sync::Arc;
-
-/// Resources that wait to be taken up by their controller.
-const QUEUE: usize = 4096;
 
 /// What is known of the cluster.
 #[derive(Clone)]
@@ -66,31 +64,24 @@ pub struct Stores {
     pub claims: Store<PersistentVolumeClaim>,
 }
 
-/// Where the resources that are to be reconciled come out.
+/// The resources that are to be reconciled.
+#[derive(Clone, Default)]
 pub struct Queues {
     /// For the controller of NameServerSets.
-    pub name_server_sets: mpsc::Receiver<ObjectRef<NameServerSet>>,
+    pub name_server_sets: Pending<ObjectRef<NameServerSet>>,
     /// For the controller of BrokerGroups.
-    pub broker_groups: mpsc::Receiver<ObjectRef<BrokerGroup>>,
+    pub broker_groups: Pending<ObjectRef<BrokerGroup>>,
     /// For the controller of Topics.
-    pub topics: mpsc::Receiver<ObjectRef<Topic>>,
+    pub topics: Pending<ObjectRef<Topic>>,
 }
 
-#[derive(Clone)]
-struct Senders {
-    name_server_sets: mpsc::Sender<ObjectRef<NameServerSet>>,
-    broker_groups: mpsc::Sender<ObjectRef<BrokerGroup>>,
-    topics: mpsc::Sender<ObjectRef<Topic>>,
-}
-
-impl Senders {
-    /// Waits where a queue is full. A queue that nobody reads any more belongs to a process that stops.
-    async fn send(&self, targets: Vec<Target>) {
+impl Queues {
+    fn add(&self, targets: Vec<Target>) {
         for target in targets {
             match target {
-                Target::NameServerSet(reference) => drop(self.name_server_sets.send(reference).await),
-                Target::BrokerGroup(reference) => drop(self.broker_groups.send(reference).await),
-                Target::Topic(reference) => drop(self.topics.send(reference).await),
+                Target::NameServerSet(reference) => self.name_server_sets.add(reference),
+                Target::BrokerGroup(reference) => self.broker_groups.add(reference),
+                Target::Topic(reference) => self.topics.add(reference),
             }
         }
     }
@@ -103,11 +94,7 @@ pub fn start(
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> (Stores, Queues) {
-    let (nss_sender, name_server_sets) = mpsc::channel(QUEUE);
-    let (bg_sender, broker_groups) = mpsc::channel(QUEUE);
-    let (topic_sender, topics) = mpsc::channel(QUEUE);
-    let senders = Senders { name_server_sets: nss_sender, broker_groups: bg_sender, topics: topic_sender };
-    let queues = Queues { name_server_sets, broker_groups, topics };
+    let queues = Queues::default();
 
     let (nss_store, nss_writer) = store();
     let (bg_store, bg_writer) = store();
@@ -133,7 +120,8 @@ pub fn start(
         claims,
     };
 
-    let mut spawner = Spawner { client, scope, metrics, senders, stores: stores.clone(), tasks };
+    let mut spawner =
+        Spawner { client, scope, metrics, queues: queues.clone(), stores: stores.clone(), tasks };
     spawner.resources(nss_writer, Routes::name_server_set, |_, _| {});
     spawner.resources(bg_writer, Routes::broker_group, |_, _| {});
     spawner.resources(topic_writer, Routes::topic, |stores, event| {
@@ -188,7 +176,7 @@ struct Spawner<'a> {
     client: &'a Client,
     scope: &'a Scope,
     metrics: &'a Arc<Metrics>,
-    senders: Senders,
+    queues: Queues,
     stores: Stores,
     tasks: &'a mut JoinSet<anyhow::Result<()>>,
 }
@@ -226,7 +214,7 @@ impl Spawner<'_> {
             writer,
             (route, index),
             self.stores.clone(),
-            self.senders.clone(),
+            self.queues.clone(),
             Arc::clone(self.metrics),
         ));
     }
@@ -261,7 +249,7 @@ async fn follow<K: Watched>(
     mut writer: Writer<K>,
     (route, index): (Route<K>, Index<K>),
     stores: Stores,
-    senders: Senders,
+    queues: Queues,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<()> {
     let kind = K::kind(&()).into_owned();
@@ -290,7 +278,7 @@ async fn follow<K: Watched>(
             }
             Event::Init | Event::InitApply(_) => Vec::new(),
         };
-        senders.send(targets).await;
+        queues.add(targets);
     }
     Err(anyhow!("the watch of {kind} ended"))
 }
