@@ -116,7 +116,8 @@ impl Drop for Process {
 pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if !path.exists() {
-        bail!("{} is missing: build it, cargo build --release -p bench", path.display());
+        // Without the folder: what is said here goes into pages that others read.
+        bail!("{name} is not beside this program: build it, cargo build --release -p bench");
     }
     Ok(path)
 }

@@ -84,12 +84,16 @@ fn waiting(store: &Store, leveled: Leveled, now_ms: i64) -> Option<(Record, Prop
     let record = match record {
         Ok(record) => record,
         Err(error) => {
-            tracing::error!(queue, offset, %error, "a delayed message of RocketMQ's cannot be read, it is lost");
+            tracing::error!(queue, offset, %error, "a delayed message of RocketMQ's cannot be read, it is not delivered");
             return None;
         }
     };
-    let topic = TopicName::internal(property(&record, REAL_TOPIC)?).ok()?;
-    let real_queue = QueueId(property(&record, REAL_QUEUE)?.parse().ok()?);
+    let topic = property(&record, REAL_TOPIC).and_then(|name| TopicName::internal(name).ok());
+    let real_queue = property(&record, REAL_QUEUE).and_then(|queue| queue.parse().ok()).map(QueueId);
+    let Some((topic, real_queue)) = topic.zip(real_queue) else {
+        tracing::error!(queue, offset, "a delayed message of RocketMQ's does not say where it goes, it stays where it is");
+        return None;
+    };
     let mut properties = Properties::default();
     for (name, value) in record.properties() {
         if ![LEVEL, REAL_TOPIC, REAL_QUEUE].contains(&name) && !name.starts_with(TIMER_PREFIX) {
