@@ -91,7 +91,11 @@ fn waiting(store: &Store, leveled: Leveled, now_ms: i64) -> Option<(Record, Prop
     let topic = property(&record, REAL_TOPIC).and_then(|name| TopicName::internal(name).ok());
     let real_queue = property(&record, REAL_QUEUE).and_then(|queue| queue.parse().ok()).map(QueueId);
     let Some((topic, real_queue)) = topic.zip(real_queue) else {
-        tracing::error!(queue, offset, "a delayed message of RocketMQ's does not say where it goes, it stays where it is");
+        tracing::error!(
+            queue,
+            offset,
+            "a delayed message of RocketMQ's does not say where it goes, it stays where it is"
+        );
         return None;
     };
     let mut properties = Properties::default();
