@@ -18,6 +18,14 @@ pub struct Recovered {
     pub clean: bool,
     /// RocketMQ had it open since we did, or it was never ours: all views were built anew.
     pub by_another: bool,
+    /// The machine, and not only the process, went down while the store was open, and nobody cleared it up since: see
+    /// [`Store::was_interrupted`](crate::Store::was_interrupted).
+    pub interrupted: bool,
+    /// The first of the damaged stretches that was not known to be durable: maybe a crash tore it, and nothing from there on
+    /// was acknowledged; maybe it rotted, and what follows was. A member of a group that can have the log from another does
+    /// not trust its own from here on, and cuts it back to here before it copies. Found again at each opening before the log
+    /// has grown.
+    pub torn_at: Option<LogOffset>,
     /// Damaged stretches that were skipped: where, and how many bytes. What follows them is served.
     pub damaged: Vec<(LogOffset, u64)>,
 }

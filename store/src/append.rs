@@ -106,6 +106,7 @@ impl Inner {
                     queue,
                     entry: RawEntry::new(at, len as u32, item.tags_code),
                     tags_code: item.tags_code,
+                    next: None,
                 });
                 offset
             });
@@ -117,7 +118,7 @@ impl Inner {
     }
 
     /// The queue, or the one of its topic's new life if the topic was deleted since the look-up.
-    fn alive(&self, queue: &Arc<ConsumeQueue>) -> Arc<ConsumeQueue> {
+    pub(crate) fn alive(&self, queue: &Arc<ConsumeQueue>) -> Arc<ConsumeQueue> {
         if queue.is_deleted() {
             self.views.queue_or_new(queue.topic(), queue.id())
         } else {
@@ -126,7 +127,7 @@ impl Inner {
     }
 
     /// Writes what the crowd has, lets go of the log's end, and tells everybody.
-    fn serve(&self, mut tail: Tail<'_>) {
+    pub(crate) fn serve(&self, mut tail: Tail<'_>) {
         let crowd = self.crowd.leave().into_iter();
         let served: Vec<_> = crowd.map(|(items, duty)| (duty, self.write(&mut tail, &items))).collect();
         let end = tail.publish();
@@ -136,19 +137,22 @@ impl Inner {
         if let Some(keys) = &self.keys {
             keys.appended(end);
         }
+        if let Some(listener) = self.on_appended.get() {
+            listener(end);
+        }
         for (duty, result) in served {
             duty.answer(result);
         }
     }
 
     /// Serves those who came while somebody held the log's end.
-    fn relieve(&self) {
+    pub(crate) fn relieve(&self) {
         self.crowd.relieve(|| self.log.try_tail(), |tail| self.serve(tail));
     }
 }
 
 /// If the thread that holds the log's end panics, the log closes, and those who wait for that thread hear of it.
-struct Alarm<'a>(&'a Inner);
+pub(crate) struct Alarm<'a>(pub(crate) &'a Inner);
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {

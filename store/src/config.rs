@@ -13,6 +13,17 @@ pub enum Flush {
     Sync,
 }
 
+/// Who says what is confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirm {
+    /// The store alone, as [`Flush`] says.
+    #[default]
+    Alone,
+    /// Whoever replicates the log: confirmed is what is here, as [`Flush`] says, and below what
+    /// [`Store::confirm_to`](crate::Store::confirm_to) was told. What is behind waits, over restarts too.
+    Told,
+}
+
 /// How much of the log is made ready ahead of its end, so that appends find pages and blocks there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WarmUp {
@@ -32,8 +43,16 @@ pub struct Config {
     pub root: PathBuf,
     /// Bytes of a CommitLog file; RocketMQ's default is 1 GiB.
     pub segment_bytes: u64,
+    /// Where a new log begins, a multiple of `segment_bytes`: that of a member that copies one whose first files are gone.
+    /// A log that is there goes on as it is. Default `None`: at 0.
+    pub first_offset: Option<u64>,
+    /// The machine's start, as the kernel names it: another one than noted says that it was restarted under the store.
+    /// Default `None`: the kernel is asked.
+    pub boot_id: Option<String>,
     /// When an append is confirmed.
     pub flush: Flush,
+    /// Who says what is confirmed.
+    pub confirm: Confirm,
     /// How much is made ready ahead.
     pub warm_up: WarmUp,
     /// Records older than this may be deleted, a whole segment at a time.
@@ -118,7 +137,10 @@ impl Config {
         Self {
             root: root.as_ref().to_path_buf(),
             segment_bytes: 1 << 30,
+            first_offset: None,
+            boot_id: None,
             flush: Flush::Async,
+            confirm: Confirm::Alone,
             warm_up: WarmUp::Window,
             retention: Duration::from_secs(72 * 3600),
             delete_at_hour: Some(4),

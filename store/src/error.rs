@@ -19,6 +19,14 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// A new log cannot begin there.
+    #[error("a log of files of {segment_bytes} bytes cannot begin at {found}, which is no multiple of that")]
+    FirstOffset {
+        /// Where it was to begin.
+        found: u64,
+        /// Bytes of a file.
+        segment_bytes: u64,
+    },
     /// A CommitLog file has another size than the others.
     #[error(
         "{path} has {found} bytes where the log's files have {expected}; restore it, or make it whole with `truncate -s {expected} {path}`: what is missing then counts as damaged, and the rest is served"
@@ -103,6 +111,82 @@ pub enum ReadError {
     /// The system refused.
     #[error("cannot read: {0}")]
     Io(String),
+}
+
+/// Why there is no stretch of the log.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StretchError {
+    /// Retention deleted the place.
+    #[error("the log starts at {min} now")]
+    Deleted {
+        /// First byte that is left.
+        min: LogOffset,
+    },
+    /// The log ends before the place.
+    #[error("the log ends at {end}")]
+    NeverWritten {
+        /// Its end.
+        end: LogOffset,
+    },
+    /// The system refused.
+    #[error("cannot read: {0}")]
+    Io(String),
+}
+
+/// Why a stretch of another member's log was refused; nothing was written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It does not lie at the log's end.
+    #[error("the stretch lies at {at}, the log ends at {end}")]
+    NotAtEnd {
+        /// Where it lies.
+        at: LogOffset,
+        /// Where the log ends.
+        end: LogOffset,
+    },
+    /// It is not what the log may have there.
+    #[error("at {at} the stretch does not fit: {reason}")]
+    Invalid {
+        /// Where.
+        at: LogOffset,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The disk has no room for another segment; try again later.
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
+    /// A flush failed before, or the store was closed; the log takes no more.
+    #[error("the log is closed: {0}")]
+    Closed(String),
+}
+
+/// Why a log was not cut back.
+#[derive(Debug, thiserror::Error)]
+pub enum CutBackError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// RocketMQ wrote to it since we did: nothing that is kept can be counted on.
+    #[error("RocketMQ had {0} open last; open the store once before its log is cut back")]
+    ByAnother(PathBuf),
+    /// The log does not reach there.
+    #[error("the log reaches from {min} to {end}, it cannot be cut back to {to}")]
+    NotInLog {
+        /// Where it was to end.
+        to: LogOffset,
+        /// First byte that is left.
+        min: LogOffset,
+        /// Its end, or later.
+        end: LogOffset,
+    },
+    /// The place is within a record.
+    #[error("the record at {record} reaches over {to}, the log cannot end there")]
+    WithinRecord {
+        /// Where the log was to end.
+        to: LogOffset,
+        /// The record that would be cut.
+        record: LogOffset,
+    },
 }
 
 /// Why a fetch brings nothing.

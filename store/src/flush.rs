@@ -6,10 +6,13 @@
 //! disk is write-protected, and the next append would wait for the file system. A flush that fails, whosever it was, closes
 //! the log for good: the kernel may have dropped the pages and the device its cache, so flushing again and believing it
 //! would lose what was promised.
+//!
+//! *Durable* is what the log here holds as its flush mode wants it: appended (async) or flushed (sync). *Confirmed* is the
+//! same, unless others must have it too: then it is what is durable and below what [`Flusher::confirm_to`] was told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -17,6 +20,7 @@ use parking_lot::Mutex;
 use crate::LogOffset;
 use crate::bell::Bell;
 use crate::commit_log::CommitLog;
+use crate::commit_log::mark::Mark;
 use crate::config::Flush;
 use crate::dispatch::Dispatch;
 use crate::error::FlushFailed;
@@ -36,7 +40,11 @@ pub(crate) struct Flusher {
     log: Arc<CommitLog>,
     dispatch: Arc<Dispatch>,
     mode: Flush,
+    /// `None`: nobody else is asked.
+    told: Option<Told>,
     bell: Bell<State>,
+    /// Somebody waits, or is about to: see [`Flusher::answer_any`].
+    waiting: AtomicBool,
     /// The thread was told not to wait for the interval.
     hurried: AtomicBool,
     /// One flush at a time.
@@ -45,21 +53,59 @@ pub(crate) struct Flusher {
     flushes: AtomicU64,
 }
 
+/// What those said who replicate the log.
+pub(crate) struct Told {
+    /// They allow what is before. Only grows.
+    to: AtomicU64,
+    /// What was confirmed, for the next opening.
+    mark: Mark,
+}
+
+impl Told {
+    /// So far it was confirmed before this opening.
+    pub(crate) fn new(to: LogOffset, mark: Mark) -> Self {
+        Self { to: AtomicU64::new(to.0), mark }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    /// In order of their ends, nearly: appends of two threads may register crosswise.
-    waiters: VecDeque<(LogOffset, Then)>,
+    /// For what is confirmed.
+    waiters: Waiters,
+    /// For what is durable, where that is not the same.
+    durable_waiters: Waiters,
     failed: Option<FlushFailed>,
+    /// The store is closed: nothing that is not confirmed will be.
+    closed: bool,
     stop: bool,
 }
 
+/// In order of their ends, nearly: appends of two threads may register crosswise.
+#[derive(Default)]
+struct Waiters(VecDeque<(LogOffset, Then)>);
+
+impl Waiters {
+    fn add(&mut self, end: LogOffset, then: Then) {
+        let later = self.0.iter().rev().take_while(|waiter| waiter.0 > end).count();
+        self.0.insert(self.0.len() - later, (end, then));
+    }
+
+    /// Those who waited for nothing behind `to`.
+    fn take(&mut self, to: LogOffset) -> impl Iterator<Item = (LogOffset, Then)> {
+        let ready = self.0.partition_point(|waiter| waiter.0 <= to);
+        self.0.drain(..ready)
+    }
+}
+
 impl Flusher {
-    pub(crate) fn new(log: Arc<CommitLog>, dispatch: Arc<Dispatch>, mode: Flush) -> Self {
+    pub(crate) fn new(log: Arc<CommitLog>, dispatch: Arc<Dispatch>, mode: Flush, told: Option<Told>) -> Self {
         Self {
             log,
             dispatch,
             mode,
+            told,
             bell: Bell::default(),
+            waiting: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             flushing: Mutex::new(()),
             flushes: AtomicU64::new(0),
@@ -69,10 +115,58 @@ impl Flusher {
     /// The log now ends at `end`.
     pub(crate) fn appended(&self, end: LogOffset) {
         if self.mode == Flush::Async {
-            self.dispatch.advance(end);
+            self.dispatch.advance(self.allowed(end));
+            if self.told.is_some() {
+                self.answer_any();
+            }
         }
         if self.bell.must_ring() || self.must_hurry(end) {
             self.bell.ring();
+        }
+    }
+
+    /// The log here holds everything before, by its flush mode.
+    pub(crate) fn durable(&self) -> LogOffset {
+        match self.mode {
+            Flush::Async => self.log.appended(),
+            Flush::Sync => self.log.flushed(),
+        }
+    }
+
+    /// What may be confirmed once the log here is durable up to `durable`, which was noted before the call.
+    fn allowed(&self, durable: LogOffset) -> LogOffset {
+        let Some(told) = &self.told else { return durable };
+        // Whoever tells looks at the log after it told, and we the other way: one of us sees both.
+        fence(Ordering::SeqCst);
+        durable.min(LogOffset(told.to.load(Ordering::Acquire)))
+    }
+
+    /// Those who replicate the log have everything before `to`.
+    pub(crate) fn confirm_to(&self, to: LogOffset) {
+        let Some(told) = &self.told else { return };
+        if told.to.fetch_max(to.0, Ordering::AcqRel) >= to.0 {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        self.dispatch.advance(self.durable().min(to));
+        self.answer_any();
+    }
+
+    /// End of what readers see.
+    pub(crate) fn confirmed(&self) -> LogOffset {
+        self.dispatch.confirmed()
+    }
+
+    /// Every entry that the views have is of a record before.
+    pub(crate) fn applied(&self) -> LogOffset {
+        self.dispatch.applied()
+    }
+
+    /// Writes down what is confirmed now. Only a note: the next opening may find an older one.
+    pub(crate) fn note_confirmed(&self) {
+        if let Some(told) = &self.told {
+            let _alone = self.flushing.lock();
+            told.mark.note_exactly(self.dispatch.confirmed());
         }
     }
 
@@ -92,20 +186,53 @@ impl Flusher {
     pub(crate) fn on_confirmed(&self, end: LogOffset, then: Then) {
         let result = {
             let mut state = self.bell.state();
+            self.note_waiting();
             if end <= self.log.flushed() && end <= self.dispatch.confirmed() {
                 Ok(())
             } else if let Some(failed) = &state.failed {
                 Err(failed.clone())
             } else if end <= self.dispatch.confirmed() {
                 Ok(())
+            } else if state.closed {
+                Err(closed())
             } else {
-                let later = state.waiters.iter().rev().take_while(|waiter| waiter.0 > end).count();
-                let at = state.waiters.len() - later;
-                state.waiters.insert(at, (end, then));
+                state.waiters.add(end, then);
                 return;
             }
         };
         then(result);
+    }
+
+    /// Calls `then` once the log here holds everything before `end`, by its flush mode.
+    pub(crate) fn on_durable(&self, end: LogOffset, then: Then) {
+        if self.told.is_none() {
+            return self.on_confirmed(end, then);
+        }
+        let result = {
+            let mut state = self.bell.state();
+            self.note_waiting();
+            if end <= self.log.flushed() {
+                Ok(())
+            } else if let Some(failed) = &state.failed {
+                Err(failed.clone())
+            } else if end <= self.durable() {
+                Ok(())
+            } else if state.closed {
+                Err(closed())
+            } else {
+                state.durable_waiters.add(end, then);
+                return;
+            }
+        };
+        then(result);
+    }
+
+    /// Before a look at how far the log is that decides whether to wait.
+    fn note_waiting(&self) {
+        if self.told.is_some() {
+            self.waiting.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Flushes what is appended, confirms it and answers those who wait for it. Returns up to where; when it returns, the
@@ -126,7 +253,7 @@ impl Flusher {
         // Without the lock: the last handle of the store may go in a callback, and closing flushes.
         match flushed {
             Ok(flushed) => {
-                self.answer(flushed);
+                self.answer();
                 Ok(flushed)
             }
             Err(failed) => {
@@ -146,7 +273,13 @@ impl Flusher {
         match if again { self.log.flush(target, boundary) } else { flushed } {
             Ok(flushed) => {
                 self.flushes.fetch_add(1, Ordering::Relaxed);
-                self.dispatch.advance(flushed);
+                match &self.told {
+                    None => self.dispatch.advance(flushed),
+                    Some(told) => {
+                        self.dispatch.advance(self.allowed(self.durable()));
+                        told.mark.note(self.dispatch.confirmed());
+                    }
+                }
                 Ok(flushed)
             }
             // Before anybody can try again.
@@ -154,11 +287,24 @@ impl Flusher {
         }
     }
 
-    fn answer(&self, confirmed: LogOffset) {
+    /// The same as [`Flusher::answer`], without the lock if nobody waits. For those who do it with every append.
+    fn answer_any(&self) {
+        // Between how far the log is, which was told before, and the look at who waits for it.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) {
+            self.answer();
+        }
+    }
+
+    /// Answers those who wait for nothing more.
+    fn answer(&self) {
         let ready: Vec<_> = {
             let mut state = self.bell.state();
-            let ready = state.waiters.partition_point(|waiter| waiter.0 <= confirmed);
-            state.waiters.drain(..ready).collect()
+            let State { waiters, durable_waiters, .. } = &mut *state;
+            let durable = durable_waiters.take(self.durable());
+            let ready = durable.chain(waiters.take(self.dispatch.confirmed())).collect();
+            self.waiting.store(!waiters.0.is_empty() || !durable_waiters.0.is_empty(), Ordering::Relaxed);
+            ready
         };
         for (_, then) in ready {
             then(Ok(()));
@@ -194,10 +340,19 @@ impl Flusher {
     }
 
     fn answer_failed(&self, failed: &FlushFailed) {
-        let waiters = std::mem::take(&mut self.bell.state().waiters);
-        for (_, then) in waiters {
+        let (waiters, durable_waiters) = {
+            let mut state = self.bell.state();
+            (std::mem::take(&mut state.waiters), std::mem::take(&mut state.durable_waiters))
+        };
+        for (_, then) in durable_waiters.0.into_iter().chain(waiters.0) {
             then(Err(failed.clone()));
         }
+    }
+
+    /// The store is closed, and everything is flushed: whoever waits for others to confirm hears that it will not happen.
+    pub(crate) fn end(&self) {
+        self.bell.state().closed = true;
+        self.answer_failed(&closed());
     }
 
     /// Ends [`Flusher::run`] soon.
@@ -236,4 +391,8 @@ impl Flusher {
         }
         !state.stop
     }
+}
+
+fn closed() -> FlushFailed {
+    FlushFailed("the store was closed before it was confirmed".to_owned())
 }

@@ -3,7 +3,7 @@
 //! One thread, in rounds. Nothing here is needed for correctness of what was acknowledged; it bounds memory, disk and
 //! the time to open.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -49,7 +49,7 @@ pub(crate) struct Housekeeping {
     pub(crate) call_at: Milestone,
     pub(crate) pace: Mutex<Pace>,
     /// Who is asked before segments go.
-    pub(crate) keeper: OnceLock<Arc<dyn Keeper>>,
+    pub(crate) keeper: Mutex<Option<Arc<dyn Keeper>>>,
     /// Held by whoever does any of it: the thread is not alone, callers of the store may do it too.
     pub(crate) at_work: Mutex<()>,
 }
@@ -94,7 +94,7 @@ impl Housekeeping {
             {
                 let mut state = self.state.lock();
                 if !state.called && !state.stop {
-                    let changed = self.log.appended() != self.views.last_snapshot().1;
+                    let changed = self.flusher.confirmed() != self.views.last_snapshot().1;
                     let busy = changed || self.views.is_busy() || self.log.out_of_room().is_some();
                     self.bell.wait_for(&mut state, if busy { BUSY_ROUND } else { IDLE_ROUND });
                 }
@@ -116,6 +116,7 @@ impl Housekeeping {
         if self.log.cannot_grow().is_some() {
             self.log.prepare();
         }
+        self.flusher.note_confirmed();
         // Before a snapshot: what recovery found is found again until there is one.
         self.quarantine.store();
         if let Err(error) = self.views.write_out() {
@@ -130,7 +131,7 @@ impl Housekeeping {
     fn remove_old(&self) {
         let space = self.disk.space(&self.config.root).unwrap_or_default();
         let Some((Choice { count, young }, min)) =
-            self.log.removable(&self.config, self.clock.now_ms(), space)
+            self.log.removable(&self.config, self.clock.now_ms(), space, self.flusher.confirmed())
         else {
             return;
         };
@@ -174,11 +175,12 @@ impl Housekeeping {
 
     /// From now on it is asked before segments go.
     pub(crate) fn ask(&self, keeper: Arc<dyn Keeper>) {
-        assert!(self.keeper.set(keeper).is_ok(), "a store has one keeper, set once");
+        *self.keeper.lock() = Some(keeper);
     }
 
     fn lets_go(&self, before: LogOffset) -> bool {
-        self.keeper.get().map_or(!self.config.await_keeper, |keeper| keeper.may_go(before))
+        let keeper = self.keeper.lock().clone();
+        keeper.map_or(!self.config.await_keeper, |keeper| keeper.may_go(before))
     }
 
     fn try_snapshot(&self) -> bool {
@@ -191,14 +193,14 @@ impl Housekeeping {
 
     fn is_snapshot_due(&self) -> bool {
         let (bytes, to) = self.views.last_snapshot();
-        let grown = self.log.appended().0 - to.0;
+        let grown = self.flusher.confirmed().0.saturating_sub(to.0);
         let pace = self.pace.lock();
         // Large snapshots come less often, so that they never cost more than a part of the disk's time.
         let interval = SNAPSHOT_INTERVAL.max(pace.snapshot_took * 100);
         grown >= SNAPSHOT_LOG_BYTES.max(bytes * 4) || (grown > 0 && pace.snapshot_at.elapsed() >= interval)
     }
 
-    /// Writes all views down, complete up to what is flushed now.
+    /// Writes all views down, complete up to what is flushed and confirmed now.
     pub(crate) fn snapshot(&self) -> Result<(), SnapshotFailed> {
         let _alone = self.at_work.lock();
         self.take_snapshot()
@@ -206,7 +208,13 @@ impl Housekeeping {
 
     fn take_snapshot(&self) -> Result<(), SnapshotFailed> {
         let started = Instant::now();
-        let to = if is_planted(Bug::ViewsAheadOfLog) { self.log.appended() } else { self.flusher.flush()? };
+        let to = if is_planted(Bug::ViewsAheadOfLog) {
+            self.log.appended()
+        } else {
+            let flushed = self.flusher.flush()?;
+            // Whatever is in blocks is before both.
+            flushed.min(self.flusher.applied())
+        };
         let stored_at_ms = self.log.stored_at_ms();
         self.views.write_snapshot(to, stored_at_ms, self.log.min())?;
         let took = started.elapsed();

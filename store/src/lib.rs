@@ -7,6 +7,9 @@
 //!
 //! - **Confirmed is kept.** With [`Flush::Sync`] a confirmed record survives a power cut. With [`Flush::Async`] it survives
 //!   the death of the process, and a power cut takes a suffix of the log and nothing else.
+//! - **Nobody is alone who is not told so.** With [`Confirm::Told`] nothing is confirmed, shown or in a snapshot that
+//!   [`Store::confirm_to`] did not allow, over restarts too; what it allowed may have to be told again after a crash.
+//! - **A copy is the same bytes.** What [`Store::append_stretch`] takes lies where it lay, and gives the same queues.
 //! - **Bytes are checked.** Every byte of a record is under a checksum. A torn tail is cut; a damaged record costs itself
 //!   and nothing behind it, and is listed until its segment goes. What nobody reads is read once a day, to find out.
 //! - **One failed flush ends it.** Nothing is confirmed after it, and [`State::refusing`] says why.
@@ -21,7 +24,8 @@
 //!                         │                      └── ahead: next segment made, pages touched, before they are needed
 //!                         ▼
 //!                     flush                 group commit: many waiters, one fdatasync
-//!                         │ flushed              confirmed = appended (async) or flushed (sync)
+//!                         │ flushed              durable = appended (async) or flushed (sync)
+//!                         │                      confirmed = durable, and with Confirm::Told below what was told
 //!                         ▼
 //!                     dispatch              records below confirmed, in log order ──► views, then Arrivals
 //!                         │
@@ -36,6 +40,10 @@
 //!
 //!                     housekeeping          blocks written, snapshots taken, old segments removed if the keeper lets them go
 //!
+//!   Store::stretch  ◄── reads               bytes of the log for another member of a group, whose
+//!   Store::append_stretch ──► copy          checks and appends them
+//!   cut_back                                the log of a closed store, and all that knows of it, back to a place
+//!
 //!                     schedule              what is to happen at a time; fed, and asked, by whoever opens it
 //!   ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 //!                     disk                  the trait; RealDisk holds the only unsafe, MemoryDisk every fault
@@ -49,7 +57,7 @@
 //!     min            complete            flushed        confirmed          appended
 //!      │ ░░ removable ░░ │ replayed on open │ lost by power cut │ (sync: waits) │ zeros ...
 //!      └─────────────────┴──────────────────┴───────────────────┴───────────────┘
-//!     min ≤ flushed ≤ appended    min ≤ confirmed ≤ appended    complete ≤ flushed
+//!     min ≤ flushed ≤ appended    min ≤ confirmed ≤ durable ≤ appended    complete ≤ flushed    complete ≤ confirmed
 //!     complete: up to where the views' last snapshot reaches
 //!
 //!   a queue (QueueOffset, messages, never reused while the topic lives):
@@ -72,17 +80,21 @@
 //!     views/schedule/                  what is to happen at a time, by time: see schedule/run.rs, schedule/catalog.rs
 //!     damaged                          places of the log that are, and how far the scrub is: see quarantine/file.rs
 //!     flushed                          how far the log was flushed, lately: tells rot from a torn tail
+//!     confirmed                        the same of what was confirmed, where others have a say in that
 //!     abort                            who has the store open, or closed it: see last_writer.rs
+//!     identity, boot                   which store this is, and under which start of the machine it was opened: see identity.rs
+//!     epochs                           the reigns of a broker group, as this member has them: see epochs.rs
 //!     lock                             locked while a store is open (as RocketMQ's)
 //! ```
 //!
-//! `commitlog` is RocketMQ's, byte for byte. All else is ours, and rebuilt if missing.
+//! `commitlog` is RocketMQ's, byte for byte. All else is ours, and rebuilt if missing, but for `identity` and `epochs`.
 //!
 //! # A crash, step by step
 //!
 //! Files are listed; a size that does not fit the configuration, or a gap, is an error that says what to do. The snapshot
 //! is loaded, and the log walked from where it is complete: magic, size, checksum, and the record's own place. Each record
-//! found goes to the views again. Where none is found, `commit_log::recover` decides between end, torn tail and rot.
+//! found goes to the views again, or with [`Confirm::Told`] waits unless it is known to be confirmed. Where none is found,
+//! `commit_log::recover` decides between end, torn tail and rot.
 //! What is cut is zeroed, and the store is open. With sync flush all is flushed before; else like what is appended.
 //!
 //! # Threads
@@ -102,16 +114,21 @@ mod bell;
 mod clock;
 mod commit_log;
 mod config;
+mod copy;
 mod crowd;
+mod cut_back;
 pub mod disk;
 mod dispatch;
+pub mod epochs;
 mod error;
 mod find;
 mod flush;
+mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod housekeeping;
+mod identity;
 mod ids;
 mod last_writer;
 mod milestone;
@@ -130,12 +147,15 @@ mod views;
 
 pub use answers::{Appended, Arrivals, Damaged, Entry, Keeper, Progress, Recovered, Scrubbed, State};
 pub use clock::{Clock, SystemClock};
-pub use config::{ColdReads, Config, Flush, Scrub, WarmUp};
-pub use error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
+pub use config::{ColdReads, Config, Confirm, Flush, Scrub, WarmUp};
+pub use cut_back::cut_back;
+pub use error::{
+    AppendError, CopyError, CutBackError, FetchError, FlushFailed, OpenError, ReadError, StretchError,
+};
 pub use find::{By, FindError, Matches};
 pub use ids::{LogOffset, QueueId, QueueOffset};
 pub use planted::Bug;
 pub use quarantine::DamagedPlace;
-pub use reads::{Fetched, Found, Wanted};
+pub use reads::{Fetched, Found, Stretch, Wanted};
 pub use record::{NewRecord, Passed, Properties, Record};
 pub use store::Store;

@@ -1,23 +1,27 @@
 //! A store's life: opened and recovered, its threads, closed.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::LogOffset;
 use crate::ahead::Ahead;
 use crate::answers::{Progress, Recovered};
 use crate::append::Crowd;
 use crate::clock::Clock;
 use crate::commit_log::CommitLog;
-use crate::commit_log::codec::is_queued;
+use crate::commit_log::codec::{Head, is_queued};
+use crate::commit_log::mark::{self, Mark};
 use crate::commit_log::recover::{Files, Known};
-use crate::config::{Config, Flush};
+use crate::config::{Config, Confirm, Flush};
 use crate::disk::{Disk, Lock};
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Pending};
 use crate::error::{FlushFailed, OpenError};
-use crate::flush::Flusher;
+use crate::flush::{Flusher, Told};
 use crate::housekeeping::Housekeeping;
+use crate::identity;
 use crate::last_writer::{self, LastWriter};
 use crate::milestone::Milestone;
 use crate::quarantine::Quarantine;
@@ -25,6 +29,9 @@ use crate::reads::Reads;
 use crate::scrub::Scrub;
 use crate::views::keys::{self, Keys};
 use crate::views::{RawEntry, Views};
+
+/// Hears where the log ends now.
+pub(crate) type OnAppended = Box<dyn Fn(LogOffset) + Send + Sync>;
 
 /// What a thread does until it is stopped.
 type Work = fn(&Inner);
@@ -46,6 +53,11 @@ pub(crate) struct Inner {
     pub(crate) scrub: Scrub,
     /// `None`: it is turned off.
     pub(crate) keys: Option<Arc<Keys>>,
+    /// Hears where the log ends after each append.
+    pub(crate) on_appended: OnceLock<OnAppended>,
+    pub(crate) id: u64,
+    /// The machine went down while the store was open, and nobody cleared it up.
+    pub(crate) interrupted: AtomicBool,
 }
 
 impl Inner {
@@ -82,6 +94,9 @@ impl Opened {
             .ok_or_else(|| OpenError::InUse(root.clone()))?;
         let last_writer = LastWriter::look(disk.as_ref(), root).map_err(OpenError::at(root))?;
         let clean = last_writer.was_clean();
+        let interrupted = identity::look_at_boot(disk.as_ref(), root, config.boot_id.as_deref(), clean)
+            .map_err(OpenError::at(root))?;
+        let id = identity::load_or_draw(disk.as_ref(), root).map_err(OpenError::at(root))?;
         // After another wrote here, nothing that we noted counts, and whatever is whole may have been acknowledged.
         // Until all is noted anew, `abort` stays theirs.
         let (by_another, believe) =
@@ -94,7 +109,7 @@ impl Opened {
         .map_err(OpenError::at(root))?;
 
         let files = Files::load(Arc::clone(&disk), &config)?;
-        let (views, complete, counts) = Views::load(Arc::clone(&disk), root, files.min()..files.end())?;
+        let (views, complete, mut counts) = Views::load(Arc::clone(&disk), root, files.min()..files.end())?;
         let known = Known {
             from: complete.to,
             stored_at_ms: complete.stored_at_ms,
@@ -102,21 +117,29 @@ impl Opened {
             // A snapshot tells of durable records only.
             settle: config.flush == Flush::Sync || by_another || complete.replace_snapshot,
         };
-        let (log, walked) = files.recover(&known, progress, &mut |head, bytes, at| {
-            if is_queued(head.sys_flag) {
-                let entry = RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes));
-                views.replay(head.topic(bytes), head.queue_id, head.queue_offset, entry);
-            }
-        })?;
+        let mut replay = Replay::new(Believed::of(&config, disk.as_ref(), by_another)?, complete.to);
+        let (log, walked) =
+            files.recover(&known, progress, &mut |head, bytes, at| replay.show(&views, head, bytes, at))?;
+        let (confirmed, pending) = replay.over(log.min(), walked.end);
+        let unconfirmed = pending.len();
+        pending.iter().for_each(|entry| counts.forget(&entry.queue));
         views
             .recovered(log.min(), walked.end, counts)
             .and_then(|()| {
                 if complete.replace_snapshot || by_another {
-                    views.write_snapshot(walked.end, log.stored_at_ms(), log.min())?;
+                    views.write_snapshot(confirmed, log.stored_at_ms(), log.min())?;
                 }
                 if by_another { last_writer::note_open(disk.as_ref(), root) } else { Ok(()) }
             })
             .map_err(OpenError::at(root))?;
+        let told = match config.confirm {
+            Confirm::Alone => None,
+            Confirm::Told => {
+                // Before something else lies there: what was noted would then be said of that.
+                mark::lower_confirmed(disk.as_ref(), root, confirmed).map_err(OpenError::at(root))?;
+                Some(Told::new(confirmed, Mark::confirmed(disk.as_ref(), root, config.flush)?))
+            }
+        };
         let quarantine = Arc::new(Quarantine::load(Arc::clone(&disk), Arc::clone(&clock), root));
         quarantine.keep_within(log.min()..walked.end);
         for &(at, bytes, flaw) in &walked.damaged {
@@ -124,7 +147,7 @@ impl Opened {
         }
         tracing::info!(
             path = %root.display(), clean, by_another, min = %log.min(), end = %walked.end, replayed_records = walked.records,
-            cut_bytes = walked.cut_bytes, damaged = walked.damaged.len(), "store opened"
+            unconfirmed, cut_bytes = walked.cut_bytes, damaged = walked.damaged.len(), "store opened"
         );
         let recovered = Recovered {
             end: walked.end,
@@ -132,6 +155,8 @@ impl Opened {
             replayed_records: walked.records,
             clean,
             by_another,
+            interrupted,
+            torn_at: walked.torn_at,
             damaged: walked.damaged.into_iter().map(|(at, bytes, _)| (at, bytes)).collect(),
         };
 
@@ -139,8 +164,9 @@ impl Opened {
         log.note_damage_in(Arc::clone(&quarantine));
         let views = Arc::new(views);
         views.repair_from(Arc::clone(&log));
-        let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), walked.end));
-        let flusher = Arc::new(Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush));
+        let dispatch = Arc::new(Dispatch::new(Arc::clone(&views), confirmed));
+        dispatch.push(pending.into_iter());
+        let flusher = Arc::new(Flusher::new(Arc::clone(&log), Arc::clone(&dispatch), config.flush, told));
         let hears = Arc::downgrade(&flusher);
         disk.flush_gate().on_failure(Box::new(move |reason| {
             if let Some(flusher) = hears.upgrade() {
@@ -156,7 +182,10 @@ impl Opened {
         ));
         let keys = config
             .index_keys
-            .then(|| Keys::open(Arc::clone(&disk), &config, Arc::clone(&log), walked.end, hash).map(Arc::new))
+            .then(|| {
+                let log = Arc::clone(&log);
+                Keys::open(Arc::clone(&disk), &config, log, confirmed..walked.end, hash).map(Arc::new)
+            })
             .transpose()
             .map_err(OpenError::at(root))?;
         let housekeeping = Housekeeping {
@@ -173,7 +202,7 @@ impl Opened {
             bell: Condvar::new(),
             call_at: Milestone::default(),
             pace: Mutex::default(),
-            keeper: OnceLock::new(),
+            keeper: Mutex::default(),
             at_work: Mutex::default(),
         };
         let ahead = Ahead::new(Arc::clone(&log), Arc::clone(&flusher), &config);
@@ -199,6 +228,9 @@ impl Opened {
             quarantine,
             scrub,
             keys,
+            on_appended: OnceLock::new(),
+            id,
+            interrupted: AtomicBool::new(interrupted),
         });
         let opened = Opened {
             inner,
@@ -267,6 +299,7 @@ impl Opened {
         if result.is_ok() {
             self.leave_clean();
         }
+        inner.flusher.end();
         *self.lock.lock() = None;
         *closed = Some(result.clone());
         result
@@ -277,6 +310,7 @@ impl Opened {
         let inner = &self.inner;
         inner.log.discard_prepared();
         inner.scrub.note();
+        inner.flusher.note_confirmed();
         if let Err(error) = inner.views.write_out() {
             tracing::warn!(%error, "cannot write consume queue entries");
         }
@@ -299,6 +333,63 @@ impl Drop for Opened {
         if let Err(error) = self.close() {
             tracing::error!(%error, "the store could not be closed properly");
         }
+    }
+}
+
+/// Up to where what recovery finds was confirmed.
+///
+/// With [`Confirm::Told`] a record that was confirmed may count as unconfirmed again after a crash, until it is told once
+/// more; one that was not never counts as confirmed. What is noted at closing is exact.
+struct Believed(LogOffset);
+
+impl Believed {
+    fn of(config: &Config, disk: &dyn Disk, by_another: bool) -> Result<Self, OpenError> {
+        // RocketMQ asks nobody either.
+        if config.confirm == Confirm::Alone || by_another {
+            return Ok(Self(LogOffset(u64::MAX)));
+        }
+        let noted = mark::read_confirmed(disk, &config.root).map_err(OpenError::at(&config.root))?;
+        Ok(Self(noted.unwrap_or_default()))
+    }
+}
+
+/// What becomes of the records that recovery finds: confirmed ones go to the views, the others wait.
+struct Replay {
+    believed: LogOffset,
+    /// End of the last confirmed one.
+    confirmed: LogOffset,
+    pending: Vec<Pending>,
+}
+
+impl Replay {
+    /// The views' snapshot is complete to `from`, and tells of confirmed records only.
+    fn new(Believed(believed): Believed, from: LogOffset) -> Self {
+        Self { believed, confirmed: from, pending: Vec::new() }
+    }
+
+    fn show(&mut self, views: &Views, head: &Head, bytes: &[u8], at: LogOffset) {
+        let end = at.plus(bytes.len() as u64);
+        let is_confirmed = end <= self.believed;
+        if is_confirmed {
+            self.confirmed = end;
+        }
+        if !is_queued(head.sys_flag) {
+            return;
+        }
+        let (topic, entry) =
+            (head.topic(bytes), RawEntry::new(at, bytes.len() as u32, head.tags_code(bytes)));
+        if is_confirmed {
+            views.replay(topic, head.queue_id, head.queue_offset, entry);
+        } else if !views.hides(topic, at) {
+            let queue = views.queue_or_new(topic, head.queue_id);
+            self.pending.push(Pending::placed(queue, head.queue_offset, entry, head.tags_code(bytes)));
+        }
+    }
+
+    /// The log reaches from `min` to `end`. Up to where it is confirmed, and what waits.
+    fn over(self, min: LogOffset, end: LogOffset) -> (LogOffset, Vec<Pending>) {
+        let confirmed = if self.believed >= end { end } else { self.confirmed.max(min) };
+        (confirmed, self.pending)
     }
 }
 

@@ -1,17 +1,20 @@
 //! The one way in: open, append, wait until durable, read by queue, close.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::answers::{Appended, Arrivals, Entry, Keeper, Progress, Recovered, State};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::disk::{Disk, FlushGate, Reach, RealDisk};
-use crate::error::{AppendError, FetchError, FlushFailed, OpenError, ReadError};
+use crate::error::{AppendError, CopyError, FetchError, FlushFailed, OpenError, ReadError, StretchError};
 use crate::flush::Then;
+use crate::identity;
 use crate::opened::{Inner, Opened};
 use crate::quarantine::DamagedPlace;
-use crate::reads::{Fetched, Wanted};
+use crate::reads::{Fetched, Stretch, Wanted};
 use crate::record::Passed;
 use crate::views::keys;
 use crate::{LogOffset, NewRecord, QueueId, QueueOffset, Record};
@@ -119,11 +122,86 @@ impl Store {
         self.inner().append(records)
     }
 
-    /// Calls `then` once the log is confirmed up to `end`: at once with async flush, else from
-    /// the flushing thread. `then` must be quick.
+    /// Calls `then` once the log is confirmed up to `end`: at once with async flush, else from the flushing thread, or from
+    /// whoever calls [`Store::confirm_to`]. `then` must be quick.
     pub fn on_confirmed(&self, end: LogOffset, then: Box<dyn FnOnce(Result<(), FlushFailed>) + Send>) {
         let then: Then = then;
         self.inner().flusher.on_confirmed(end, then);
+    }
+
+    /// Calls `then` once the log here holds everything before `end` by its [`Flush`]: appended, or on the disk. With
+    /// [`Confirm::Told`](crate::Confirm) that is this member's part, and all of it is not yet confirmed by that. `then` must
+    /// be quick.
+    pub fn on_durable(&self, end: LogOffset, then: Box<dyn FnOnce(Result<(), FlushFailed>) + Send>) {
+        self.inner().flusher.on_durable(end, then);
+    }
+
+    /// Up to where the log here holds everything, by its [`Flush`].
+    #[must_use]
+    pub fn durable(&self) -> LogOffset {
+        self.inner().flusher.durable()
+    }
+
+    /// All who must have it have the log up to `to`, except maybe this store: with [`Confirm::Told`](crate::Confirm) it is
+    /// confirmed as far as it is durable here, now or once it is. It only grows. `to` is the end of a record, or lies
+    /// behind the log's end; else recovery would not find the records behind it.
+    pub fn confirm_to(&self, to: LogOffset) {
+        self.inner().flusher.confirm_to(to);
+    }
+
+    /// Sets who hears where the log ends after each append, from the thread that appended: be quick, and append nothing.
+    ///
+    /// # Panics
+    /// If it was set before.
+    pub fn on_appended(&self, listener: Box<dyn Fn(LogOffset) + Send + Sync>) {
+        assert!(self.inner().on_appended.set(listener).is_ok(), "the log's end has one listener, set once");
+    }
+
+    /// The log from `at` on, where a record or a segment starts, for [`Store::append_stretch`] of another member: whole
+    /// records of one segment, at most `max` bytes unless the first alone is longer. Where there is no valid record, the
+    /// damaged bytes up to the next one, or the first `max` of them. At the log's end it is empty.
+    ///
+    /// It is not bounded by what is confirmed. Hot bytes come in place; others are read from the file, past the mapping, and
+    /// the caller waits for the disk: use a thread that may.
+    pub fn stretch(&self, at: LogOffset, max: usize) -> Result<Stretch, StretchError> {
+        self.inner().reads.stretch(at, max)
+    }
+
+    /// Appends what [`Store::stretch`] of another member gave for `at`, which must be this log's end: the same bytes at the
+    /// same place, with the same queue offsets and store times. All or nothing: everything is checked before anything is
+    /// written, whatever the bytes are. Returns the log's new end, which is the stretch's `next`. An append that follows goes
+    /// on behind them.
+    pub fn append_stretch(&self, at: LogOffset, bytes: &[u8], damaged: bool) -> Result<LogOffset, CopyError> {
+        self.inner().append_stretch(at, bytes, damaged)
+    }
+
+    /// Which store this is: drawn at random when it was made. A volume that was lost and replaced has another.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.inner().id
+    }
+
+    /// Was the machine, and not only the process, restarted while the store was open, at some time before which nobody called
+    /// [`Store::trust_end`]? Then the log may end before what it had acknowledged with [`Flush::Async`](crate::Flush). If
+    /// that cannot be known, it is true.
+    #[must_use]
+    pub fn was_interrupted(&self) -> bool {
+        self.inner().interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Whatever this log should hold it holds again, as others know: [`Store::was_interrupted`] is over. Durable when it
+    /// returns.
+    pub fn trust_end(&self) -> io::Result<()> {
+        let inner = self.inner();
+        identity::clear_up(&*inner.disk, &inner.config.root)?;
+        inner.interrupted.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Bytes of a file of the log. Members of a group have the same.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.inner().log.segment_bytes()
     }
 
     /// The confirmed offsets of a queue: first to next. Empty for a queue that never had a message.
@@ -184,16 +262,9 @@ impl Store {
     }
 
     /// Forgets the queues of a topic, for good: a topic of the same name starts anew. Its records stay in the log until
-    /// retention.
-    pub fn delete_topic(&self, topic: &str) {
-        let inner = self.inner();
-        let deleted_at = inner.with_tail(|tail| inner.views.delete(topic).then(|| tail.end()));
-        // None of its records is in the log.
-        let Some(deleted_at) = deleted_at else { return };
-        // The disk does not hold up those who append. A crash in between brings the topic back, as if not deleted yet.
-        if let Err(error) = inner.views.mark_deleted(&[(topic, deleted_at)]) {
-            tracing::error!(topic, %error, "cannot remember that a topic was deleted, a crash may bring it back");
-        }
+    /// retention. Returns the log's end at that time; `None`: none of its records is in the log.
+    pub fn delete_topic(&self, topic: &str) -> Option<LogOffset> {
+        self.delete_topics([topic]).pop().map(|(_, deleted_at)| deleted_at)
     }
 
     /// The record at this place, of this size, wherever it lies; waits for the disk.
@@ -226,26 +297,40 @@ impl Store {
         self.inner().dispatch.confirmed()
     }
 
-    /// From now on this one is asked before old segments go; once. See [`Config::await_keeper`].
+    /// From now on this one, and no other, is asked before old segments go. See [`Config::await_keeper`].
     pub fn ask_before_removal(&self, keeper: Arc<dyn Keeper>) {
         self.inner().housekeeping.ask(keeper);
     }
 
-    /// The same for several topics, with one write of the disk for all.
-    pub fn delete_topics<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
+    /// The same for several topics, with one write of the disk for all: those of which records are in the log, and its end
+    /// when each was deleted. A member that copies the log does the same once its own ends exactly there: what lies before
+    /// belongs to no queue then, confirmed or not.
+    pub fn delete_topics<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, LogOffset)> {
         let inner = self.inner();
         let deleted: Vec<_> = topics
             .into_iter()
             .filter_map(|topic| {
-                inner.with_tail(|tail| inner.views.delete(topic).then(|| (topic, tail.end())))
+                inner.with_tail(|tail| {
+                    let end = tail.end();
+                    inner.views.delete(topic, end).then_some((topic, end))
+                })
             })
             .collect();
-        if deleted.is_empty() {
-            return;
-        }
-        if let Err(error) = inner.views.mark_deleted(&deleted) {
+        // The disk does not hold up those who append. A crash in between brings the topics back, as if not deleted yet.
+        if !deleted.is_empty()
+            && let Err(error) = inner.views.store_deleted()
+        {
             tracing::error!(%error, "cannot remember that topics were deleted, a crash may bring them back");
         }
+        deleted
+    }
+
+    /// The topics that were deleted while records of theirs are in the log, and its end at that time; of a name that was
+    /// deleted several times, the last. Whoever sees the log end behind a deletion finds that here: so who hands the log on
+    /// can end a stretch there, and tell of the deletion before what lies behind.
+    #[must_use]
+    pub fn deleted_topics(&self) -> Vec<(String, LogOffset)> {
+        self.inner().views.deleted()
     }
 
     /// The topics that ever had a message and whose names begin so, in no order.

@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 
 use super::codec::{self, BLANK_BYTES, Put};
 use super::{CommitLog, Segment};
-use crate::error::AppendError;
+use crate::error::{AppendError, CopyError};
 use crate::{LogOffset, QueueOffset};
 
 /// What only the holder of the log's lock may touch.
@@ -27,6 +27,9 @@ pub(crate) struct Tail<'a> {
     log: &'a CommitLog,
     writer: MutexGuard<'a, Writer>,
 }
+
+/// There is room for bytes of another member's log, and the next segment if they end theirs.
+pub(crate) struct RoomToCopy(Option<Arc<Segment>>);
 
 impl CommitLog {
     /// Waits for the log's lock.
@@ -51,8 +54,44 @@ impl Tail<'_> {
         LogOffset(self.writer.end)
     }
 
-    /// Makes sure that `bytes` fit before the segment's end; rolls to the next segment if need be.
-    pub(crate) fn make_room(&mut self, bytes: u64) -> Result<LogOffset, AppendError> {
+    /// Behind the last byte of the segment that is written to.
+    pub(crate) fn segment_end(&self) -> u64 {
+        self.writer.segment.end()
+    }
+
+    /// May another member's bytes be copied here? If they end the segment, the next one is made.
+    pub(crate) fn room_to_copy(&self, rolls: bool) -> Result<RoomToCopy, CopyError> {
+        let next = self.may_grow().and_then(|()| {
+            let next = rolls.then(|| self.log.next_segment(self.segment_end()));
+            next.transpose()
+        });
+        next.map(RoomToCopy).map_err(|error| match error {
+            AppendError::Closed(reason) => CopyError::Closed(reason),
+            other => CopyError::DiskFull(other.to_string()),
+        })
+    }
+
+    /// Writes bytes of another member's log, whose last record was stored then. They fit before the segment's end. Nobody
+    /// else knows of them before [`Tail::publish`].
+    pub(crate) fn copy(&mut self, bytes: &[u8], RoomToCopy(next): RoomToCopy, stored_at_ms: Option<i64>) {
+        if let Some(stored_at_ms) = stored_at_ms {
+            self.stamp(stored_at_ms);
+        }
+        let segment = &self.writer.segment;
+        let at = self.writer.end - segment.base();
+        let to = at + bytes.len() as u64;
+        segment.map().fill(at..to, &mut |out| out.copy_from_slice(bytes));
+        match next {
+            Some(next) => self.go_on_in(next),
+            None => {
+                segment.map().publish(to);
+                self.writer.end += bytes.len() as u64;
+            }
+        }
+    }
+
+    /// Does the log take records at all?
+    fn may_grow(&self) -> Result<(), AppendError> {
         if let Some(reason) = self.log.closed() {
             return Err(AppendError::Closed(reason.to_owned()));
         }
@@ -61,6 +100,12 @@ impl Tail<'_> {
         {
             return Err(AppendError::DiskFull(reason));
         }
+        Ok(())
+    }
+
+    /// Makes sure that `bytes` fit before the segment's end; rolls to the next segment if need be.
+    pub(crate) fn make_room(&mut self, bytes: u64) -> Result<LogOffset, AppendError> {
+        self.may_grow()?;
         let limit = self.log.segment_bytes - BLANK_BYTES;
         if bytes > limit {
             return Err(AppendError::BatchTooLarge { found: bytes, limit });
@@ -121,11 +166,17 @@ impl Tail<'_> {
         let rest = segment.end() - self.writer.end;
         let at = self.writer.end - segment.base();
         segment.map().fill(at..at + BLANK_BYTES, &mut |out| codec::encode_blank(out, rest));
+        self.go_on_in(next);
+        Ok(())
+    }
+
+    /// All of the segment is written.
+    fn go_on_in(&mut self, next: Arc<Segment>) {
+        let segment = &self.writer.segment;
         segment.map().publish(segment.map().bytes());
         self.writer.end = next.base();
         self.log.segments.write().push_back(Arc::clone(&next));
         self.log.appended.store(next.base(), Ordering::Release);
         self.writer.segment = next;
-        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use super::walk::{self, Step, Verdict, step, verdict};
 use super::{LogOffset, mark as flushed};
 use crate::config::Flush;
 use crate::disk::{Disk as _, MemoryDisk};
+use crate::epochs;
 use crate::fuzzing::Input;
 use crate::last_writer::{self, LastWriter};
 use crate::quarantine;
@@ -97,15 +98,19 @@ pub(crate) fn walk(Input { mend: mends, choice, bytes }: Input<'_>) {
 pub(crate) fn marks() -> Vec<Vec<u8>> {
     let aborts = ["gantry open, process 7", "gantry closed", "4711"].map(|abort| abort.as_bytes().to_vec());
     let marks = [0, 1 << 40].map(|at| flushed::encode(LogOffset(at)).to_vec());
-    [aborts.to_vec(), marks.to_vec(), vec![quarantine::empty()]].concat()
+    [aborts.to_vec(), marks.to_vec(), vec![quarantine::empty(), epochs::two()]].concat()
 }
 
-/// As the flushed mark, as the `abort` file, and as the list of damaged places.
+/// As the flushed mark, as the `abort` file, as the list of damaged places, and as the epochs.
 pub(crate) fn mark(Input { mend: mends, bytes, .. }: Input<'_>) {
     let mut bytes = bytes.to_vec();
-    quarantine::try_bytes(&bytes);
+    let as_framed = |bytes: &[u8]| {
+        quarantine::try_bytes(bytes);
+        epochs::try_bytes(bytes);
+    };
+    as_framed(&bytes);
     if mends && let Some((content, _)) = bytes.split_last_chunk::<4>() {
-        quarantine::try_bytes(&[content, &crc32fast::hash(content).to_be_bytes()].concat());
+        as_framed(&[content, &crc32fast::hash(content).to_be_bytes()].concat());
     }
     if mends && let Some((offset, crc)) = bytes.split_first_chunk_mut::<8>() {
         let right = crc32fast::hash(offset).to_be_bytes();

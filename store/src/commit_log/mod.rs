@@ -30,7 +30,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use append::{Tail, Writer};
-use mark::FlushedMark;
+use mark::Mark;
 use prepare::{Making, Prepared};
 pub(crate) use segment::Segment;
 
@@ -77,7 +77,9 @@ pub(crate) struct CommitLog {
     /// What is not flushed below this was there when the log was opened. The process before may have failed to flush it,
     /// and then the kernel takes it for clean.
     doubted_to: u64,
-    mark: FlushedMark,
+    mark: Mark,
+    /// Copied stretches that are damaged lie before.
+    doubted_copies_to: AtomicU64,
     closed: OnceLock<String>,
     /// Who hears of damage; set once the log is open.
     quarantine: OnceLock<Arc<Quarantine>>,
@@ -126,6 +128,17 @@ impl CommitLog {
         if let Some(quarantine) = self.quarantine.get() {
             quarantine.report(LogOffset(range.start)..LogOffset(range.end), &reason.to_string());
         }
+    }
+
+    /// These bytes were copied as they are, and no valid record lies in them.
+    pub(crate) fn note_copied_damage(&self, range: std::ops::Range<u64>) {
+        self.doubted_copies_to.fetch_max(range.end, Ordering::AcqRel);
+        self.note_damage(range, &"another member's log is damaged here");
+    }
+
+    /// What was written since the opening may be damaged nevertheless before this.
+    pub(crate) fn doubted_copies_to(&self) -> LogOffset {
+        LogOffset(self.doubted_copies_to.load(Ordering::Acquire))
     }
 
     /// The bytes from `at` on, in place.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 
 use super::codec::{Flaw, Head};
-use super::mark::FlushedMark;
+use super::mark::Mark;
 use super::prepare::make_segment;
 use super::walk::{Step, Verdict, flaw, scan, step, verdict};
 use super::{CommitLog, Segment, Writer, segment};
@@ -21,7 +21,7 @@ use crate::LogOffset;
 use crate::answers::Progress;
 use crate::config::{Config, Flush};
 use crate::disk::Disk;
-use crate::error::OpenError;
+use crate::error::{CutBackError, OpenError};
 
 /// How often a long recovery is told in the log.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -33,7 +33,9 @@ pub(crate) struct Files {
     temp: PathBuf,
     segment_bytes: u64,
     bases: Vec<u64>,
-    mark: FlushedMark,
+    /// Where the first segment of an empty log starts.
+    first: u64,
+    mark: Mark,
 }
 
 /// What the walk found.
@@ -44,6 +46,8 @@ pub(crate) struct Walked {
     pub(crate) records: u64,
     /// Places where bytes are damaged, how many bytes, and what is wrong.
     pub(crate) damaged: Vec<(LogOffset, u64, Flaw)>,
+    /// The first of them that is not known to have been durable.
+    pub(crate) torn_at: Option<LogOffset>,
 }
 
 /// From where to walk, and what to believe.
@@ -75,16 +79,16 @@ impl Files {
             .filter_map(|file| segment::base_of(&file.name).map(|base| (base, file.bytes)))
             .collect();
         files.sort_unstable();
-        let mark = FlushedMark::open(disk.as_ref(), &config.root, config.flush)?;
+        let mark = Mark::flushed(disk.as_ref(), &config.root, config.flush)?;
         if let Some(&(base, 0)) = files.last()
-            && base >= mark.flushed().0
+            && base >= mark.noted().0
         {
             // Java leaves such a file when it dies between creating and sizing it.
             let path = segment::path(&dir, base);
             disk.remove(&path).map_err(OpenError::at(&path))?;
             files.pop();
         }
-        let segment_bytes = size_of_segments(&files, config.segment_bytes, mark.flushed());
+        let segment_bytes = size_of_segments(&files, config.segment_bytes, mark.noted());
         for &(base, found) in &files {
             if found != segment_bytes {
                 let path = segment::path(&dir, base);
@@ -108,18 +112,22 @@ impl Files {
                 return Err(OpenError::Io { path: segment::path(&dir, expected), source: missing });
             }
         }
+        let first = config.first_offset.unwrap_or(0);
+        if !first.is_multiple_of(segment_bytes) {
+            return Err(OpenError::FirstOffset { found: first, segment_bytes });
+        }
         let bases = files.into_iter().map(|(base, _)| base).collect();
-        Ok(Self { disk, dir, temp, segment_bytes, bases, mark })
+        Ok(Self { disk, dir, temp, segment_bytes, bases, first, mark })
     }
 
-    /// Where the first segment starts; 0 for a new log.
+    /// Where the first segment starts.
     pub(crate) fn min(&self) -> LogOffset {
-        LogOffset(self.bases.first().copied().unwrap_or(0))
+        LogOffset(self.bases.first().copied().unwrap_or(self.first))
     }
 
     /// Behind the last byte of the last file: the log cannot end later.
     pub(crate) fn end(&self) -> LogOffset {
-        LogOffset(self.bases.last().map_or(0, |base| base + self.segment_bytes))
+        LogOffset(self.bases.last().map_or(self.first, |base| base + self.segment_bytes))
     }
 
     /// No record lies behind this.
@@ -146,10 +154,10 @@ impl Files {
         visit: &mut dyn FnMut(&Head, &[u8], LogOffset),
     ) -> Result<(CommitLog, Walked), OpenError> {
         if self.bases.is_empty() {
-            self.add_segment(0)?;
+            self.add_segment(self.first)?;
         }
         let mut stored_at_ms = known.stored_at_ms;
-        let durable = known.from.max(self.mark.flushed()).min(self.end()).0;
+        let durable = known.from.max(self.mark.noted()).min(self.end()).0;
         let mut walk =
             Walk { files: &self, from: known.from, durable, flush: known.believe, walked: Walked::default() };
         let mut told = Told::new(progress, known.from, self.data_end()?);
@@ -188,10 +196,70 @@ impl Files {
             flushed: AtomicU64::new(flushed),
             doubted_to: walked.end.0,
             mark: self.mark,
+            doubted_copies_to: AtomicU64::new(0),
             closed: std::sync::OnceLock::new(),
             quarantine: std::sync::OnceLock::new(),
         };
         Ok((log, walked))
+    }
+
+    /// May the log end at `to`? Looks at the segment that holds it.
+    pub(crate) fn check_cut(&self, to: LogOffset) -> Result<(), CutBackError> {
+        let not_in_log = || CutBackError::NotInLog { to, min: self.min(), end: self.end() };
+        if to < self.min() || to > self.end() {
+            return Err(not_in_log());
+        }
+        let Some(base) = self.base_at(to.0) else { return Ok(()) };
+        let (segment, data_end) = self.map_whole(base)?;
+        let bytes = segment.slice(base..segment.end()).expect("a segment for reading is published whole");
+        let mut at = base;
+        while at < to.0 {
+            let rest = &bytes[(at - base) as usize..];
+            let next = match step(rest, LogOffset(at)) {
+                Step::Record(_, size) => at + size as u64,
+                Step::Blank => return Err(not_in_log()),
+                Step::Nothing | Step::Flawed(_) => match scan(&bytes, base, data_end, at + 1) {
+                    Some(next) => next.min(to.0),
+                    None if to.0 <= base + data_end => to.0,
+                    None => return Err(not_in_log()),
+                },
+            };
+            if next > to.0 {
+                return Err(CutBackError::WithinRecord { to, record: LogOffset(at) });
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// The log ends at `to`, durably. Nothing may know more of it by then.
+    pub(crate) fn cut_back(mut self, to: LogOffset) -> Result<(), OpenError> {
+        self.remove_behind(to.0)?;
+        // Always: a try that was killed may have removed some before.
+        self.disk.sync_dir(&self.dir).map_err(OpenError::at(&self.dir))?;
+        let Some(base) = self.base_at(to.0) else { return Ok(()) };
+        let path = segment::path(&self.dir, base);
+        let data_end = base + self.disk.data_end(&path).map_err(OpenError::at(&path))?;
+        let segment = self.map(base, to.0 - base)?;
+        if data_end > to.0 {
+            segment.map().fill(to.0 - base..data_end - base, &mut |bytes| bytes.fill(0));
+        }
+        // Also what an earlier try wrote, which was killed before this.
+        segment.flush(to.0..segment.end()).map_err(OpenError::at(&path))
+    }
+
+    /// Removes the segments that start behind `end`. Returns how many bytes of them were used.
+    fn remove_behind(&mut self, end: u64) -> Result<u64, OpenError> {
+        let mut used = 0;
+        // Latest first: a crash in between leaves a log without gaps.
+        while let Some(&base) = self.bases.last().filter(|base| **base > end) {
+            used += self.used_behind(base, base)?;
+            self.bases.pop();
+            let path = segment::path(&self.dir, base);
+            self.disk.remove(&path).map_err(OpenError::at(&path))?;
+            self.disk.sync_dir(&self.dir).map_err(OpenError::at(&self.dir))?;
+        }
+        Ok(used)
     }
 
     fn add_segment(&mut self, base: u64) -> Result<(), OpenError> {
@@ -218,14 +286,7 @@ impl Files {
     /// Removes the files behind the end, and zeroes what is behind it in its own.
     fn cut(&mut self, walked: &mut Walked) -> Result<(), OpenError> {
         let end = walked.end.0;
-        // Latest first: a crash in between leaves a log without gaps.
-        while self.bases.last().is_some_and(|&base| base > end) {
-            let base = self.bases.pop().expect("it was just seen");
-            walked.cut_bytes += self.used_behind(base, base)?;
-            let path = segment::path(&self.dir, base);
-            self.disk.remove(&path).map_err(OpenError::at(&path))?;
-            self.disk.sync_dir(&self.dir).map_err(OpenError::at(&self.dir))?;
-        }
+        walked.cut_bytes += self.remove_behind(end)?;
         match self.bases.last().copied() {
             // The log ends with a segment, and the next one was never made, or was removed at the last close.
             Some(base) if base + self.segment_bytes == end => self.add_segment(end),
@@ -369,6 +430,9 @@ impl Walk<'_> {
                             Verdict::End => break 'segments,
                             Verdict::SkipTo(next) => {
                                 let flaw = flaw(rest, LogOffset(at));
+                                if at >= durable {
+                                    self.walked.torn_at.get_or_insert(LogOffset(at));
+                                }
                                 self.walked.damaged.push((LogOffset(at), next - at, flaw));
                                 at = next;
                                 continue 'segments;

@@ -70,6 +70,7 @@ impl CommitLog {
         config: &Config,
         now_ms: i64,
         space: Space,
+        confirmed: LogOffset,
     ) -> Option<(Choice, LogOffset)> {
         let segments: Vec<_> = self.segments.read().iter().cloned().collect();
         if segments.len() < 2 {
@@ -82,10 +83,11 @@ impl CommitLog {
             newest_ms[older] = newest_ms[older].or(newest_ms[older + 1]);
         }
         let situation = Situation { now_ms, segment_bytes: self.segment_bytes, newest_ms: &newest_ms, space };
-        // What is not on disk yet is nobody's past.
-        let flushed = segments.iter().take_while(|segment| segment.end() <= self.flushed().0).count();
+        // What is not on disk yet, or not confirmed, is nobody's past.
+        let past_end = self.flushed().min(confirmed).0;
+        let past = segments.iter().take_while(|segment| segment.end() <= past_end).count();
         let Choice { count, young } = choose(config, &situation);
-        let kept = count.saturating_sub(flushed);
+        let kept = count.saturating_sub(past);
         let choice = Choice { count: count - kept, young: young.saturating_sub(kept) };
         (choice.count > 0).then(|| (choice, LogOffset(segments[choice.count].base())))
     }

@@ -12,7 +12,9 @@ use super::{Input, mend_end};
 use crate::commit_log::fuzzing as log;
 use crate::disk::{Disk, MemoryDisk};
 use crate::offline::Look;
-use crate::{By, Clock, Config, Flush, LogOffset, NewRecord, Properties, QueueId, QueueOffset, Store};
+use crate::{
+    By, Clock, Config, CopyError, Flush, LogOffset, NewRecord, Properties, QueueId, QueueOffset, Store,
+};
 
 const SEGMENT_BYTES: u64 = 4096;
 /// What a directory makes us write is in proportion to it: a block of a file that is far away, at most.
@@ -144,6 +146,7 @@ pub(super) fn run(Input { mend, choice, bytes }: Input<'_>) {
     }
     let Some(store) = open(&disk, flush) else { return };
     let acknowledged = live(&store);
+    copied(&store, usize::from(choice) * 40);
     assert!(store.close().is_ok(), "the disk flushes");
     drop(store);
     let store = open(&disk, flush).expect("what we closed we open");
@@ -152,6 +155,27 @@ pub(super) fn run(Input { mend, choice, bytes }: Input<'_>) {
         let record = store.record(&entries[0]).expect("what was acknowledged is there");
         assert_eq!((record.queue_offset, &*record.body), (at, &b"a body"[..]));
     }
+}
+
+/// Another member can have the log as it is, whatever is in it, by stretches of so many bytes.
+fn copied(store: &Store, max: usize) {
+    let state = store.state();
+    let config = Config { first_offset: Some(state.min.0), ..config(Flush::Async) };
+    let config = Config { segment_bytes: store.segment_bytes(), ..config };
+    let disk = Arc::new(MemoryDisk::new(DISK_BYTES));
+    let Ok((copy, _)) = Store::open_without_threads(disk, Arc::new(Noon), config) else { return };
+    let mut at = state.min;
+    while at < state.appended {
+        let stretch = store.stretch(at, max).expect("the log is there");
+        assert!(at < stretch.next && !stretch.bytes.is_empty(), "a stretch goes forward");
+        match copy.append_stretch(at, &stretch.bytes, stretch.damaged) {
+            Ok(end) => assert_eq!(end, stretch.next),
+            Err(CopyError::DiskFull(_)) => return,
+            Err(error) => panic!("what a log has another can have: {error}"),
+        }
+        at = stretch.next;
+    }
+    assert_eq!(copy.state().appended, state.appended);
 }
 
 fn look(disk: &MemoryDisk) {

@@ -21,6 +21,7 @@ mod gather;
 mod held;
 mod pool;
 mod streams;
+mod stretch;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use gather::{Fetched, Found, Wanted};
 use held::Held;
 use pool::{Job, Pool, Refused};
 use streams::Streams;
+pub use stretch::Stretch;
 
 /// The queue offset of an entry that means a record of any. No record has it.
 const ANY: QueueOffset = QueueOffset(u64::MAX);

@@ -143,6 +143,20 @@ enum MergeFailed {
     Write(io::Error),
 }
 
+/// The schedule of a stopped store is made anew, durably, if it tells of anything in the log behind `to`.
+pub(crate) fn cut_back(disk: &dyn Disk, root: &Path, to: LogOffset) -> io::Result<()> {
+    let dir = root.join("views/schedule");
+    disk.create_dir(&dir)?;
+    let catalog = dir.join("catalog");
+    match disk.read(&catalog) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Ok(bytes) if Catalog::decode(&bytes).is_some_and(|catalog| catalog.complete_to <= to.0) => {}
+        Ok(_) => disk.remove(&catalog)?,
+        Err(error) => return Err(error),
+    }
+    disk.sync_dir(&dir)
+}
+
 impl Schedule {
     /// Opens the schedule of a store with this root and log. Without [`Noted`] it is empty, and everything that the log
     /// has must be told.

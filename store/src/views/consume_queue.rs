@@ -304,6 +304,11 @@ impl ConsumeQueue {
         QueueOffset(self.assigned.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The next offset to give out is this one. Only for the holder of the log's lock, and recovery.
+    pub(crate) fn go_on_at(&self, next: QueueOffset) {
+        self.assigned.store(next.0, Ordering::Relaxed);
+    }
+
     /// Its topic was deleted.
     pub(super) fn delete(&self) -> Freed {
         self.deleted.store(true, Ordering::Release);
@@ -331,10 +336,40 @@ impl ConsumeQueue {
     /// Adds an entry that recovery found, unless it is known. Returns how many entries were added, holes included.
     pub(super) fn replay(&self, at: QueueOffset, entry: RawEntry) -> (u64, News, Freed) {
         let mut entries = self.entries.lock();
+        let (added, freed) = self.add_at(&mut entries, at, entry);
+        if added == 0 {
+            return (0, News::default(), freed);
+        }
+        self.assigned.store(entries.next(), Ordering::Relaxed);
+        (added, entries.news(), freed)
+    }
+
+    /// The same once the store is open, in this round of housekeeping; what is given out next is not changed. `count` hears
+    /// how many entries were added before anybody can take them out again. Returns the queue's new end; `None`: it was
+    /// deleted.
+    pub(super) fn place(
+        &self,
+        at: QueueOffset,
+        entry: RawEntry,
+        round: u32,
+        count: impl FnOnce(u64),
+    ) -> Option<(QueueOffset, News, Freed)> {
+        let mut entries = self.entries.lock();
+        if entries.deleted {
+            return None;
+        }
+        let (added, freed) = self.add_at(&mut entries, at, entry);
+        count(added);
+        entries.pushed_in = round;
+        Some((QueueOffset(entries.next()), entries.news(), freed))
+    }
+
+    /// Returns how many entries were added, holes included.
+    fn add_at(&self, entries: &mut Entries, at: QueueOffset, entry: RawEntry) -> (u64, Freed) {
         let next = entries.next();
         let known = entries.min < next && entry.log_offset().0 <= entries.last_at;
         if known {
-            return (0, News::default(), Freed::default());
+            return (0, Freed::default());
         }
         let mut freed = Freed::default();
         // `last_at` may be too high, but never behind a record that is lost: what is known has its entry.
@@ -353,8 +388,7 @@ impl ConsumeQueue {
             entries.push(RawEntry::hole(entry.log_offset()));
         }
         entries.push(entry);
-        self.assigned.store(entries.next(), Ordering::Relaxed);
-        (entries.next() - first, entries.news(), freed)
+        (entries.next() - first, freed)
     }
 
     /// It is known to have counted up to `next` before: never give an offset out twice. What is missing was lost at

@@ -63,6 +63,11 @@ impl Marks {
         rest.is_empty().then_some(Self(marks))
     }
 
+    /// Durable when it returns.
+    pub(super) fn write(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        replace(disk, &path(dir), &self.encode())
+    }
+
     pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
         match disk.read(&path(dir)) {
             Ok(bytes) => Ok(Self::decode(&bytes).unwrap_or_else(|| {

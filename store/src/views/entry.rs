@@ -54,6 +54,11 @@ impl RawEntry {
         LogOffset(u64::from_be_bytes(*self.0.first_chunk().expect("20 bytes hold 8")))
     }
 
+    /// Where its record ends.
+    pub(crate) fn end(&self) -> LogOffset {
+        self.log_offset().plus(u64::from(self.size()))
+    }
+
     fn size(&self) -> u32 {
         u32::from_be_bytes([self.0[8], self.0[9], self.0[10], self.0[11]])
     }

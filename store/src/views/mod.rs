@@ -292,6 +292,24 @@ impl Views {
         Some(next)
     }
 
+    /// Adds an entry that says its queue offset: entries that are missing before it are lost, and if it does not go on
+    /// from the queue at all, the queue starts anew with it. Returns the queue's new end. `None`: its topic was deleted.
+    pub(crate) fn place(
+        &self,
+        queue: &Arc<ConsumeQueue>,
+        at: QueueOffset,
+        entry: RawEntry,
+    ) -> Option<QueueOffset> {
+        let round = self.round.load(Ordering::Relaxed);
+        let count = |added| {
+            self.held.fetch_add(added, Ordering::Relaxed);
+        };
+        let (next, news, freed) = queue.place(at, entry, round, count)?;
+        self.free(freed);
+        self.tell(queue, news);
+        Some(next)
+    }
+
     fn tell(&self, queue: &Arc<ConsumeQueue>, News { in_use, full }: News) {
         if in_use || full {
             let mut list = self.in_use.lock();
@@ -314,20 +332,30 @@ impl Views {
         self.held.fetch_sub(held, Ordering::Relaxed);
     }
 
-    /// Forgets the queues of a topic. Only for the holder of the log's lock; follow with [`Views::mark_deleted`] if it
-    /// returns that there were any.
-    pub(crate) fn delete(&self, topic: &str) -> bool {
+    /// Forgets the queues of a topic: records of it before `end` belong to no queue. Only for the holder of the log's lock,
+    /// who knows that it ends there; follow with [`Views::store_deleted`] if it returns that there may be any.
+    pub(crate) fn delete(&self, topic: &str, end: LogOffset) -> bool {
         let queues = self.topics.remove(topic);
+        // Of one that was deleted before there may be records since that were in no queue.
+        if queues.is_empty() && !self.deleted.look(|marks| marks.0.get(topic).is_some_and(|at| *at < end)) {
+            return false;
+        }
         queues.iter().for_each(|queue| self.free(queue.delete()));
-        !queues.is_empty()
+        // Before the log grows: whoever copies it learns of the deletion before he copies what lies behind.
+        self.deleted.change(|marks| {
+            marks.insert(topic.to_owned(), end);
+        });
+        true
     }
 
-    /// Remembers that records of each topic before its end belong to no queue. Durable when it returns `Ok`.
-    pub(crate) fn mark_deleted(&self, topics: &[(&str, LogOffset)]) -> io::Result<()> {
-        self.deleted.change(|marks| {
-            marks.extend(topics.iter().map(|(topic, end)| ((*topic).to_owned(), *end)));
-        });
+    /// What topics were deleted is durable when it returns `Ok`.
+    pub(crate) fn store_deleted(&self) -> io::Result<()> {
         self.deleted.store(self.disk.as_ref(), &self.dir)
+    }
+
+    /// The topics that were deleted while records of theirs are in the log, and its end at that time.
+    pub(crate) fn deleted(&self) -> Vec<(String, LogOffset)> {
+        self.deleted.look(|marks| marks.0.iter().map(|(topic, at)| (topic.clone(), *at)).collect())
     }
 
     /// The log now starts here: entries of what is before are gone. Only for housekeeping and recovery. False: some queue
@@ -520,6 +548,24 @@ impl Views {
     }
 }
 
+/// What the views of a stopped store keep tells of the log before `to` only, durably: snapshots that tell of more go, and
+/// what was deleted behind `to` is not deleted.
+pub(crate) fn cut_back(disk: &dyn Disk, root: &Path, to: LogOffset) -> io::Result<()> {
+    let dir = root.join("views");
+    disk.create_dir(&dir)?;
+    let mut marks = Marks::load(disk, &dir)?;
+    let deleted_behind = marks.0.values().any(|at| *at > to);
+    // A snapshot of such a time lacks the topic also where it tells only of what was before.
+    snapshot::remove_beyond(disk, &dir, if deleted_behind { LogOffset(0) } else { to })?;
+    // Always: a try that was killed may have changed names before.
+    disk.sync_dir(&dir)?;
+    if deleted_behind {
+        marks.0.retain(|_, at| *at <= to);
+        marks.write(disk, &dir)?;
+    }
+    keys::remove_beyond(disk, root, to)
+}
+
 /// What is wished of a queue whose turn has come.
 fn is_idle(queue: &ConsumeQueue, round: u32) -> Option<Wish> {
     (round > queue.pushed_in() + in_use::IDLE_ROUNDS).then_some(Wish::IDLE)
@@ -573,6 +619,13 @@ impl Deleted {
 pub(crate) struct Counts(HashMap<(String, QueueId), u64>);
 
 impl Counts {
+    /// The queue counts on by itself: entries of it are still to come.
+    pub(crate) fn forget(&mut self, queue: &ConsumeQueue) {
+        if !self.0.is_empty() {
+            self.0.remove(&(queue.topic().to_owned(), queue.id()));
+        }
+    }
+
     fn note(&mut self, snapshot: &Snapshot, marks: &Marks) {
         snapshot.topics(|topic, queues| {
             if !marks.is_gone(topic, snapshot.complete_to) {

@@ -362,6 +362,22 @@ fn previous_path(dir: &Path) -> PathBuf {
     dir.join("snapshot.previous")
 }
 
+/// Removes the snapshots that tell of anything behind `to`; not durable by that. The one before the last, if it is left alone, is good
+/// to go on from: entries of it whose blocks were used again are known by their checksums, and made anew from the log.
+pub(super) fn remove_beyond(disk: &dyn Disk, dir: &Path, to: LogOffset) -> io::Result<()> {
+    for path in [previous_path(dir), path(dir)] {
+        let bytes = match disk.read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if Snapshot::decode(bytes).is_some_and(|snapshot| snapshot.complete_to > to) {
+            disk.remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// What can be had at opening.
 pub(super) enum Loaded {
     /// Good to go on from.

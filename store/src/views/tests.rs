@@ -60,7 +60,7 @@ fn what_is_counted_as_in_memory_is_what_is_there_also_for_deleted_queues_and_a_f
     views.write_out().unwrap();
     assert!(held(&views) < 3000);
     views.advance_min(LogOffset(2500));
-    assert!(views.delete("t") && !views.delete("t"));
+    assert!(views.delete("t", LogOffset(0)) && !views.delete("t", LogOffset(0)));
     assert_eq!(views.push(&gone, RawEntry::new(LogOffset(4000), 1, 0)), None);
     (0..70).for_each(|_| views.write_out().unwrap());
     assert_eq!((held(&views), gone.held(), views.held.load(Ordering::Relaxed)), (0, 0, 0));

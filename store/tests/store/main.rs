@@ -17,6 +17,7 @@ mod process;
 mod queues;
 mod reads;
 mod recovery;
+mod replicate;
 mod rot;
 mod schedule;
 mod support;

@@ -99,6 +99,11 @@ impl House {
         self.try_open().unwrap()
     }
 
+    /// Cuts the closed store back.
+    pub(crate) fn cut_back(&self, to: LogOffset) -> Result<(), store::CutBackError> {
+        store::cut_back(std::sync::Arc::new(self.disk.clone()), &self.config, to)
+    }
+
     /// What is left of it after a crash.
     pub(crate) fn crash(&self, crash: store::disk::Crash) -> Self {
         Self { disk: self.disk.crash(crash), clock: self.clock.clone(), config: self.config.clone() }

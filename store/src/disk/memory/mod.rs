@@ -335,7 +335,9 @@ impl Disk for MemoryDisk {
         self.call("data_end", path)?;
         let node = self.world.lock().node(path)?;
         let content = node.lock();
-        Ok(content.now.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1))
+        // What is on the disk has blocks there, whatever was written over it since.
+        let end = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
+        Ok(end(&content.now).max(end(&content.durable)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {

@@ -47,7 +47,7 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    /// `runs` as they were found, all before `end`, where the log ends now. Returns also those that are not needed: a merge
+    /// `runs` as they were found, all before `end`, where what is not indexed yet begins. Returns also those that are not needed: a merge
     /// made them into a larger one.
     pub(super) fn new(mut runs: Vec<Run>, end: u64) -> (Self, Vec<Run>) {
         runs.sort_by_key(|run| (run.footer.range.start, u64::MAX - run.footer.range.end));

@@ -63,6 +63,18 @@ const CATCH_UP_BYTES: u64 = 64 << 20;
 /// Before the thread tries again what failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Removes the runs of a stopped store that tell of anything behind `to`, durably.
+pub(crate) fn remove_beyond(disk: &dyn Disk, root: &std::path::Path, to: LogOffset) -> io::Result<()> {
+    let dir = root.join("views/keys");
+    disk.create_dir(&dir)?;
+    for file in disk.list(&dir)? {
+        if run::range_of(&file.name).is_some_and(|range| range.end > to.0) {
+            disk.remove(&dir.join(&file.name))?;
+        }
+    }
+    disk.sync_dir(&dir)
+}
+
 /// The index of a store.
 pub(crate) struct Keys {
     disk: Arc<dyn Disk>,
@@ -107,14 +119,16 @@ enum Done {
 }
 
 impl Keys {
-    /// Opens the index of a log that ends at `written_before`. Reads the directory and the end of each run.
+    /// Opens the index of a log that is confirmed up to the start of `open`, and ends at its end. Reads the directory and the
+    /// end of each run.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         config: &Config,
         log: Arc<CommitLog>,
-        written_before: LogOffset,
+        open: Range<LogOffset>,
         hash: Hash,
     ) -> io::Result<Self> {
+        let Range { start: confirmed, end: written_before } = open;
         let dir = config.root.join("views/keys");
         disk.create_dir(&dir)?;
         let mut runs = Vec::new();
@@ -141,7 +155,9 @@ impl Keys {
                 }
             }
         }
-        let (catalog, needless) = Catalog::new(runs, written_before.0);
+        // A run tells of confirmed records, also of such as are not known for that after a crash.
+        let live_from = runs.iter().map(|run| run.footer.range.end).fold(confirmed.0, u64::max);
+        let (catalog, needless) = Catalog::new(runs, live_from);
         for run in &needless {
             disk.remove(&run.path)?;
             removed = true;
