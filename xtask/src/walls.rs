@@ -14,12 +14,14 @@ use crate::run::output;
 /// A room and the rooms that it may know, tests included.
 const ARROWS: &[(&str, &[&str])] = &[
     ("store", &[]),
+    ("replication", &["store"]),
+    ("sim", &["replication", "store"]),
     ("proto", &[]),
     ("crds", &[]),
     ("access", &["proto"]),
     ("fuzz", &["proto"]),
     ("namesrv", &["access", "proto", "fuzz"]),
-    ("broker", &["store", "access", "proto", "fuzz"]),
+    ("broker", &["store", "replication", "access", "proto", "fuzz"]),
     ("operator", &["crds", "proto"]),
     ("cli", &["broker", "namesrv", "store", "access", "crds", "proto"]),
     ("bench", &["crds", "proto", "store"]),
@@ -31,9 +33,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What must not be reachable from a room at all, however it would get in.
 const ABSENT: &[(&str, &[&str])] = &[
     ("store", &["tokio", "tonic", "prost", "kube"]),
+    ("replication", &["tokio", "tonic", "prost", "kube"]),
     ("proto", &["kube", "k8s-openapi", "redb"]),
     ("crds", &["tonic", "redb"]),
-    ("broker", &["kube", "k8s-openapi"]),
     ("namesrv", &["kube", "k8s-openapi", "redb"]),
 ];
 

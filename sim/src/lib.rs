@@ -1,0 +1,29 @@
+//! A broker group in one thread, in which everything goes wrong that can, from one seed.
+//!
+//! ```text
+//!   faults.rs ──► world.rs: time, the queue of events, one seed
+//!                    │
+//!      clients ──► member.rs ×N: a driver as the broker's, around `replication::Member` ──► lease.rs: compare-and-swap,
+//!      (client.rs)   │  ▲           its disk: disk.rs                                        late, lost, stale
+//!                    └──┴── net.rs: streams in order, cut one way or both, refused, silent
+//!                    │
+//!                 checks.rs: what must hold after every step, and once the faults stop
+//! ```
+//!
+//! `cargo test -p sim` runs some thousand seeds; `cargo run --release -p sim -- --seeds 100000` the nights, and
+//! `-- --seed 17 --trace` one of them again, word for word.
+
+#![forbid(unsafe_code)]
+
+mod checks;
+mod client;
+mod disk;
+mod faults;
+mod lease;
+mod member;
+mod net;
+mod random;
+mod world;
+
+pub use member::DriverBug;
+pub use world::{Failure, Options, Outcome, run};
