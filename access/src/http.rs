@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,11 +26,22 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Says why the process is not ready; nothing when it is.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
+/// The metrics that are shown: none at first, for a process can take a while to start.
+#[derive(Clone, Debug, Default)]
+pub struct Shown(Arc<RwLock<Registry>>);
+
+impl Shown {
+    /// Shows these from now on.
+    pub fn set(&self, registry: Registry) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+}
+
 /// What the pages show.
 #[derive(Clone)]
 pub struct Pages {
-    /// The metrics; set once there is something to show, for a process can take a while to start.
-    pub registry: Arc<OnceLock<Registry>>,
+    /// The metrics.
+    pub registry: Shown,
     /// Asked at each `/readyz`; must answer at once.
     pub readiness: Readiness,
 }
@@ -113,9 +124,8 @@ async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     let mut text = String::new();
-    let nothing_yet = Registry::default();
-    let registry = pages.registry.get().unwrap_or(&nothing_yet);
-    match prometheus_client::encoding::text::encode(&mut text, registry) {
+    let registry = pages.registry.0.read().unwrap_or_else(PoisonError::into_inner);
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => (
             StatusCode::OK,
             [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
@@ -157,9 +167,9 @@ mod tests {
         let routes = Counter::<u64>::default();
         routes.inc();
         registry.register("gantry_routes", "Routes", routes);
-        let shown = Arc::new(OnceLock::new());
+        let shown = Shown::default();
         let pages = Pages {
-            registry: Arc::clone(&shown),
+            registry: shown.clone(),
             readiness: Arc::new(move || match seen.load(Ordering::SeqCst) {
                 true => vec![],
                 false => vec!["waiting for group a".to_owned(), "waiting for group b".to_owned()],
@@ -176,7 +186,7 @@ mod tests {
         is_ready.store(true, Ordering::SeqCst);
         assert!(ask(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(ask(addr, "/metrics").await.ends_with("# EOF\n"), "nothing is shown yet");
-        assert!(shown.set(registry).is_ok());
+        shown.set(registry);
         assert!(ask(addr, "/metrics").await.contains("gantry_routes_total 1"));
         assert!(ask(addr, "/nothing").await.starts_with("HTTP/1.1 404"));
 

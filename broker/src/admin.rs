@@ -47,6 +47,8 @@ pub(crate) struct AdminDoor {
     pub(crate) health: Arc<Health>,
     pub(crate) log_levels: Option<logging::Control>,
     pub(crate) started_at_ms: i64,
+    /// Of the reign, in a group of several members.
+    pub(crate) epoch: u64,
 }
 
 impl AdminDoor {
@@ -268,17 +270,19 @@ impl Admin for AdminDoor {
             tokio::task::spawn_blocking(move || (store.state(), store.damaged(MOST_DAMAGED)))
                 .await
                 .expect("asking the store does not panic");
+        let too_few = || self.log.may_append().err().map(|refusal| refusal.to_string());
+        let refusing = state.refusing.or_else(too_few);
         let (topics, groups) = self.topics.counts();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Response::new(GetStateResponse {
             cluster_name: self.config.cluster_name.clone(),
             broker_name: self.config.broker_name.clone(),
             broker_id: self.config.broker_id,
-            epoch: 0,
+            epoch: self.epoch,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at_ms: self.started_at_ms,
-            accepts_writes: state.refusing.is_none(),
-            reason: state.refusing.unwrap_or_default(),
+            accepts_writes: refusing.is_none(),
+            reason: refusing.unwrap_or_default(),
             log_min_offset: state.min.0,
             log_end_offset: state.appended.0,
             log_flushed_offset: state.flushed.0,

@@ -100,8 +100,56 @@ pub struct Config {
     /// `certificate`: what clients are shown, `file` and `keyFile` in PEM, read again when they change. Default: one that is
     /// made at each start; official clients check none unless they are told to.
     pub certificate: Option<certificate::Files>,
+    /// `replication`: this broker is one of several that keep the same log. Default: it is alone.
+    pub replication: Option<Replication>,
     /// The section `config`.
     pub limits: Limits,
+}
+
+/// The members of a broker group, and how they agree. Every member has the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// `mode`: `Sync`, a send is acknowledged once every in-sync member has it; `Async`, once the primary has. Default Sync.
+    pub mode: replication::Mode,
+    /// `minInSync`: with fewer in-sync members sends are refused. Default 2, at most `members`.
+    pub min_in_sync: usize,
+    /// `maxLagSeconds`: who is so long behind leaves the in-sync set. Default 10 s.
+    pub max_lag: Duration,
+    /// `members`: how many there are, by ordinals from 0. Required.
+    pub members: u32,
+    /// `memberAddress`: where the control plane of each is, with `{ordinal}` in it. Required.
+    pub member_address: String,
+    /// `lease`: what they agree over.
+    pub lease: Lease,
+    /// `advertised`: hosts under which the primary is reached, at the ports of `advertised` and `advertisedControl`. Each reign uses
+    /// the next of them: clients that hang on a machine that died connect anew when they ask for routes. Default: as
+    /// `advertised`.
+    pub advertised: Vec<String>,
+    /// `endpointSlices`: the primary writes its address there, in the namespace of the Lease. Default: nowhere.
+    pub endpoint_slices: Vec<String>,
+}
+
+/// The record that the members agree over, a Kubernetes Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// `namespace`. Required.
+    pub namespace: String,
+    /// `name`. Required.
+    pub name: String,
+    /// `durationSeconds`: how long it holds from its last renewal. Default 8 s.
+    pub duration: Duration,
+    /// `renewDeadlineSeconds`: how long one attempt to change it may take. Default 5 s.
+    pub renew_deadline: Duration,
+    /// `retryPeriodMillis`: from one attempt to the next. Default 1,000 ms.
+    pub retry: Duration,
+}
+
+impl Replication {
+    /// The control plane of a member.
+    #[must_use]
+    pub fn address_of(&self, ordinal: u32) -> String {
+        self.member_address.replace("{ordinal}", &ordinal.to_string())
+    }
 }
 
 /// When old messages go, a whole CommitLog file at a time.
@@ -235,6 +283,7 @@ impl Config {
             },
             logging: Logging::default(),
             certificate: None,
+            replication: None,
             limits: Limits::default(),
         }
     }
@@ -268,11 +317,26 @@ impl Config {
             refuse_percent: self.retention.refuse_percent,
             max_log_bytes: self.retention.max_log_bytes,
             await_keeper: true,
+            confirm: if self.replication.is_some() { store::Confirm::Told } else { store::Confirm::Alone },
             index_keys: self.limits.message_index_enable,
             max_body_bytes: self.limits.max_body_bytes,
             scrub: store::Scrub { interval: self.limits.scrub_interval, ..store::Scrub::default() },
             ..store::Config::new(&self.data_dir)
         }
+    }
+
+    /// The same configuration in this reign.
+    pub(crate) fn in_reign(&self, epoch: u64) -> Self {
+        let mut config = self.clone();
+        let hosts = self.replication.as_ref().map_or(&[][..], |replication| &replication.advertised);
+        if let Some(host) =
+            usize::try_from(epoch).ok().and_then(|epoch| hosts.get(epoch % hosts.len().max(1)))
+        {
+            for advertised in [&mut config.advertised, &mut config.advertised_control].into_iter().flatten() {
+                advertised.host.clone_from(host);
+            }
+        }
+        config
     }
 
     /// Where clients are told to find this broker, which listens at `bound`.
@@ -332,6 +396,32 @@ config:
 
     fn problems(text: &str) -> Vec<String> {
         Config::parse("broker.yaml", text).unwrap_err().problems
+    }
+
+    #[test]
+    fn members_of_a_group_read_how_they_agree_and_each_reign_has_its_address() {
+        let text = "
+dataDir: /d
+advertised: {host: 10.0.0.1, port: 8081}
+replication:
+  mode: Async
+  minInSync: 3
+  members: 2
+  memberAddress: 'b-{ordinal}.b:9878'
+  lease: {namespace: ns, name: b}
+  advertised: [10.0.0.1, 10.0.0.2]
+  endpointSlices: [b-0, b-1]
+";
+        let config = Config::parse("f", text).unwrap();
+        let replication = config.replication.clone().unwrap();
+        assert_eq!(replication.min_in_sync, 2, "no more than there are");
+        assert_eq!(replication.address_of(1), "b-1.b:9878");
+        assert_eq!(config.in_reign(3).advertised.unwrap().host, "10.0.0.2");
+        assert_eq!(config.in_reign(4).advertised.unwrap().host, "10.0.0.1");
+        assert_eq!(config.store().confirm, store::Confirm::Told);
+        let wrong = text.replace("{ordinal}", "0").replace("name: b}", "name: b, durationSeconds: 4}");
+        let problems = Config::parse("f", &wrong).unwrap_err().problems;
+        assert_eq!(problems.len(), 2, "{problems:?}");
     }
 
     #[test]

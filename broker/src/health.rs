@@ -1,8 +1,9 @@
 //! How the broker stands: whether it is ready, and why not.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use access::listener;
+use parking_lot::Mutex;
 use store::Progress;
 
 use crate::front::connections::Clients;
@@ -14,17 +15,44 @@ use crate::registration::Registration;
 pub(crate) struct Standing {
     /// How far opening the log is.
     pub(crate) opening: Progress,
-    /// Set once everything is open.
-    pub(crate) health: OnceLock<Arc<Health>>,
+    now: Mutex<Now>,
+}
+
+/// What a broker does now.
+#[derive(Default)]
+enum Now {
+    /// It opens its log.
+    #[default]
+    Opening,
+    /// It is a replica or looks for a primary; why it is not ready, if it is not.
+    Member(Option<String>),
+    /// It serves clients.
+    Serving(Arc<Health>),
 }
 
 impl Standing {
     /// Why the broker is not ready; nothing when it is.
     pub(crate) fn not_ready(&self) -> Vec<String> {
-        match self.health.get() {
-            Some(health) => health.not_ready(),
-            None => vec![format!("the log is being opened: {}", self.opening)],
+        match &*self.now.lock() {
+            Now::Opening => vec![format!("the log is being opened: {}", self.opening)],
+            Now::Member(reason) => reason.iter().cloned().collect(),
+            Now::Serving(health) => health.not_ready(),
         }
+    }
+
+    /// From now on clients are served.
+    pub(crate) fn serves(&self, health: Arc<Health>) {
+        *self.now.lock() = Now::Serving(health);
+    }
+
+    /// From now on this is a replica, or looks for a primary; it is not ready for this reason, if there is one.
+    pub(crate) fn is_member(&self, not_ready: Option<String>) {
+        *self.now.lock() = Now::Member(not_ready);
+    }
+
+    /// From now on the log is being opened.
+    pub(crate) fn opens(&self) {
+        *self.now.lock() = Now::Opening;
     }
 }
 

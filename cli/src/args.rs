@@ -95,6 +95,8 @@ pub enum Command {
     /// Show name servers, brokers, logs, disks and topics on one screen
     #[command(after_help = "Ends with exit code 1 when something shown is not as it should be.")]
     Status,
+    /// Make another member of a broker group its primary, without losing anything
+    Failover(FailoverArgs),
     /// Send messages to a topic
     Produce(ProduceArgs),
     /// Receive messages of a topic as a consumer group, and acknowledge them
@@ -413,6 +415,22 @@ pub struct CheckArgs {
     /// Access point and TLS.
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// `gantry failover`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gantry failover broker-a             to the in-sync member that has most
+  gantry failover broker-a --to 2      to that one
+
+The primary holds up sends until the other has everything, some milliseconds, and then follows it.")]
+pub struct FailoverArgs {
+    /// The broker group: the broker's name that clients see
+    pub broker: String,
+    /// Ordinal of the member that is to be the primary; it must be in sync
+    #[arg(long, value_name = "ORDINAL")]
+    pub to: Option<u32>,
 }
 
 /// `gantry completions`.

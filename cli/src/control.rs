@@ -6,6 +6,7 @@ use proto::control as wire;
 use tonic::transport::{Channel, Endpoint};
 use wire::admin_client::AdminClient;
 use wire::registry_client::RegistryClient;
+use wire::replication_client::ReplicationClient;
 
 use crate::failure::Failure;
 
@@ -30,6 +31,8 @@ pub struct Broker {
     pub label: String,
     /// Its service.
     pub admin: AdminClient<Channel>,
+    /// What the members of its group say to each other.
+    pub members: ReplicationClient<Channel>,
 }
 
 impl Control {
@@ -91,7 +94,8 @@ pub async fn reach(summary: &wire::BrokerSummary) -> Result<Broker, Failure> {
         ))
         .next("the name server told this address: check that it can be reached from here")
     })?;
-    Ok(Broker { name: name.clone(), label, admin: AdminClient::new(channel) })
+    let members = ReplicationClient::new(channel.clone());
+    Ok(Broker { name: name.clone(), label, admin: AdminClient::new(channel), members })
 }
 
 /// `host:port`, with brackets around an IPv6 address.

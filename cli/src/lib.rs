@@ -92,6 +92,10 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
             }
         }
         Command::Status => commands::status::run(global.place.resolve(caller).await?, out).await,
+        Command::Failover(args) => {
+            let control = global.place.resolve(caller).await?.control().await?;
+            commands::failover::run(control, args, out).await
+        }
         Command::Produce(args) => commands::produce::run(&global.place, caller, args, out).await,
         Command::Consume(args) => commands::consume::run(&global.place, caller, args, out).await,
         Command::Bench { command } => commands::bench::run(&global.place, caller, command, out).await,

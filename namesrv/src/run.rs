@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use access::http::{self, Pages};
@@ -101,10 +101,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     if let Some(pages) = pages {
         let asked = cluster.clone();
-        let shown = Pages {
-            registry: Arc::new(OnceLock::from(shown)),
-            readiness: Arc::new(move || asked.not_ready()),
-        };
+        let registry = http::Shown::default();
+        registry.set(shown);
+        let shown = Pages { registry, readiness: Arc::new(move || asked.not_ready()) };
         tasks.spawn("the server for health and metrics", async move {
             pages.serve(shown, stop).await;
             Ok::<(), std::convert::Infallible>(())

@@ -6,9 +6,9 @@ use access::certificate;
 use access::listener::TlsMode;
 use access::yaml::{self, Section};
 
-use super::{Advertised, Config, KNOBS};
+use super::{Advertised, Config, KNOBS, Lease, Replication};
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "clusterName",
     "brokerName",
     "brokerId",
@@ -24,8 +24,26 @@ const KEYS: [&str; 16] = [
     "messageRetention",
     "logging",
     "certificate",
+    "replication",
     "config",
 ];
+
+const REPLICATION_KEYS: [&str; 8] = [
+    "mode",
+    "minInSync",
+    "maxLagSeconds",
+    "members",
+    "memberAddress",
+    "lease",
+    "advertised",
+    "endpointSlices",
+];
+
+const LEASE_KEYS: [&str; 5] =
+    ["namespace", "name", "durationSeconds", "renewDeadlineSeconds", "retryPeriodMillis"];
+
+const MODES: [(&str, replication::Mode); 2] =
+    [("Sync", replication::Mode::Sync), ("Async", replication::Mode::Async)];
 
 const WARM_UPS: [(&str, store::WarmUp); 3] = [
     ("window", store::WarmUp::Window),
@@ -79,6 +97,9 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
             });
             section.parsed("size", parse_log_bytes, |bytes| config.retention.max_log_bytes = Some(bytes));
         });
+        root.section("replication", &REPLICATION_KEYS, |section| {
+            config.replication = Some(read_replication(section));
+        });
         let limits = &mut config.limits;
         root.section("config", &KNOBS, |knobs| {
             knobs.number("maxBodyBytes", 1, 64 << 20, |n| limits.max_body_bytes = to_usize(n));
@@ -116,6 +137,62 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
         });
     })?;
     Ok(config)
+}
+
+fn read_replication(section: &mut Section<'_>) -> Replication {
+    let mut read = Replication {
+        mode: replication::Mode::Sync,
+        min_in_sync: 2,
+        max_lag: Duration::from_secs(10),
+        members: 1,
+        member_address: String::new(),
+        lease: Lease {
+            namespace: String::new(),
+            name: String::new(),
+            duration: Duration::from_secs(8),
+            renew_deadline: Duration::from_secs(5),
+            retry: Duration::from_millis(1000),
+        },
+        advertised: Vec::new(),
+        endpoint_slices: Vec::new(),
+    };
+    for key in ["members", "memberAddress", "lease"] {
+        if !section.has(key) {
+            section.problem(format!("replication needs {key}"));
+        }
+    }
+    section.choice("mode", &MODES, |mode| read.mode = mode);
+    section.number("members", 1, 9, |n| read.members = to_u32(n));
+    section.number("minInSync", 1, 9, |n| read.min_in_sync = to_usize(n));
+    section.number("maxLagSeconds", 1, 3600, |n| read.max_lag = Duration::from_secs(n));
+    section.text("memberAddress", |text| read.member_address = text);
+    section.texts("advertised", |hosts| read.advertised = hosts);
+    section.texts("endpointSlices", |names| read.endpoint_slices = names);
+    section.section("lease", &LEASE_KEYS, |section| {
+        let lease = &mut read.lease;
+        for key in ["namespace", "name"] {
+            if !section.has(key) {
+                section.problem(format!("replication.lease needs {key}"));
+            }
+        }
+        section.text("namespace", |text| lease.namespace = text);
+        section.text("name", |text| lease.name = text);
+        section.number("durationSeconds", 2, 600, |n| lease.duration = Duration::from_secs(n));
+        section.number("renewDeadlineSeconds", 1, 600, |n| lease.renew_deadline = Duration::from_secs(n));
+        section.number("retryPeriodMillis", 100, 60_000, |n| lease.retry = Duration::from_millis(n));
+        if !(lease.duration > lease.renew_deadline && lease.renew_deadline > lease.retry) {
+            section.problem(
+                "durationSeconds must be more than renewDeadlineSeconds, and that more than retryPeriodMillis".to_owned(),
+            );
+        }
+    });
+    read.min_in_sync = read.min_in_sync.min(read.members as usize);
+    if !read.member_address.contains("{ordinal}") && section.has("memberAddress") {
+        section.problem(
+            "memberAddress must contain {ordinal}, for example broker-{ordinal}.brokers:9878".to_owned(),
+        );
+    }
+    read
 }
 
 fn advertised(section: &mut Section<'_>) -> Option<Advertised> {

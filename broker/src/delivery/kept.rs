@@ -12,12 +12,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use access::{GroupName, TopicName};
-use redb::{TableDefinition, WriteTransaction};
 
 use super::queue::{Flight, Millis, Queue, Renewal};
-use crate::meta::{Error, Meta};
+use crate::meta::{Definition, Error, Meta, Transaction};
 
-const DELIVERY: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("delivery");
+const DELIVERY: Definition = Definition::new("delivery");
 const FORMAT: u64 = 1;
 const SUSPENDED: u64 = 1;
 const RENEWED: u64 = 2;
@@ -47,7 +46,7 @@ pub(super) fn write(meta: &Meta, rows: &[Row]) -> Result<(), Error> {
 pub(super) fn remove(meta: &Meta, gone: impl Fn(&str, &str) -> bool) -> Result<(), Error> {
     meta.write(|transaction| {
         let mut table = transaction.open_table(DELIVERY)?;
-        table.retain(|key, _| split(key).is_none_or(|(group, topic, _)| !gone(group, topic)))?;
+        table.retain(|key| split(key).is_none_or(|(group, topic, _)| !gone(group, topic)))?;
         Ok(())
     })
 }
@@ -62,7 +61,7 @@ pub(super) fn remove_pairs(meta: &Meta, pairs: &[(GroupName, TopicName)]) -> Res
         for (group, topic) in pairs {
             // '0' follows the slash.
             let (start, end) = (format!("{group}/{topic}/"), format!("{group}/{topic}0"));
-            table.retain_in(start.as_str()..end.as_str(), |_, _| false)?;
+            table.retain_in(start.as_str()..end.as_str(), |_| false)?;
         }
         Ok(())
     })
@@ -121,10 +120,7 @@ pub(crate) fn standings(meta: &Meta) -> Result<Vec<Standing>, Error> {
 }
 
 /// Puts groups where they stood with another broker, within a transaction of the caller; replaces what was known.
-pub(crate) fn put_standings(
-    transaction: &WriteTransaction,
-    standings: &[Standing],
-) -> Result<(), redb::Error> {
+pub(crate) fn put_standings(transaction: &Transaction, standings: &[Standing]) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(DELIVERY)?;
     for standing in standings {
         let Standing { group, topic, queue: id, cursor, again } = standing;

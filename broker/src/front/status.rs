@@ -49,6 +49,14 @@ pub(super) fn not_appended(error: &log::Error) -> Refusal {
             Code::MasterPersistenceTimeout,
             format!("the message may not be on the disk ({error}): send it again to another broker"),
         ),
+        log::Error::Refused(refusal) => Refusal::new(
+            Code::HaNotAvailable,
+            format!("nothing was stored: {refusal}: send it again, here in a moment or to another broker"),
+        ),
+        log::Error::NotReplicated => Refusal::new(
+            Code::SlavePersistenceTimeout,
+            format!("the message may not outlive this broker ({error}): send it again"),
+        ),
     }
 }
 

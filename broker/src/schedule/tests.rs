@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicI64;
 use access::TopicName;
 use proptest::prelude::*;
 use store::disk::{Crash, MemoryDisk};
-use store::{Config, Flush, NewRecord, Properties, QueueId};
+use store::{Config, NewRecord, Properties, QueueId};
 
 use super::*;
 use crate::meta::Meta;
@@ -71,7 +71,11 @@ fn open(
     let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(disk.clone()), Arc::new(clock.clone()));
     let (store, recovered) =
         Store::open_without_threads(Arc::clone(&disk), Arc::clone(&clock), config).unwrap();
-    let log = Arc::new(Log::new(store.clone(), Flush::Async, "127.0.0.1:8081".parse().unwrap()));
+    let log = Arc::new(Log::new(
+        store.clone(),
+        crate::log::Acknowledge::Appended,
+        "127.0.0.1:8081".parse().unwrap(),
+    ));
     let limits = Limits { table_entries: 16, merge_entries: 9 };
     let (topics, counts) = (Arc::clone(topics), counts.clone());
     let needs = Needs { log, topics, disk, counts, clock, limits };

@@ -20,7 +20,6 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 use store::{ReadError as LogError, Store};
 
@@ -28,14 +27,14 @@ pub use fastjson::quote_integer_keys;
 pub use files::*;
 
 use crate::delivery::{KeptStanding, put_standings, standings};
-use crate::meta::{self, Meta};
+use crate::meta::{self, Definition, Meta};
 use crate::topics::kept::{self, Change};
 use crate::topics::{Backoff, GroupConfig, MessageType, TopicConfig};
 use plan::{Ours, Plan, plan};
 use waiting::{Found, GroupQueue};
 
 /// What was taken over last, under the key `rocketmq`.
-const TAKEN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("takenOver");
+const TAKEN: Definition = Definition::new("takenOver");
 const FROM: &str = "rocketmq";
 const FORMAT: u32 = 1;
 /// So many of what is left are told one by one.

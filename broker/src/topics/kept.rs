@@ -1,14 +1,13 @@
 //! How topics and groups lie in `meta.redb`: name → JSON, with a format version.
 
 use access::{GroupName, TopicName};
-use redb::{TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Backoff, GroupConfig, MessageType, TopicConfig};
-use crate::meta::{Error, Meta};
+use crate::meta::{Definition, Error, Meta, Transaction};
 
-const TOPICS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("topics");
-const GROUPS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("groups");
+const TOPICS: Definition = Definition::new("topics");
+const GROUPS: Definition = Definition::new("groups");
 
 /// Written into each value; a reader refuses what is newer.
 const FORMAT: u32 = 1;
@@ -63,14 +62,12 @@ pub(crate) enum Change<'a> {
 
 /// Writes the changes together: all of them or none.
 pub(super) fn write(meta: &Meta, changes: &[Change<'_>]) -> Result<(), Error> {
-    meta.write(|transaction| write_within(transaction, changes))
+    meta.write(|transaction| write_within(transaction, changes))?;
+    meta.settled()
 }
 
 /// Writes the changes within a transaction of the caller.
-pub(crate) fn write_within(
-    transaction: &WriteTransaction,
-    changes: &[Change<'_>],
-) -> Result<(), redb::Error> {
+pub(crate) fn write_within(transaction: &Transaction, changes: &[Change<'_>]) -> Result<(), redb::Error> {
     let mut topics = transaction.open_table(TOPICS)?;
     let mut groups = transaction.open_table(GROUPS)?;
     for change in changes {
@@ -78,11 +75,11 @@ pub(crate) fn write_within(
             Change::Topic(name, Some(topic)) => {
                 topics.insert(name.as_str(), topic_value(topic).as_slice())?;
             }
-            Change::Topic(name, None) => drop(topics.remove(name.as_str())?),
+            Change::Topic(name, None) => topics.remove(name.as_str())?,
             Change::Group(name, Some(group)) => {
                 groups.insert(name.as_str(), group_value(group).as_slice())?;
             }
-            Change::Group(name, None) => drop(groups.remove(name.as_str())?),
+            Change::Group(name, None) => groups.remove(name.as_str())?,
         }
     }
     Ok(())

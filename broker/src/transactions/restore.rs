@@ -2,18 +2,17 @@
 
 use std::collections::HashSet;
 
-use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 use store::{QueueOffset, ReadError, Record, Store};
 
 use super::pending::{Pending, Replay};
 use super::records;
-use crate::meta::{Error, Meta};
+use crate::meta::{Definition, Error, Meta};
 
-const TRANSACTIONS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("transactions");
+const TRANSACTIONS: Definition = Definition::new("transactions");
 const REPLAY: &str = "replay";
 /// Half messages by their offsets, and how often producers were asked about them.
-const CHECKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("transaction_checks");
+const CHECKS: Definition = Definition::new("transaction_checks");
 /// Entries read at a time.
 const AT_ONCE: usize = 256;
 
@@ -53,8 +52,8 @@ pub(super) fn keep(meta: &Meta, replay: Replay, checks: &[(u64, u32)]) -> Result
         for (offset, count) in checks {
             let key = offset.to_string();
             match count {
-                0 => drop(counts.remove(key.as_str())?),
-                count => drop(counts.insert(key.as_str(), count.to_be_bytes().as_slice())?),
+                0 => counts.remove(key.as_str())?,
+                count => counts.insert(key.as_str(), count.to_be_bytes().as_slice())?,
             }
         }
         Ok(())

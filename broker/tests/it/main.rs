@@ -8,6 +8,7 @@ mod consume;
 mod delay;
 mod filters;
 mod find;
+mod group;
 mod house;
 mod lite;
 mod many_topics;

@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod consume;
 pub mod dev;
+pub mod failover;
 pub mod group;
 pub mod message;
 pub mod produce;
