@@ -31,13 +31,17 @@ use crate::{Image, Logging, NameServerRef, PodSettings};
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterName"),
     printcolumn(name = "Broker", type_ = "string", json_path = ".status.brokerName", description = "The name that clients see"),
     printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary", description = "The pod that takes writes"),
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch", description = "How often a primary has been made"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "InSync", type_ = "integer", json_path = ".status.inSyncReplicas", description = "Brokers that have everything that is acknowledged"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name begins with a letter, has lower-case letters, digits and dashes only and at most 40 characters: it becomes part of the names of Services"),
     validation = Rule::new("(has(self.spec.brokerName) ? self.spec.brokerName : self.metadata.name) == (has(oldSelf.spec.brokerName) ? oldSelf.spec.brokerName : oldSelf.metadata.name)")
-        .message("brokerName cannot change: messages and progress are kept under it; make another BrokerGroup")
+        .message("brokerName cannot change: messages and progress are kept under it; make another BrokerGroup"),
+    validation = Rule::new("!has(self.spec.replication) || !has(self.spec.replication.minInSync) || self.spec.replication.minInSync <= (has(self.spec.replicas) ? self.spec.replicas : 1)")
+        .message("replication.minInSync is at most replicas (1 unless set), else no send would ever be taken: lower minInSync, or raise replicas")
 )]
 pub struct BrokerGroupSpec {
     /// The name servers to register with.
@@ -64,13 +68,10 @@ pub struct BrokerGroupSpec {
             .message("brokerName has letters, digits, dash and underscore only")
     )]
     pub broker_name: Option<String>,
-    /// How many brokers keep the log. Unset: 1, and more are refused until replication exists.
+    /// How many brokers keep the log: one takes writes, the others follow it, and one of them takes its place when it is
+    /// gone. Unset: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9))]
-    #[x_kube(
-        validation = Rule::new("self <= 1")
-            .message("replicas above 1 need replication, which does not exist yet: set replicas to 1, or add BrokerGroups to the cluster for more throughput")
-    )]
     pub replicas: Option<i32>,
     /// Version of Gantry, which is the tag of the image. Unset: the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +92,12 @@ pub struct BrokerGroupSpec {
     /// When a message counts as stored. Unset: Async.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flush: Option<Flush>,
+    /// How the log gets to the other brokers, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<Replication>,
+    /// How soon another broker takes the place of one that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
     /// Resources of the container. Unset: small requests and no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -178,7 +185,7 @@ pub struct EphemeralVolume {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageRetention {
-    /// When the BrokerGroup is deleted. Unset: Retain.
+    /// When the BrokerGroup is deleted. Unset: Retain. With the volumes stays the Lease that says which of them are complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_delete: Option<VolumePolicy>,
     /// When a broker is scaled away. Unset: Retain.
@@ -269,6 +276,57 @@ pub enum Flush {
     Sync,
 }
 
+/// How the log gets to the other brokers.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Replication {
+    /// When a send is acknowledged. Unset: Sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ReplicationMode>,
+    /// With fewer brokers in sync, the primary included, sends are refused. Unset: 2, or 1 for a single broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9))]
+    pub min_in_sync: Option<i32>,
+    /// A broker that is further behind than this is in sync no more, and nothing waits for it. Unset: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub max_lag_seconds: Option<i32>,
+}
+
+/// When a send is acknowledged.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplicationMode {
+    /// When every broker that is in sync has the message: none that is acknowledged is lost with the primary.
+    #[default]
+    Sync,
+    /// When the primary has it: what the others do not have yet may be lost with the primary.
+    Async,
+}
+
+/// How soon another broker takes the place of one that is gone.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.leaseDurationSeconds) ? self.leaseDurationSeconds : 8) > (has(self.renewDeadlineSeconds) ? self.renewDeadlineSeconds : 5)")
+        .message("failover.leaseDurationSeconds (8 unless set) is above renewDeadlineSeconds (5 unless set): a primary must give up before another takes its place; raise the first or lower the second"),
+    validation = Rule::new("(has(self.renewDeadlineSeconds) ? self.renewDeadlineSeconds : 5) * 1000 > (has(self.retryPeriodMillis) ? self.retryPeriodMillis : 1000)")
+        .message("failover.renewDeadlineSeconds (5 unless set) is above retryPeriodMillis (1000 unless set): there must be time for another try; raise the first or lower the second")
+)]
+pub struct Failover {
+    /// How long a primary that is not heard of counts as one. Unset: 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 300))]
+    pub lease_duration_seconds: Option<i32>,
+    /// How long a primary tries to renew its Lease. Unset: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 299))]
+    pub renew_deadline_seconds: Option<i32>,
+    /// How long between two tries, in milliseconds. Unset: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 60000))]
+    pub retry_period_millis: Option<i32>,
+}
+
 /// What the operator has seen.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -291,9 +349,24 @@ pub struct BrokerGroupStatus {
     /// The name that clients see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker_name: Option<String>,
-    /// The pod that takes writes.
+    /// The pod that takes writes. Of several brokers: the last that was made primary; Ready says whether it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
+    /// How often a primary has been made. Absent for a single broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// The pods that have everything that is acknowledged: one of them takes the place of the primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_sync: Vec<String>,
+    /// How many they are. Absent for a single broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_sync_replicas: Option<i32>,
+    /// The last time that a primary was made after another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<LastFailover>,
+    /// The requests by annotation that were seen to, granted or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled: Option<LastHandled>,
     /// Each broker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["ordinal".to_owned()]))]
@@ -304,10 +377,49 @@ pub struct BrokerGroupStatus {
     /// What was chosen where the spec leaves the choice open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<BrokerGroupEffective>,
-    /// Ready, Reconciling, Stalled, ConfigApplied and StorageHealthy.
+    /// Ready, Reconciling, Stalled, ConfigApplied and StorageHealthy; of several brokers also ReplicationHealthy, and
+    /// DataLossPossible after an unclean promotion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A primary that was made after another.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastFailover {
+    /// When it was seen.
+    pub at: String,
+    /// The pod that was the primary.
+    pub from: String,
+    /// The pod that is: the same where its process began anew.
+    pub to: String,
+    /// Its epoch.
+    pub epoch: i64,
+}
+
+/// Requests by annotation that were seen to: the value of each, so that none is done twice.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastHandled {
+    /// Of `mq.gantry.dev/switchover-to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switchover_to: Option<String>,
+    /// Of `mq.gantry.dev/unclean-promote`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclean_promote: Option<String>,
+}
+
+/// What a broker is to its group.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemberRole {
+    /// It takes writes.
+    Primary,
+    /// It follows the primary.
+    Replica,
+    /// It is not there, or says nothing.
+    #[default]
+    Unknown,
 }
 
 /// A broker of a group.
@@ -318,8 +430,11 @@ pub struct BrokerGroupMember {
     pub ordinal: i32,
     /// Name of the pod.
     pub pod: String,
-    /// Serving, Starting, Waiting, Failing or Missing.
+    /// Serving, Following, CatchingUp, Refusing, Starting, Stopping or Missing.
     pub state: String,
+    /// What it is to the group. Absent for a single broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<MemberRole>,
     /// Where clients reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -355,4 +470,25 @@ pub struct BrokerGroupEffective {
     /// How much log is kept at most; absent: as much as the volume holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_size: Option<String>,
+    /// How the log gets to the other brokers; absent for a single broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<EffectiveReplication>,
+}
+
+/// What was chosen where `replication` and `failover` leave the choice open.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveReplication {
+    /// When a send is acknowledged.
+    pub mode: ReplicationMode,
+    /// With fewer brokers in sync sends are refused.
+    pub min_in_sync: i32,
+    /// A broker that is further behind is in sync no more.
+    pub max_lag_seconds: i32,
+    /// How long a primary that is not heard of counts as one.
+    pub lease_duration_seconds: i32,
+    /// How long a primary tries to renew its Lease.
+    pub renew_deadline_seconds: i32,
+    /// How long between two tries.
+    pub retry_period_millis: i32,
 }

@@ -29,7 +29,8 @@ mod topic;
 
 pub use broker_group::{
     BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupSpec, BrokerGroupStatus,
-    CommitLogVolume, EphemeralVolume, Flush, MessageRetention, Storage, StorageRetention, VolumePolicy,
+    CommitLogVolume, EffectiveReplication, EphemeralVolume, Failover, Flush, LastFailover, LastHandled,
+    MemberRole, MessageRetention, Replication, ReplicationMode, Storage, StorageRetention, VolumePolicy,
 };
 pub use config_keys::{
     Allowed, BROKER_CONFIG, BROKER_CONFIG_KEYS, ConfigKey, NAME_SERVER_CONFIG, NAME_SERVER_CONFIG_KEYS,
@@ -53,7 +54,7 @@ pub const SCHEMA_ANNOTATION: &str = "mq.gantry.dev/schema-generation";
 
 /// Grows by one whenever the operator begins to need something new of the schemas. The operator compares it with the
 /// annotation of what is installed, and says so when the cluster's is older.
-pub const SCHEMA_GENERATION: u32 = 1;
+pub const SCHEMA_GENERATION: u32 = 2;
 
 /// All resources, with the name of the file that holds each.
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {

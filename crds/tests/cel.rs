@@ -83,8 +83,35 @@ mod broker_group {
     }
 
     #[test]
-    fn more_than_one_broker_needs_replication() {
-        made("replicas: 2", Some("replicas above 1 need replication, which does not exist yet"));
+    fn several_brokers_replicate_and_never_wait_for_more_than_there_are() {
+        made("replicas: 9", None);
+        changed("replicas: 1", "replicas: 3, replication: {mode: Sync, minInSync: 3}", None);
+        changed(
+            "replicas: 3",
+            "replicas: 3, replication: {mode: Async, minInSync: 1, maxLagSeconds: 5}",
+            None,
+        );
+        made("replicas: 2, replication: {minInSync: 3}", Some("replication.minInSync is at most replicas"));
+        made("replication: {minInSync: 2}", Some("replication.minInSync is at most replicas"));
+        changed(
+            "replicas: 3, replication: {minInSync: 2}",
+            "replicas: 1, replication: {minInSync: 2}",
+            Some("lower minInSync, or raise replicas"),
+        );
+    }
+
+    #[test]
+    fn a_primary_gives_up_before_another_takes_its_place() {
+        made("failover: {leaseDurationSeconds: 15, renewDeadlineSeconds: 10, retryPeriodMillis: 2000}", None);
+        made("failover: {leaseDurationSeconds: 6}", None);
+        for bad in ["leaseDurationSeconds: 5", "renewDeadlineSeconds: 8", "renewDeadlineSeconds: 20"] {
+            let expected = Some("failover.leaseDurationSeconds (8 unless set) is above renewDeadlineSeconds");
+            made(&format!("failover: {{{bad}}}"), expected);
+        }
+        for bad in ["renewDeadlineSeconds: 1", "retryPeriodMillis: 5000"] {
+            let expected = Some("failover.renewDeadlineSeconds (5 unless set) is above retryPeriodMillis");
+            made(&format!("failover: {{{bad}}}"), expected);
+        }
     }
 
     #[test]

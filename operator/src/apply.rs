@@ -7,11 +7,15 @@ use std::{fmt::Debug, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim},
+    api::{
+        apps::v1::StatefulSet,
+        coordination::v1::Lease,
+        core::v1::{PersistentVolumeClaim, Pod},
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,6 +29,8 @@ use crate::{
 
 /// The name under which our fields are kept.
 pub const FIELD_MANAGER: &str = "gantry-operator";
+/// So often a change of a Lease is tried that others change too.
+const SWAPS: usize = 5;
 /// The annotation with the fingerprint of what was applied last.
 pub const APPLIED: &str = "mq.gantry.dev/applied";
 
@@ -153,6 +159,92 @@ impl Applier {
         self.apply(live, owner, wanted).await.map(Some)
     }
 
+    /// Makes the object if there is none of its name, and returns what then is. What is there already is left as it is: others
+    /// write into it.
+    pub async fn create_if_absent<K: Object>(
+        &self,
+        live: &Store<K>,
+        owner: &Identity,
+        wanted: K,
+    ) -> Result<Arc<K>, Error> {
+        let name = wanted.name_any();
+        let namespace = owner.namespace.as_str();
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let known = match live.get(&ObjectRef::new(&name).within(namespace)) {
+            Some(live) => Some(live),
+            None => api.get_opt(&name).await?.map(Arc::new),
+        };
+        if let Some(live) = known {
+            if belongs_to(live.as_ref(), owner) || is_left_to(live.as_ref(), owner) {
+                return Ok(live);
+            }
+            return Err(Error::Foreign { kind: K::kind(&()).into_owned(), name });
+        }
+        tracing::info!(kind = %K::kind(&()), namespace, name, "create");
+        self.metrics.applied(&K::kind(&()));
+        let parameters =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let made = api.create(&parameters, &wanted).await;
+        made.map(Arc::new).map_err(|error| refusal::<K>(name, error))
+    }
+
+    /// Changes a Lease by what `change` says of it as it is; nothing where that says nothing. Its holder writes too, so this is a
+    /// compare-and-swap, tried again a few times. Returns whether something was written.
+    pub async fn swap_lease(
+        &self,
+        namespace: &str,
+        name: &str,
+        change: impl Fn(&Lease) -> Option<Value>,
+    ) -> Result<bool, Error> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let mut tries = 0;
+        loop {
+            let lease = api.get(name).await?;
+            let Some(mut patch) = change(&lease) else { return Ok(false) };
+            patch["metadata"]["resourceVersion"] = json!(lease.resource_version());
+            self.metrics.applied("Lease");
+            tries += 1;
+            match api.patch(name, &parameters, &Patch::Merge(&patch)).await {
+                Ok(_) => {
+                    tracing::info!(namespace, name, %patch, "lease changed");
+                    return Ok(true);
+                }
+                Err(kube::Error::Api(status)) if status.code == 409 && tries < SWAPS => {}
+                Err(error) => return Err(refusal::<Lease>(name.to_owned(), error)),
+            }
+        }
+    }
+
+    /// Deletes this life of a pod; its StatefulSet makes the next.
+    pub async fn replace_pod(&self, pod: &Pod) -> Result<(), Error> {
+        let name = pod.name_any();
+        let namespace = pod.namespace().unwrap_or_default();
+        tracing::info!(namespace, name, "replace the pod");
+        self.metrics.applied("Pod");
+        let same = Preconditions { uid: pod.uid(), resource_version: None };
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        match api.delete(&name, &DeleteParams::default().preconditions(same)).await {
+            // It was replaced already.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => ignore_not_found(other),
+        }
+    }
+
+    /// Sets a label of a pod.
+    pub async fn label_pod(&self, pod: &Pod, label: &str, value: &str) -> Result<(), Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+        let patch = json!({"metadata": {"uid": pod.uid(), "labels": {label: value}}});
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.metrics.applied("Pod");
+        match api.patch(&pod.name_any(), &parameters, &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => ignore_not_found(other),
+        }
+    }
+
     /// Deletes what belongs to `owner` and is none of `keep`.
     pub async fn prune<K: Object>(
         &self,
@@ -246,15 +338,26 @@ pub fn belongs_to<K: Resource>(object: &K, owner: &Identity) -> bool {
     owners.iter().any(|reference| reference.controller == Some(true) && reference.uid == owner.uid)
 }
 
+/// Whether the object was made for a resource of this name and has outlived it.
+fn is_left_to<K: Resource>(object: &K, owner: &Identity) -> bool {
+    object.owner_references().is_empty()
+        && owner.labels().iter().all(|(key, value)| object.labels().get(key) == Some(value))
+}
+
 /// Whether `wanted` asks for another value of a field that a StatefulSet keeps for life.
 fn fixed_fields_differ(wanted: &StatefulSet, live: &StatefulSet) -> bool {
     const FIXED: [&str; 4] = ["serviceName", "podManagementPolicy", "selector", "volumeClaimTemplates"];
     let (wanted, live) = (as_json(&wanted.spec), as_json(&live.spec));
     let at = |spec: &Value, field: &str| spec.get(field).cloned().unwrap_or(Value::Null);
+    // Server-side apply cannot change this one: what the server added for the former strategy is refused by the next.
+    let strategy = |spec: &Value| {
+        let strategy = spec.pointer("/updateStrategy/type").and_then(Value::as_str);
+        strategy.unwrap_or("RollingUpdate").to_owned()
+    };
     let count = |spec: &Value| at(spec, "volumeClaimTemplates").as_array().map_or(0, Vec::len);
     let differs =
         |field: &str| wanted.get(field).is_some() && !covers(&at(&wanted, field), &at(&live, field));
-    count(&wanted) != count(&live) || FIXED.into_iter().any(differs)
+    count(&wanted) != count(&live) || strategy(&wanted) != strategy(&live) || FIXED.into_iter().any(differs)
 }
 
 /// What the API server will not accept however often it is asked is told from what may pass.

@@ -21,6 +21,10 @@ pub enum Type {
     StorageHealthy,
     /// All name servers give the same routes.
     RoutesConsistent,
+    /// Every broker of the group has what is acknowledged.
+    ReplicationHealthy,
+    /// A person made a broker primary that may lack acknowledged messages.
+    DataLossPossible,
 }
 
 macro_rules! reasons {
@@ -53,6 +57,8 @@ reasons! {
     Starting,
     /// No broker takes writes.
     NoPrimary,
+    /// Fewer brokers are in sync than must be for sends to be taken.
+    InsufficientReplicas,
     /// Brokers reach no name server.
     WaitingForNameServer,
     /// There is no room for messages.
@@ -67,6 +73,8 @@ reasons! {
     ScalingUp,
     /// Pods are being removed.
     ScalingDown,
+    /// Another broker is being made primary.
+    Switchover,
     /// Queues are being emptied.
     Draining,
     /// Volumes are growing.
@@ -87,6 +95,8 @@ reasons! {
     CrashLooping,
     /// It takes longer than it should.
     RolloutDeadline,
+    /// No broker that has every acknowledged message is there.
+    QuorumLost,
     /// Deletion waits for others.
     DeletionBlocked,
     /// Everything of `spec.config` is in force, or the topic is on every group.
@@ -111,6 +121,14 @@ reasons! {
     Consistent,
     /// Name servers differ.
     Differing,
+    /// Every broker has what is acknowledged.
+    AllInSync,
+    /// Some broker has not.
+    MemberLost,
+    /// Fewer have it than must.
+    BelowMinInSync,
+    /// A broker was made primary whatever it had.
+    UncleanPromotion,
     /// There is no such cluster.
     ClusterNotFound,
     /// The broker has a topic of this name that is someone else's.
@@ -168,6 +186,8 @@ impl Type {
             Self::ConfigApplied => "ConfigApplied",
             Self::StorageHealthy => "StorageHealthy",
             Self::RoutesConsistent => "RoutesConsistent",
+            Self::ReplicationHealthy => "ReplicationHealthy",
+            Self::DataLossPossible => "DataLossPossible",
         }
     }
 }
@@ -222,8 +242,10 @@ pub fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
 /// Whether a condition tells of trouble.
 pub fn is_bad(condition: &Condition) -> bool {
     match condition.type_.as_str() {
-        "Stalled" => condition.status == "True",
-        "ConfigApplied" | "StorageHealthy" | "RoutesConsistent" => condition.status == "False",
+        "Stalled" | "DataLossPossible" => condition.status == "True",
+        "ConfigApplied" | "StorageHealthy" | "RoutesConsistent" | "ReplicationHealthy" => {
+            condition.status == "False"
+        }
         _ => false,
     }
 }

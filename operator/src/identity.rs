@@ -15,6 +15,9 @@ pub const NAME_SERVER_SET: &str = "mq.gantry.dev/name-server-set";
 /// The label that names the BrokerGroup of a pod.
 pub const BROKER_GROUP: &str = "mq.gantry.dev/broker-group";
 
+/// The label that tells people whether a pod is the primary. Nothing depends on it.
+pub const ROLE: &str = "mq.gantry.dev/role";
+
 /// Where clients connect.
 pub const CLIENT_PORT: i32 = 8081;
 /// Where the control plane listens.
@@ -71,7 +74,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// StatefulSet, ServiceAccount and PodDisruptionBudget; for name servers also the Service of clients.
+    /// StatefulSet, ServiceAccount and PodDisruptionBudget; for name servers also the Service of clients, for brokers of
+    /// one group the Lease, the Role and the RoleBinding.
     pub fn base(&self) -> String {
         format!("{}-{}", self.name, self.role.component())
     }
@@ -84,6 +88,16 @@ impl Identity {
     /// The ConfigMap with the configuration file.
     pub fn config_map(&self) -> String {
         format!("{}-config", self.base())
+    }
+
+    /// The two Services of whoever is primary, and the EndpointSlices behind them. In epoch e clients are told number e % 2.
+    pub fn primaries(&self) -> [String; 2] {
+        [0, 1].map(|number| format!("{}-primary-{number}", self.base()))
+    }
+
+    /// The name of a pod in the cluster's DNS, `{ordinal}` left open: for configuration files.
+    pub fn member_hosts(&self) -> String {
+        format!("{}-{{ordinal}}.{}.{}.svc", self.base(), self.headless(), self.namespace)
     }
 
     /// A pod, and for brokers its Service.

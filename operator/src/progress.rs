@@ -12,18 +12,26 @@ use crate::{
 const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
 /// Reconciling and Stalled, from how far the pods are and what the API server would not take.
-pub fn findings(rollout: &Rollout, old: &[Condition], refused: Option<&str>, now: Timestamp) -> [Finding; 2] {
-    let activity = rollout.activity();
+///
+/// What it waits for, where that is known better than the pods tell, is in `waits_for`.
+pub fn findings(
+    rollout: &Rollout,
+    waits_for: Option<(Reason, String)>,
+    old: &[Condition],
+    refused: Option<&str>,
+    now: Timestamp,
+) -> [Finding; 2] {
+    let activity = waits_for.or_else(|| rollout.activity());
     let reconciling = match &activity {
         None => Finding::up_to_date(),
         Some((reason, message)) => Finding::yes(Type::Reconciling, *reason, message.clone()),
     };
-    [reconciling, stalled(rollout, activity.is_some(), old, refused, now)]
+    [reconciling, stalled(rollout, activity, old, refused, now)]
 }
 
 fn stalled(
     rollout: &Rollout,
-    active: bool,
+    activity: Option<(Reason, String)>,
     old: &[Condition],
     refused: Option<&str>,
     now: Timestamp,
@@ -36,10 +44,12 @@ fn stalled(
         return Finding::yes(Type::Stalled, problem.reason, message);
     }
     let since = conditions::of(old, Type::Reconciling)
-        .filter(|condition| active && condition.status == "True")
+        .filter(|condition| activity.is_some() && condition.status == "True")
         .map(|condition| condition.last_transition_time.0);
     if since.is_some_and(|since| now.duration_since(since) > DEADLINE) {
-        let message = "the pods are not as wanted after 10 minutes: see the pods' events and logs";
+        let what = activity.map(|(_, what)| what).unwrap_or_default();
+        let message =
+            format!("the pods are not as wanted after 10 minutes: {what}. See the pods' events and logs");
         return Finding::yes(Type::Stalled, Reason::RolloutDeadline, message);
     }
     Finding::not_stalled()

@@ -9,10 +9,11 @@ use std::{
 };
 
 use crds::{BrokerGroup, NameServerSet, Topic};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 
 use crate::{
+    broker_group::reign,
     conditions::{self, Type},
     identity::{BROKER_GROUP, COMPONENT, NAME_SERVER_SET, Role},
     pods,
@@ -120,7 +121,10 @@ impl Routes {
         if self.others.passes(&change, (&exists, serves, served)) {
             targets.push(Target::NameServerSet(ObjectRef::new(set).within(&namespace)));
         }
-        if self.topics.passes(&change, (exists, served)) {
+        // Another primary is another broker to be given the topics.
+        let primary = group.status.as_ref().map(|status| (status.primary.clone(), status.epoch));
+        let primary = primary.filter(|(_, epoch)| epoch.is_some());
+        if self.topics.passes(&change, (exists, served, primary)) {
             let me = ObjectRef::from_obj(group);
             targets.extend(
                 groups_of(stores, &namespace, set).filter(|other| *other != me).map(Target::BrokerGroup),
@@ -153,20 +157,47 @@ impl Routes {
         resource_of(change.object()).into_iter().collect()
     }
 
-    /// A broker that starts must be given its topics.
+    /// A Lease concerns its group when it says something new, and is renewed every few seconds.
+    pub fn lease(&mut self, _: &Stores, change: Change<'_, Lease>) -> Vec<Target> {
+        let lease = change.object();
+        let news = self.own.passes(&change, reign::look(lease));
+        resource_of(lease).into_iter().filter(|_| news).collect()
+    }
+
+    /// Where a primary is concerns its group when nobody says it any more. Kubernetes' own slices bear the labels of our Services, and
+    /// concern nobody here.
+    pub fn endpoints(&mut self, _: &Stores, change: Change<'_, EndpointSlice>) -> Vec<Target> {
+        let slice = change.object();
+        let ours = slice.owner_references().iter().any(|owner| owner.kind == Role::Broker.kind());
+        let news =
+            ours && self.own.passes(&change, (slice.uid(), slice.metadata.deletion_timestamp.is_some()));
+        resource_of(slice).into_iter().filter(|_| news).collect()
+    }
+
+    /// A broker that starts must be given its topics, unless it follows another.
     pub fn pod(&mut self, stores: &Stores, change: Change<'_, Pod>) -> Vec<Target> {
         let pod = change.object();
         let mut targets: Vec<Target> = resource_of(pod).into_iter().collect();
         let ready = pods::is_ready(pod);
         let news = self.topics.passes(&change, (ready, pods::incarnation(pod), pods::address(pod, 0)));
-        if let (Some(Target::BrokerGroup(_)), Some(set), true) =
+        if let (Some(Target::BrokerGroup(group)), Some(set), true) =
             (targets.first(), pod.labels().get(NAME_SERVER_SET), ready && news)
+            && !follows(stores, group, pod)
         {
             let namespace = pod.namespace().unwrap_or_default();
             targets.extend(topics_of(stores, &namespace, set).map(Target::Topic));
         }
         targets
     }
+}
+
+/// Whether the pod's broker is known to be a replica.
+fn follows(stores: &Stores, group: &ObjectRef<BrokerGroup>, pod: &Pod) -> bool {
+    let group = stores.broker_groups.get(group);
+    let status = group.as_ref().and_then(|group| group.status.as_ref());
+    status.is_some_and(|status| {
+        status.epoch.is_some() && status.primary.as_ref().is_some_and(|primary| *primary != pod.name_any())
+    })
 }
 
 fn groups_of<'a>(

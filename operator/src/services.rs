@@ -1,13 +1,16 @@
 //! Services of both roles. Pure.
 
 use k8s_openapi::{
-    api::core::v1::{Service, ServiceAccount, ServicePort, ServiceSpec},
+    api::{
+        core::v1::{Service, ServiceAccount, ServicePort, ServiceSpec},
+        discovery::v1::{EndpointPort, EndpointSlice},
+    },
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use crate::identity::{CLIENT_PORT, CONTROL_PORT, Identity};
 
-/// The account of the pods, which has no rights and mounts no token.
+/// The account of the pods. It has no rights and mounts no token, but where brokers of one group agree who is primary.
 pub fn account(identity: &Identity) -> ServiceAccount {
     ServiceAccount {
         metadata: identity.metadata(identity.base()),
@@ -40,6 +43,38 @@ pub fn member(identity: &Identity, ordinal: i32) -> Service {
     // The broker serves clients and name servers before it is ready, and while it stops.
     spec.publish_not_ready_addresses = Some(true);
     service
+}
+
+/// An address that stays with whoever is primary, one of [`Identity::primaries`]. It selects no pods: the primary itself says where
+/// it is, in the EndpointSlice of the same name, so that an address never leads to one that was primary.
+pub fn primary(identity: &Identity, name: &str) -> Service {
+    let mut service = service(identity, name.to_owned());
+    let spec = service.spec.get_or_insert_default();
+    spec.selector = None;
+    for port in spec.ports.iter_mut().flatten() {
+        port.target_port = Some(IntOrString::Int(port.port));
+    }
+    service
+}
+
+/// Where the primary says where it is: empty, until there is one.
+pub fn primary_endpoints(identity: &Identity, name: &str) -> EndpointSlice {
+    let mut metadata = identity.metadata(name.to_owned());
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert("kubernetes.io/service-name".to_owned(), name.to_owned());
+    labels.insert("endpointslice.kubernetes.io/managed-by".to_owned(), "broker.mq.gantry.dev".to_owned());
+    let port = |name: &str, port| EndpointPort {
+        name: Some(name.to_owned()),
+        port: Some(port),
+        protocol: Some("TCP".to_owned()),
+        ..EndpointPort::default()
+    };
+    EndpointSlice {
+        address_type: "IPv4".to_owned(),
+        endpoints: Vec::new(),
+        metadata,
+        ports: Some(vec![port("client", CLIENT_PORT), port("control", CONTROL_PORT)]),
+    }
 }
 
 fn service(identity: &Identity, name: String) -> Service {

@@ -12,8 +12,11 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::StatefulSet,
+        coordination::v1::Lease,
         core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
         policy::v1::PodDisruptionBudget,
+        rbac::v1::{Role, RoleBinding},
     },
 };
 use kube::{
@@ -62,6 +65,14 @@ pub struct Stores {
     pub pods: Store<Pod>,
     /// Volume claims of our StatefulSets.
     pub claims: Store<PersistentVolumeClaim>,
+    /// What members of a group agree over.
+    pub leases: Store<Lease>,
+    /// Where primaries say that they are.
+    pub endpoints: Store<EndpointSlice>,
+    /// Our objects.
+    pub roles: Store<Role>,
+    /// Our objects.
+    pub role_bindings: Store<RoleBinding>,
 }
 
 /// The resources that are to be reconciled.
@@ -106,6 +117,10 @@ pub fn start(
     let (budgets, budget_writer) = store();
     let (pods, pod_writer) = store();
     let (claims, claim_writer) = store();
+    let (leases, lease_writer) = store();
+    let (endpoints, endpoint_writer) = store();
+    let (roles, role_writer) = store();
+    let (role_bindings, role_binding_writer) = store();
     let stores = Stores {
         name_server_sets: nss_store,
         broker_groups: bg_store,
@@ -118,6 +133,10 @@ pub fn start(
         budgets,
         pods,
         claims,
+        leases,
+        endpoints,
+        roles,
+        role_bindings,
     };
 
     let mut spawner =
@@ -134,6 +153,10 @@ pub fn start(
     spawner.objects(budget_writer, Routes::object);
     spawner.objects(pod_writer, Routes::pod);
     spawner.objects(claim_writer, Routes::object);
+    spawner.objects(lease_writer, Routes::lease);
+    spawner.objects(endpoint_writer, Routes::endpoints);
+    spawner.objects(role_writer, Routes::object);
+    spawner.objects(role_binding_writer, Routes::object);
     (stores, queues)
 }
 
@@ -150,7 +173,11 @@ impl Stores {
         self.service_accounts.wait_until_ready().await.map_err(lost)?;
         self.budgets.wait_until_ready().await.map_err(lost)?;
         self.pods.wait_until_ready().await.map_err(lost)?;
-        self.claims.wait_until_ready().await.map_err(lost)
+        self.claims.wait_until_ready().await.map_err(lost)?;
+        self.leases.wait_until_ready().await.map_err(lost)?;
+        self.endpoints.wait_until_ready().await.map_err(lost)?;
+        self.roles.wait_until_ready().await.map_err(lost)?;
+        self.role_bindings.wait_until_ready().await.map_err(lost)
     }
 
     /// Every resource.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt as _;
+use crds::BrokerGroupStatus;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
 use super::{
-    desired::{self, CONFIG_KEY},
+    desired::{self, Advertised, CONFIG_KEY},
     observe::{Observed, cluster_ip},
+    reign,
+    steer::Steered,
     validate::{Validated, Volume, requested},
 };
 use crate::{
@@ -22,6 +25,10 @@ use crate::{
 pub struct Outcome {
     /// The address of each member's Service that has one, by ordinal.
     pub addresses: BTreeMap<i32, String>,
+    /// The addresses that brokers tell clients, once all are known.
+    pub advertised: Option<Advertised>,
+    /// What came of steering.
+    pub steered: Steered,
     /// An object.
     pub refused: Option<String>,
     /// A larger volume.
@@ -33,28 +40,40 @@ pub(super) async fn apply(
     context: &Context,
     group: &Validated,
     observed: &Observed,
+    known: &BrokerGroupStatus,
 ) -> Result<Outcome, Error> {
     let Context { applier, stores, .. } = context;
     let owner = &group.identity;
 
-    let desired::Network { service_account, services } = desired::network(group);
+    let desired::Network { service_account, services, agreement } = desired::network(group);
     applier.apply(&stores.service_accounts, owner, service_account).await?;
-    let names: Vec<String> = services.iter().map(|service| service.name_any()).collect();
-    let mut addresses = BTreeMap::new();
+    let service_names: Vec<String> = services.iter().map(|service| service.name_any()).collect();
+    let mut by_name = BTreeMap::new();
     for service in services {
-        let ordinal = (0..group.replicas).find(|ordinal| owner.member(*ordinal) == service.name_any());
+        let name = service.name_any();
         let applied = applier.apply(&stores.services, owner, service).await?;
-        if let (Some(ordinal), Some(address)) = (ordinal, cluster_ip(&applied)) {
-            addresses.insert(ordinal, address);
+        by_name.extend(cluster_ip(&applied).map(|address| (name, address)));
+    }
+    let address = |name: &str| by_name.get(name).cloned();
+    let members = (0..group.replicas).filter_map(|ordinal| Some((ordinal, address(&owner.member(ordinal))?)));
+    let addresses = members.collect();
+    let advertised = desired::advertised(group).each(address);
+    let agree = agreement.is_some();
+    if let Some(desired::Agreement { role, role_binding, endpoints }) = agreement {
+        applier.apply(&stores.roles, owner, role).await?;
+        applier.apply(&stores.role_bindings, owner, role_binding).await?;
+        for slice in endpoints {
+            applier.create_if_absent(&stores.endpoints, owner, slice).await?;
         }
     }
-    applier.prune(&stores.services, owner, &names).await?;
+    lease(context, group, known).await?;
 
     // An address that is still to come brings another reconcile.
-    let Some(workload) = desired::workload(group, &addresses) else {
+    let Some(hosts) = &advertised else {
+        applier.prune(&stores.services, owner, &service_names).await?;
         return Ok(Outcome { addresses, ..Outcome::default() });
     };
-    let desired::Workload { config_map, budget, stateful_set } = workload;
+    let desired::Workload { config_map, budget, stateful_set } = desired::workload(group, hosts);
     applier.apply(&stores.config_maps, owner, config_map).await?;
     let names: Vec<String> = budget.iter().map(|budget| budget.name_any()).collect();
     if let Some(budget) = budget {
@@ -62,11 +81,34 @@ pub(super) async fn apply(
     }
     applier.prune(&stores.budgets, owner, &names).await?;
     applier.apply_stateful_set(&stores.stateful_sets, owner, stateful_set).await?;
+    // What running brokers use goes when their successors are asked for.
+    applier.prune(&stores.services, owner, &service_names).await?;
+    if !agree {
+        applier.prune(&stores.endpoints, owner, &[]).await?;
+        applier.prune(&stores.role_bindings, owner, &[]).await?;
+        applier.prune(&stores.roles, owner, &[]).await?;
+    }
 
     let resize_refused = grow(context, group, observed).await?;
     let before = observed.config_map.as_deref().map_or_else(BTreeMap::new, |map| levels_in(map, CONFIG_KEY));
     context.tell_levels(Role::Broker, &observed.pods, &before, &group.logging.levels).await;
-    Ok(Outcome { addresses, refused: None, resize_refused })
+    Ok(Outcome { addresses, advertised, refused: None, resize_refused, steered: Steered::default() })
+}
+
+/// Sees to the Lease: it is made once, and stays when a group goes back to one broker, since it says which volumes are complete.
+async fn lease(context: &Context, group: &Validated, known: &BrokerGroupStatus) -> Result<(), Error> {
+    let Context { applier, stores, .. } = context;
+    let owner = &group.identity;
+    let name = owner.base();
+    let live = if group.replication.is_some() {
+        Some(applier.create_if_absent(&stores.leases, owner, reign::lease(group, known)).await?)
+    } else {
+        stores.leases.get(&ObjectRef::new(&name).within(&owner.namespace))
+    };
+    if live.is_some_and(|live| reign::owners(group, &live).is_some()) {
+        applier.swap_lease(&owner.namespace, &name, |live| reign::owners(group, live)).await?;
+    }
+    Ok(())
 }
 
 /// Asks for larger volumes where they are smaller than the spec says. A class that cannot grow them is no

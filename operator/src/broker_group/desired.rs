@@ -5,15 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use crds::Flush;
+use crds::{EffectiveReplication, Flush, ReplicationMode};
 use k8s_openapi::{
     api::{
-        apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec},
+        apps::v1::{
+            StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+            StatefulSetUpdateStrategy,
+        },
         core::v1::{
             ConfigMap, EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec, Service,
             ServiceAccount, Volume as PodVolume, VolumeMount, VolumeResourceRequirements,
         },
+        discovery::v1::EndpointSlice,
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
+        rbac::v1::{PolicyRule, Role as Rights, RoleBinding, RoleRef, Subject},
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
@@ -26,13 +31,15 @@ use super::{
 use crate::{
     config::LoggingFile,
     covers::fingerprint,
-    identity::{CLIENT_PORT, COMPONENT, CONTROL_PORT, NAME_SERVER_SET, Role},
+    identity::{CLIENT_PORT, COMPONENT, CONTROL_PORT, Identity, NAME_SERVER_SET, Role},
     pods::template::{Parts, pod_template},
     services,
 };
 
 /// The key of the ConfigMap with the broker's configuration.
 pub const CONFIG_KEY: &str = "broker.yaml";
+/// The strategy of a StatefulSet that leaves the replacing of pods to us.
+pub const ON_DELETE: &str = "OnDelete";
 /// The volume with the log.
 const DATA: &str = "data";
 const DATA_DIRECTORY: &str = "/var/lib/gantry";
@@ -45,8 +52,58 @@ const STARTUP_SECONDS: i32 = 1800;
 pub struct Network {
     /// The account of the pods.
     pub service_account: ServiceAccount,
-    /// Headless, and one for each member.
+    /// Headless, and one for each member; of several also those of the primary.
     pub services: Vec<Service>,
+    /// What several members need to agree who is primary.
+    pub agreement: Option<Agreement>,
+}
+
+/// What several members need to agree who is primary, beside the Lease.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Agreement {
+    /// What members may do: change their Lease, and say where the primary is.
+    pub role: Rights,
+    /// That they may.
+    pub role_binding: RoleBinding,
+    /// Where the primary is. They are made once: what is in them is the primary's.
+    pub endpoints: [EndpointSlice; 2],
+}
+
+/// What brokers tell clients: Services, or their addresses.
+///
+/// Clients keep a connection to a machine that died, or to a process that is frozen, for as long as their route names the same
+/// address. So there are two for the primary, and each reign uses the one that the reign before it did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advertised {
+    /// Of the only member.
+    Member(String),
+    /// Of whoever is primary: in epoch e it is number e % 2.
+    Primary([String; 2]),
+}
+
+impl Advertised {
+    /// That of an epoch.
+    pub fn of(&self, epoch: i64) -> &str {
+        match self {
+            Self::Member(only) => only,
+            Self::Primary([even, odd]) => {
+                if epoch % 2 == 0 {
+                    even
+                } else {
+                    odd
+                }
+            }
+        }
+    }
+
+    /// The same of something else, unless that lacks for one.
+    pub fn each(&self, of: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        Some(match self {
+            Self::Member(only) => Self::Member(of(only)?),
+            Self::Primary([even, odd]) => Self::Primary([of(even)?, of(odd)?]),
+        })
+    }
 }
 
 /// What needs the addresses of members.
@@ -66,18 +123,76 @@ pub fn network(group: &Validated) -> Network {
     let identity = &group.identity;
     let mut services = vec![services::headless(identity)];
     services.extend((0..group.replicas).map(|ordinal| services::member(identity, ordinal)));
-    Network { service_account: services::account(identity), services }
+    let agreement = group.replication.is_some().then(|| {
+        let names = identity.primaries();
+        services.extend(names.iter().map(|name| services::primary(identity, name)));
+        let (role, role_binding) = rights(identity);
+        let endpoints = names.map(|name| services::primary_endpoints(identity, &name));
+        Agreement { role, role_binding, endpoints }
+    });
+    Network { service_account: services::account(identity), services, agreement }
 }
 
-/// Pods and their like; nothing while a member has no address.
-pub fn workload(group: &Validated, addresses: &BTreeMap<i32, String>) -> Option<Workload> {
+/// The members' rights: these few objects, by name, and nothing else.
+fn rights(identity: &Identity) -> (Rights, RoleBinding) {
+    let rule = |group: &str, resource: &str, names: Vec<String>, verbs: &[&str]| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        resource_names: Some(names),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    let role = Rights {
+        metadata: identity.metadata(identity.base()),
+        rules: Some(vec![
+            rule(
+                "coordination.k8s.io",
+                "leases",
+                vec![identity.base()],
+                &["get", "watch", "update", "patch"],
+            ),
+            rule(
+                "discovery.k8s.io",
+                "endpointslices",
+                identity.primaries().into(),
+                &["get", "update", "patch"],
+            ),
+        ]),
+    };
+    let binding = RoleBinding {
+        metadata: identity.metadata(identity.base()),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: "Role".to_owned(),
+            name: identity.base(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: identity.base(),
+            namespace: Some(identity.namespace.clone()),
+            ..Subject::default()
+        }]),
+    };
+    (role, binding)
+}
+
+/// The Services whose addresses the brokers tell clients.
+pub fn advertised(group: &Validated) -> Advertised {
     let identity = &group.identity;
-    let host = addresses.get(&0)?;
-    let file = file(group, host, &group.logging);
+    match &group.replication {
+        Some(_) => Advertised::Primary(identity.primaries()),
+        None => Advertised::Member(identity.member(0)),
+    }
+}
+
+/// Pods and their like, when `hosts` are the addresses of the Services [`advertised`].
+pub fn workload(group: &Validated, hosts: &Advertised) -> Workload {
+    let identity = &group.identity;
+    let file = file(group, hosts, &group.logging);
     // Levels change at run time and restart no pod.
     let unleveled = LoggingFile { levels: BTreeMap::new(), ..group.logging.clone() };
-    let config_hash = fingerprint(&self::file(group, host, &unleveled));
-    Some(Workload {
+    let config_hash = fingerprint(&self::file(group, hosts, &unleveled));
+    Workload {
         config_map: ConfigMap {
             metadata: identity.metadata(identity.config_map()),
             data: Some(BTreeMap::from([(CONFIG_KEY.to_owned(), file)])),
@@ -93,7 +208,7 @@ pub fn workload(group: &Validated, addresses: &BTreeMap<i32, String>) -> Option<
             ..PodDisruptionBudget::default()
         }),
         stateful_set: stateful_set(group, config_hash),
-    })
+    }
 }
 
 /// The file that a broker reads.
@@ -112,6 +227,32 @@ struct File<'a> {
     message_retention: RetentionFile<'a>,
     logging: &'a LoggingFile,
     config: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replication: Option<ReplicationFile<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReplicationFile<'a> {
+    mode: ReplicationMode,
+    min_in_sync: i32,
+    max_lag_seconds: i32,
+    members: i32,
+    member_address: String,
+    lease: LeaseFile<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertised: Option<&'a [String; 2]>,
+    endpoint_slices: [String; 2],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LeaseFile<'a> {
+    namespace: &'a str,
+    name: String,
+    duration_seconds: i32,
+    renew_deadline_seconds: i32,
+    retry_period_millis: i32,
 }
 
 #[derive(Serialize)]
@@ -133,12 +274,10 @@ struct RetentionFile<'a> {
     size: Option<String>,
 }
 
-fn file(group: &Validated, host: &str, logging: &LoggingFile) -> String {
-    let name_servers = crate::identity::Identity {
-        role: Role::NameServer,
-        name: group.name_servers.clone(),
-        ..group.identity.clone()
-    };
+fn file(group: &Validated, hosts: &Advertised, logging: &LoggingFile) -> String {
+    let host = hosts.of(0);
+    let name_servers =
+        Identity { role: Role::NameServer, name: group.name_servers.clone(), ..group.identity.clone() };
     let file = File {
         cluster_name: &group.cluster_name,
         broker_name: &group.broker_name,
@@ -159,8 +298,47 @@ fn file(group: &Validated, host: &str, logging: &LoggingFile) -> String {
         },
         logging,
         config: &group.knobs.accepted,
+        replication: group
+            .replication
+            .as_ref()
+            .map(|replication| replication_file(group, replication, hosts)),
     };
     serde_yaml::to_string(&file).expect("a configuration of plain data is YAML")
+}
+
+fn replication_file<'a>(
+    group: &'a Validated,
+    replication: &EffectiveReplication,
+    hosts: &'a Advertised,
+) -> ReplicationFile<'a> {
+    let identity = &group.identity;
+    let EffectiveReplication {
+        mode,
+        min_in_sync,
+        max_lag_seconds,
+        lease_duration_seconds,
+        renew_deadline_seconds,
+        retry_period_millis,
+    } = *replication;
+    ReplicationFile {
+        mode,
+        min_in_sync,
+        max_lag_seconds,
+        members: group.replicas,
+        member_address: format!("{}:{CONTROL_PORT}", identity.member_hosts()),
+        lease: LeaseFile {
+            namespace: &identity.namespace,
+            name: identity.base(),
+            duration_seconds: lease_duration_seconds,
+            renew_deadline_seconds,
+            retry_period_millis,
+        },
+        advertised: match hosts {
+            Advertised::Primary(both) => Some(both),
+            Advertised::Member(_) => None,
+        },
+        endpoint_slices: identity.primaries(),
+    }
 }
 
 fn stateful_set(group: &Validated, config_hash: String) -> StatefulSet {
@@ -168,6 +346,10 @@ fn stateful_set(group: &Validated, config_hash: String) -> StatefulSet {
     let in_cluster = BTreeMap::from([(NAME_SERVER_SET.to_owned(), group.name_servers.clone())]);
     let mut apart_from = in_cluster.clone();
     apart_from.insert(COMPONENT.to_owned(), Role::Broker.component().to_owned());
+    if group.replication.is_some() {
+        // A node that fails should take one copy of the log with it, whatever other groups there are.
+        apart_from = identity.selector();
+    }
     let template = pod_template(Parts {
         identity,
         image: &group.image,
@@ -184,6 +366,7 @@ fn stateful_set(group: &Validated, config_hash: String) -> StatefulSet {
             ..VolumeMount::default()
         }],
         startup_seconds: STARTUP_SECONDS,
+        takes_part: group.replication.is_some(),
     });
     let (claims, policy) = claims(group);
     StatefulSet {
@@ -197,6 +380,11 @@ fn stateful_set(group: &Validated, config_hash: String) -> StatefulSet {
             selector: identity.label_selector(),
             service_name: Some(identity.headless()),
             template,
+            // Which pod is replaced when depends on who is primary, and on who is in sync: see `roll`.
+            update_strategy: group.replication.is_some().then(|| StatefulSetUpdateStrategy {
+                type_: Some(ON_DELETE.to_owned()),
+                rolling_update: None,
+            }),
             volume_claim_templates: claims,
             ..StatefulSetSpec::default()
         }),

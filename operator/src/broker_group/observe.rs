@@ -1,6 +1,9 @@
 //! What there is of a BrokerGroup.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crds::BrokerGroup;
 use k8s_openapi::api::{
@@ -10,7 +13,7 @@ use k8s_openapi::api::{
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use proto::control::GetStateResponse;
 
-use super::broker_name;
+use super::{broker_name, reign::Reign};
 use crate::{
     context::Context,
     control,
@@ -33,12 +36,28 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// The volume claims, by name.
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// What the Lease says, if there is one.
+    pub reign: Option<Reign>,
     /// Whether the NameServerSet exists.
     pub has_name_servers: bool,
     /// How many of its name servers answer clients.
     pub ready_name_servers: usize,
     /// The older BrokerGroup that has the same name in the same cluster.
     pub rival: Option<String>,
+}
+
+impl Observed {
+    /// The pod that is primary, if that process is there.
+    pub fn reigning(&self) -> Option<&Pod> {
+        let reign = self.reign.as_ref()?;
+        self.pods.iter().map(|pod| &**pod).find(|pod| reign.is_held_by(pod))
+    }
+
+    /// The members whose pods are Ready.
+    pub fn ready(&self) -> BTreeSet<i32> {
+        let ready = self.pods.iter().filter(|pod| pods::is_ready(pod));
+        ready.filter_map(|pod| pods::ordinal(pod)).collect()
+    }
 }
 
 /// The identity of what is made for a BrokerGroup.
@@ -76,6 +95,10 @@ pub fn observe(group: &BrokerGroup, stores: &Stores) -> Observed {
         config_map: stores.config_maps.get(&ObjectRef::new(&identity.config_map()).within(namespace)),
         pods,
         claims,
+        reign: stores
+            .leases
+            .get(&ObjectRef::new(&identity.base()).within(namespace))
+            .map(|lease| Reign::of(&lease)),
         has_name_servers: set.is_some(),
         ready_name_servers: usize::try_from(ready_name_servers).unwrap_or_default(),
         rival: rival(group, stores),

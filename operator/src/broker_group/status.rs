@@ -1,15 +1,15 @@
 //! What the status of a BrokerGroup says, from what was seen. Pure.
 
-use crds::{BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupStatus};
+use crds::{BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupStatus, MemberRole};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use proto::control::GetStateResponse;
 
 use super::{
     apply::Outcome,
     observe::{Brokers, Observed},
-    storage,
+    replicated, storage,
     validate::{Invalid, Validated},
 };
 use crate::{
@@ -42,6 +42,7 @@ pub fn status(
         updated_replicas: rollout.updated,
         broker_name: Some(super::broker_name(group)),
         first_served_at: before.first_served_at.clone(),
+        last_handled: before.last_handled.clone(),
         ..BrokerGroupStatus::default()
     };
     let findings = match validated {
@@ -52,16 +53,33 @@ pub fn status(
         ],
         Ok(validated) => {
             let served = before.first_served_at.is_some();
-            let serving =
-                pods.iter().find(|pod| serves(pod, brokers) && (served || is_known(pod, observed, brokers)));
+            let serving = primaries(validated, observed)
+                .find(|pod| serves(pod, brokers) && (served || is_known(pod, observed, brokers)));
             status.selector = Some(validated.identity.selector_text());
-            status.primary = serving.map(|pod| pod.name_any());
+            status.primary = serving.map(ResourceExt::name_any);
+            match observed.reign.as_ref().filter(|_| validated.replication.is_some()) {
+                Some(reign) => {
+                    let handled = outcome.steered.handled.clone();
+                    status.last_handled = handled.or_else(|| before.last_handled.clone());
+                    replicated::fill(&mut status, &before, validated, reign, now);
+                }
+                // Should the Lease have to be made again, it begins where it ended.
+                None if validated.replication.is_some() => {
+                    status.epoch = before.epoch;
+                    status.in_sync = before.in_sync.clone();
+                    status.in_sync_replicas = before.in_sync_replicas;
+                    status.last_failover = before.last_failover.clone();
+                }
+                None => {}
+            }
             status.members = members(validated, observed, brokers, outcome);
             status.effective = Some(effective(validated));
             if serving.is_some() && status.first_served_at.is_none() {
                 status.first_served_at = Some(now.round(jiff::Unit::Second).unwrap_or(now).to_string());
             }
-            findings(validated, observed, brokers, outcome, &rollout, &before, now)
+            let mut findings = findings(validated, observed, brokers, outcome, &rollout, &before, now);
+            findings.extend(replicated::data_loss(group, outcome.steered.promoted));
+            findings
         }
     };
     status.conditions = conditions::conditions(old, findings, generation, now);
@@ -84,7 +102,12 @@ fn findings(
     now: Timestamp,
 ) -> Vec<Finding> {
     let old = before.conditions.as_slice();
-    let [mut reconciling, stalled] = progress::findings(rollout, old, outcome.refused.as_deref(), now);
+    let waits_for = outcome.steered.waits_for.clone();
+    let [mut reconciling, mut stalled] =
+        progress::findings(rollout, waits_for, old, outcome.refused.as_deref(), now);
+    if let Some(lost) = replicated::quorum_lost(observed, old, now).filter(|_| group.replication.is_some()) {
+        stalled = lost;
+    }
     let storage =
         storage::finding(group, observed, brokers, outcome, conditions::of(old, Type::StorageHealthy));
     if let Some(resizing) = storage.as_ref().filter(|storage| storage.reason == Reason::ResizePending)
@@ -95,7 +118,16 @@ fn findings(
     let mut findings =
         vec![ready(group, observed, brokers, before), reconciling, stalled, group.knobs.finding()];
     findings.extend(storage);
+    findings.extend(observed.reign.as_ref().and_then(|reign| replicated::health(group, reign)));
     findings
+}
+
+/// The pods that may take messages: any, or of several only the one that is primary.
+fn primaries<'a>(group: &Validated, observed: &'a Observed) -> impl Iterator<Item = &'a Pod> + use<'a> {
+    let replicates = group.replication.is_some();
+    let reigning = observed.reigning().filter(|_| replicates);
+    let any = observed.pods.iter().map(|pod| &**pod).filter(move |_| !replicates);
+    reigning.into_iter().chain(any)
 }
 
 /// Whether the broker takes messages. A broker that kubelet finds ready and that cannot be asked counts as one that does.
@@ -113,15 +145,22 @@ fn is_known(pod: &Pod, observed: &Observed, brokers: &Brokers) -> bool {
 
 fn ready(group: &Validated, observed: &Observed, brokers: &Brokers, before: &BrokerGroupStatus) -> Finding {
     let no = |reason, message: String| Finding::no(Type::Ready, reason, message);
-    if let Some(pod) = observed.pods.iter().find(|pod| serves(pod, brokers)) {
+    if let Some(none) = replicated::no_primary(group, observed).filter(|_| group.replication.is_some()) {
+        return none;
+    }
+    let too_few = || replicated::too_few(group.replication.as_ref()?, observed.reign.as_ref()?);
+    if let Some(pod) = primaries(group, observed).find(|pod| serves(pod, brokers)) {
         // A name server that comes later takes nothing away from a group that serves.
         if before.first_served_at.is_none() && !is_known(pod, observed, brokers) {
             let message = format!("not all {} name servers know the broker yet", observed.ready_name_servers);
             return no(Reason::WaitingForNameServer, message);
         }
+        if let Some(too_few) = too_few() {
+            return too_few;
+        }
         return Finding::yes(Type::Ready, Reason::Serving, format!("{} takes messages", pod.name_any()));
     }
-    let Some(pod) = observed.pods.first() else {
+    let Some(pod) = primaries(group, observed).next() else {
         return no(Reason::Starting, "the pod is not there yet".to_owned());
     };
     let state = pods::ordinal(pod).and_then(|ordinal| brokers.get(&ordinal));
@@ -136,6 +175,9 @@ fn ready(group: &Validated, observed: &Observed, brokers: &Brokers, before: &Bro
                 format!("there is no NameServerSet {} in this namespace: create it", group.name_servers)
             };
             return no(Reason::WaitingForNameServer, what);
+        }
+        if let Some(too_few) = too_few() {
+            return too_few;
         }
         if !state.accepts_writes {
             return no(Reason::NoPrimary, format!("the broker refuses messages: {}", said(state)));
@@ -154,11 +196,16 @@ fn members(
     brokers: &Brokers,
     outcome: &Outcome,
 ) -> Vec<BrokerGroupMember> {
+    let replicates = group.replication.is_some();
+    let in_sync = |ordinal| observed.reign.as_ref().is_some_and(|reign| reign.in_sync.contains(&ordinal));
     (0..group.replicas)
         .map(|ordinal| {
             let pod = observed.pods.iter().find(|pod| pods::ordinal(pod) == Some(ordinal));
+            let role = replicates.then(|| replicated::role(ordinal, pod.map(|pod| &**pod), observed));
             let state = match pod {
                 None => "Missing",
+                Some(_) if role == Some(MemberRole::Replica) && in_sync(ordinal) => "Following",
+                Some(_) if role == Some(MemberRole::Replica) => "CatchingUp",
                 Some(pod) if serves(pod, brokers) => "Serving",
                 Some(pod) if pod.metadata.deletion_timestamp.is_some() => "Stopping",
                 Some(pod) if pods::is_ready(pod) => "Refusing",
@@ -172,11 +219,23 @@ fn members(
                 ordinal,
                 pod: group.identity.member(ordinal),
                 state: state.to_owned(),
-                address: outcome.addresses.get(&ordinal).map(|host| format!("{host}:{CLIENT_PORT}")),
+                role,
+                address: address(ordinal, role, observed, outcome),
                 version: version.filter(|version| !version.is_empty()),
             }
         })
         .collect()
+}
+
+/// Where clients reach the member: only the primary, where there are several.
+fn address(ordinal: i32, role: Option<MemberRole>, observed: &Observed, outcome: &Outcome) -> Option<String> {
+    let epoch = observed.reign.as_ref().map_or(0, |reign| reign.epoch);
+    let host = match role {
+        None => outcome.addresses.get(&ordinal).map(String::as_str),
+        Some(MemberRole::Primary) => outcome.advertised.as_ref().map(|hosts| hosts.of(epoch)),
+        Some(MemberRole::Replica | MemberRole::Unknown) => None,
+    };
+    host.map(|host| format!("{host}:{CLIENT_PORT}"))
 }
 
 fn effective(group: &Validated) -> BrokerGroupEffective {
@@ -191,5 +250,6 @@ fn effective(group: &Validated) -> BrokerGroupEffective {
         retention_delete_early_percent: group.retention.delete_early_percent,
         retention_refuse_percent: group.retention.refuse_percent,
         retention_size: group.retention.size.map(|size| size.to_string()),
+        replication: group.replication.clone(),
     }
 }

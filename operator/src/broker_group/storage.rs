@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     conditions::{Finding, Reason, Type},
+    pods,
     quantity::millis,
 };
 
@@ -38,8 +39,14 @@ pub(super) fn finding(
         return no(Reason::ResizePending, format!("the volume of claim {} is growing", claim.name_any()));
     }
     let states = || brokers.values().filter_map(|state| state.as_ref().ok());
+    let primary = observed.reigning().and_then(pods::ordinal);
     let fullest = states().filter_map(used_percent).max()?;
-    let refuses = states().any(|state| !state.accepts_writes && is_full(state));
+    // A replica takes no messages, however much room it has.
+    let takes_none = |ordinal: i32| group.replication.is_some() && primary != Some(ordinal);
+    let refuses = brokers
+        .iter()
+        .filter_map(|(ordinal, state)| Some((*ordinal, state.as_ref().ok()?)))
+        .any(|(ordinal, state)| !takes_none(ordinal) && !state.accepts_writes && is_full(state));
     let was_near_full =
         old.is_some_and(|old| old.status == "False" && old.reason != Reason::Damaged.as_str());
     let advice = "raise storage.commitLog.size, or lower messageRetention.time or messageRetention.size";

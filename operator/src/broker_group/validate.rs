@@ -1,18 +1,25 @@
 //! A BrokerGroup with everything settled. After this nobody looks at the spec. Pure.
 
-use crds::{BROKER_CONFIG, BrokerGroup, Flush, PodSettings, VolumePolicy};
+use std::collections::BTreeSet;
+
+use crds::{BROKER_CONFIG, BrokerGroup, EffectiveReplication, Flush, PodSettings, VolumePolicy};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceRequirements};
 use kube::ResourceExt as _;
 
 use super::{
     broker_name,
+    desired::ON_DELETE,
     observe::{self, Observed, SEGMENT_SIZE},
+    scale::{Scale, Size, scale},
 };
 use crate::{
     conditions::Reason,
     config::{Knobs, LoggingFile},
     identity::{Identity, Role},
-    pods::template::{ImageRef, Images},
+    pods::{
+        self,
+        template::{ImageRef, Images, takes_part},
+    },
     quantity::ByteCount,
 };
 
@@ -27,8 +34,12 @@ pub struct Validated {
     pub cluster_name: String,
     /// The name that clients see.
     pub broker_name: String,
-    /// Pods.
+    /// Pods that there shall be now.
     pub replicas: i32,
+    /// How they replicate; nothing for one alone.
+    pub replication: Option<EffectiveReplication>,
+    /// On the way to the number of pods that the spec asks for.
+    pub scale: Scale,
     /// The image.
     pub image: ImageRef,
     /// Where the log is.
@@ -147,12 +158,15 @@ pub fn validate(group: &BrokerGroup, observed: &Observed, images: &Images) -> Re
         return Err(Invalid::NameTaken { older, name: broker_name(group) });
     }
     let (volume, segment_size) = volume(group, observed)?;
+    let scale = size(group, observed);
     let retention = spec.message_retention.clone().unwrap_or_default();
     Ok(Validated {
         name_servers: spec.name_server_ref.name.clone(),
         cluster_name: spec.cluster_name.clone(),
         broker_name: broker_name(group),
-        replicas: spec.replicas.unwrap_or(1),
+        replicas: scale.pods,
+        replication: scale.replicates.then(|| replication(group, scale.pods)),
+        scale,
         image: images.settle(Role::Broker, spec.version.as_deref(), spec.image.as_ref()),
         volume,
         segment_size,
@@ -177,6 +191,51 @@ pub fn validate(group: &BrokerGroup, observed: &Observed, images: &Images) -> Re
         logging: LoggingFile::of(spec.logging.as_ref()),
         identity,
     })
+}
+
+fn size(group: &BrokerGroup, observed: &Observed) -> Scale {
+    let set = observed.stateful_set.as_ref().and_then(|set| set.spec.as_ref());
+    let (present, replicates) = match set {
+        Some(set) => {
+            let strategy = set.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
+            (set.replicas, strategy == Some(ON_DELETE))
+        }
+        None => left_over(observed),
+    };
+    let ready: BTreeSet<i32> = observed.ready();
+    let wanted = group.spec.replicas.unwrap_or(1);
+    scale(Size {
+        wanted,
+        present,
+        replicates,
+        min_in_sync: replication(group, wanted).min_in_sync,
+        reign: observed.reign.as_ref(),
+        reigning: observed.reigning().and_then(pods::ordinal),
+        ready: &ready,
+    })
+}
+
+/// Members of a group whose StatefulSet is gone: those whose pods are there still, and those on whose volumes everything that is
+/// acknowledged may be. A group that begins again with fewer needs them first.
+fn left_over(observed: &Observed) -> (Option<i32>, bool) {
+    let reign = observed.reign.as_ref().filter(|reign| reign.epoch > 0 && !reign.is_of_one());
+    let recorded = reign.and_then(|reign| reign.in_sync.last().copied());
+    let pods = observed.pods.iter().filter(|pod| takes_part(pod));
+    let last = pods.filter_map(|pod| pods::ordinal(pod)).chain(recorded).max();
+    (last.map(|last| last + 1), last.is_some())
+}
+
+fn replication(group: &BrokerGroup, members: i32) -> EffectiveReplication {
+    let replication = group.spec.replication.clone().unwrap_or_default();
+    let failover = group.spec.failover.clone().unwrap_or_default();
+    EffectiveReplication {
+        mode: replication.mode.unwrap_or_default(),
+        min_in_sync: replication.min_in_sync.unwrap_or(2).min(members),
+        max_lag_seconds: replication.max_lag_seconds.unwrap_or(10),
+        lease_duration_seconds: failover.lease_duration_seconds.unwrap_or(8),
+        renew_deadline_seconds: failover.renew_deadline_seconds.unwrap_or(5),
+        retry_period_millis: failover.retry_period_millis.unwrap_or(1000),
+    }
 }
 
 fn volume(group: &BrokerGroup, observed: &Observed) -> Result<(Volume, ByteCount), Invalid> {

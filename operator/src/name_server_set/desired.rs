@@ -118,6 +118,7 @@ fn stateful_set(set: &Validated, config_hash: String) -> StatefulSet {
         volumes: Vec::new(),
         mounts: Vec::new(),
         startup_seconds: 60,
+        takes_part: false,
     });
     let container = template.spec.as_mut().and_then(|spec| spec.containers.first_mut());
     container.expect("a pod has a container").lifecycle = Some(Lifecycle {

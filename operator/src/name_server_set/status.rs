@@ -32,7 +32,7 @@ pub fn status(
     let rollout = Rollout::of(validated.replicas, observed.stateful_set.as_deref(), &pods);
 
     let mut findings = vec![ready(&rollout, routes, conditions::holds(old, Type::Ready))];
-    findings.extend(progress::findings(&rollout, old, refused, now));
+    findings.extend(progress::findings(&rollout, None, old, refused, now));
     if set.metadata.deletion_timestamp.is_some() {
         findings.retain(|finding| finding.type_ != Type::Stalled);
         findings.push(blocked(observed));

@@ -1,5 +1,6 @@
 //! Pods: what they are made of ([`template`]), and how they are doing ([`rollout`]). Pure.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 
@@ -9,6 +10,17 @@ pub mod template;
 /// Whether the pod takes traffic.
 pub fn is_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && condition(pod, "Ready") == Some("True")
+}
+
+/// Since when it takes none, where it does not.
+pub fn unready_since(pod: &Pod) -> Option<Timestamp> {
+    if condition(pod, "Ready") == Some("True") {
+        return None;
+    }
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.and_then(|all| all.iter().find(|condition| condition.type_ == "Ready"));
+    let changed = ready.and_then(|ready| ready.last_transition_time.as_ref());
+    changed.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }
 
 /// Where a port of the pod is reached, once it has an address.

@@ -35,23 +35,13 @@ pub struct Problem {
 impl Rollout {
     /// Looks at a StatefulSet and its pods.
     pub fn of(wanted: i32, stateful_set: Option<&StatefulSet>, pods: &[&Pod]) -> Self {
-        let status = stateful_set.and_then(|set| set.status.as_ref());
-        let revision = status.and_then(|status| status.update_revision.as_deref());
-        // Until the StatefulSet's controller has seen the newest template, no pod can be of it.
-        let seen = stateful_set.is_some_and(|set| {
-            status.and_then(|status| status.observed_generation) >= set.metadata.generation
-        });
-        let newest = |pod: &&&Pod| {
-            seen && revision.is_some()
-                && pod.labels().get("controller-revision-hash").map(String::as_str) == revision
-        };
         let living: Vec<&Pod> =
             pods.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
         Self {
             wanted,
             existing: count(pods.len()),
             ready: count(living.iter().filter(|pod| is_ready(pod)).count()),
-            updated: count(living.iter().filter(newest).count()),
+            updated: count(living.iter().filter(|pod| is_newest(stateful_set, pod)).count()),
             problems: living.iter().filter_map(|pod| problem(pod)).collect(),
         }
     }
@@ -76,6 +66,27 @@ impl Rollout {
             Some((Reason::Starting, format!("{ready} of {wanted} pods are ready")))
         }
     }
+}
+
+/// Whether the StatefulSet's controller has seen the newest template. Until then no pod can be of it.
+pub fn template_is_seen(stateful_set: Option<&StatefulSet>) -> bool {
+    stateful_set.is_some_and(|set| {
+        set.status.as_ref().and_then(|status| status.observed_generation) >= set.metadata.generation
+    })
+}
+
+/// Whether the pod is as the newest template says.
+pub fn is_newest(stateful_set: Option<&StatefulSet>, pod: &Pod) -> bool {
+    let status = stateful_set.and_then(|set| set.status.as_ref());
+    let revision = status.and_then(|status| status.update_revision.as_deref());
+    template_is_seen(stateful_set)
+        && revision.is_some()
+        && pod.labels().get("controller-revision-hash").map(String::as_str) == revision
+}
+
+/// Whether something stops the pod that does not go by itself.
+pub fn is_stuck(pod: &Pod) -> bool {
+    problem(pod).is_some()
 }
 
 /// So many restarts are no accident.

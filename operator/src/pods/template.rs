@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crds::{Image, PodSettings};
 use k8s_openapi::{
     api::core::v1::{
-        Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction,
-        LocalObjectReference, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
-        Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
-        VolumeMount, WeightedPodAffinityTerm,
+        Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
+        HTTPGetAction, LocalObjectReference, ObjectFieldSelector, Pod, PodAffinityTerm, PodAntiAffinity,
+        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+        SecurityContext, TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -25,6 +25,7 @@ const USER: i64 = 65532;
 pub const CONFIG_HASH: &str = "mq.gantry.dev/config-hash";
 /// Where the configuration is mounted.
 pub const CONFIG_DIRECTORY: &str = "/etc/gantry";
+const POD_UID: &str = "POD_UID";
 /// The time a pod has to stop, unless the spec says another.
 const GRACE_SECONDS: i64 = 60;
 
@@ -91,11 +92,14 @@ pub struct Parts<'a> {
     pub mounts: Vec<VolumeMount>,
     /// Seconds that the process may take until it lives, recovery included.
     pub startup_seconds: i32,
+    /// Whether the process speaks with the API server, and so must know which pod it is and have a token.
+    pub takes_part: bool,
 }
 
 /// The pod.
 pub fn pod_template(parts: Parts<'_>) -> PodTemplateSpec {
     let container = container(&parts);
+    let mounts_token = parts.takes_part;
     let Parts { identity, image, settings, labels, apart_from, config_hash, mut volumes, .. } = parts;
     volumes.insert(0, configuration(identity));
     let mut all_labels = settings.labels.clone();
@@ -113,7 +117,7 @@ pub fn pod_template(parts: Parts<'_>) -> PodTemplateSpec {
         }),
         spec: Some(PodSpec {
             affinity: Some(settings.affinity.clone().unwrap_or_else(|| prefer_other_nodes(&apart_from))),
-            automount_service_account_token: Some(false),
+            automount_service_account_token: Some(mounts_token),
             containers: vec![container],
             enable_service_links: Some(false),
             image_pull_secrets: some_unless_empty(secrets),
@@ -155,6 +159,7 @@ fn container(parts: &Parts<'_>) -> Container {
         image: Some(parts.image.reference.clone()),
         image_pull_policy: parts.image.pull_policy.clone(),
         args: Some(vec!["--config".to_owned(), format!("{CONFIG_DIRECTORY}/{component}.yaml")]),
+        env: parts.takes_part.then(who_it_is),
         ports: Some(vec![
             port("client", CLIENT_PORT),
             port("control", CONTROL_PORT),
@@ -163,13 +168,33 @@ fn container(parts: &Parts<'_>) -> Container {
         resources: Some(parts.resources.cloned().unwrap_or_else(|| requests(parts.default_requests))),
         // Recovery of a large log takes its time; until the process lives, nothing else is asked of it.
         startup_probe: Some(probe("/livez", 1, parts.startup_seconds)),
-        liveness_probe: Some(probe("/livez", 10, 3)),
+        liveness_probe: Some(if parts.takes_part { frozen() } else { probe("/livez", 10, 3) }),
         readiness_probe: Some(probe("/readyz", 1, 2)),
         security_context: Some(container_security()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(mounts),
         ..Container::default()
     }
+}
+
+/// The variables by which a process knows its pod, and this life of it.
+fn who_it_is() -> Vec<EnvVar> {
+    [("POD_NAME", "metadata.name"), (POD_UID, "metadata.uid"), ("POD_IP", "status.podIP")]
+        .map(|(name, field)| EnvVar {
+            name: name.to_owned(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector { field_path: field.to_owned(), api_version: None }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        })
+        .to_vec()
+}
+
+/// Whether the pod was made with [`Parts::takes_part`].
+pub fn takes_part(pod: &Pod) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.flat_map(|container| container.env.iter().flatten()).any(|variable| variable.name == POD_UID)
 }
 
 fn requests((cpu, memory): (&str, &str)) -> ResourceRequirements {
@@ -193,6 +218,16 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
         timeout_seconds: Some(if path == "/livez" { 5 } else { 2 }),
         failure_threshold: Some(failures),
         ..Probe::default()
+    }
+}
+
+/// Notices a process that is frozen, soon: until it is gone it holds its clients' connections open, and others wait for its part.
+fn frozen() -> Probe {
+    Probe {
+        timeout_seconds: Some(2),
+        // It does not heed a request to stop.
+        termination_grace_period_seconds: Some(1),
+        ..probe("/livez", 3, 3)
     }
 }
 

@@ -51,7 +51,11 @@ fn primary(stores: &Stores, namespace: &str, group: &BrokerGroup) -> Result<Stri
     if group.status.as_ref().is_none_or(|status| status.first_served_at.is_none()) {
         return Err("the broker group has never been Ready".to_owned());
     }
-    let pod = &broker_group::observe::identity(group).member(0);
+    let status = group.status.as_ref().filter(|status| status.epoch.is_some());
+    let pod = &match status {
+        None => broker_group::observe::identity(group).member(0),
+        Some(status) => status.primary.clone().ok_or("the broker group has no primary yet")?,
+    };
     let Some(pod) = stores.pods.get(&ObjectRef::new(pod).within(namespace)) else {
         return Err(format!("pod {pod} is not there yet"));
     };

@@ -3,14 +3,13 @@
 //! Reading an out.yaml is reading what the operator does. `INSTA_UPDATE=always` writes them anew.
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
 };
 
-use crds::{BrokerGroup, NameServerSet};
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim};
-use operator::{broker_group, name_server_set, pods::template::Images};
+use crds::{BrokerGroup, BrokerGroupStatus, NameServerSet};
+use k8s_openapi::api::{apps::v1::StatefulSet, coordination::v1::Lease, core::v1::PersistentVolumeClaim};
+use operator::{broker_group, broker_group::desired::Advertised, name_server_set, pods::template::Images};
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
@@ -25,7 +24,10 @@ struct In {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Seen {
-    addresses: BTreeMap<i32, String>,
+    address: Option<String>,
+    primary_addresses: Option<[String; 2]>,
+    lease: Option<Lease>,
+    status: BrokerGroupStatus,
     groups: Vec<BrokerGroup>,
     claims: Vec<PersistentVolumeClaim>,
     stateful_set: Option<StatefulSet>,
@@ -63,20 +65,28 @@ fn name_servers(input: In) -> Vec<Value> {
 
 fn brokers(input: In) -> Vec<Value> {
     let group: BrokerGroup = serde_yaml::from_value(input.resource).expect("a BrokerGroup");
-    let Seen { addresses, groups: _, claims, stateful_set } = input.observed;
+    let Seen { address, primary_addresses, groups: _, claims, stateful_set, lease, status } = input.observed;
     let observed = broker_group::observe::Observed {
         claims: claims.into_iter().map(Into::into).collect(),
         stateful_set: stateful_set.map(Into::into),
+        reign: lease.as_ref().map(broker_group::reign::Reign::of),
         ..Default::default()
     };
     let validated =
         broker_group::validate::validate(&group, &observed, &images()).expect("a sound BrokerGroup");
-    let broker_group::desired::Network { service_account, services } =
+    let broker_group::desired::Network { service_account, services, agreement } =
         broker_group::desired::network(&validated);
     let mut objects = vec![value(&service_account)];
     objects.extend(services.iter().map(value));
-    if let Some(workload) = broker_group::desired::workload(&validated, &addresses) {
-        let broker_group::desired::Workload { config_map, budget, stateful_set } = workload;
+    if let Some(broker_group::desired::Agreement { role, role_binding, endpoints }) = agreement {
+        objects.extend([value(&role), value(&role_binding)]);
+        objects.extend(endpoints.iter().map(value));
+        objects.extend(lease.is_none().then(|| value(&broker_group::reign::lease(&validated, &status))));
+    }
+    let advertised = address.map(Advertised::Member).or_else(|| primary_addresses.map(Advertised::Primary));
+    if let Some(hosts) = advertised {
+        let broker_group::desired::Workload { config_map, budget, stateful_set } =
+            broker_group::desired::workload(&validated, &hosts);
         objects.push(value(&config_map));
         objects.extend(budget.iter().map(value));
         objects.push(value(&stateful_set));

@@ -60,8 +60,13 @@ impl Server {
             Method::DELETE => objects.remove(path),
             _ => {
                 let sent: Value = serde_json::from_slice(body).expect("JSON");
-                let object = objects.entry(path.to_owned()).or_insert_with(|| json!({}));
+                let path = match *method {
+                    Method::POST => format!("{path}/{}", sent["metadata"]["name"].as_str().expect("a name")),
+                    _ => path.to_owned(),
+                };
+                let object = objects.entry(path).or_insert_with(|| json!({}));
                 merge(object, &sent);
+                drop_nulls(object);
                 complete(object);
                 Some(object.clone())
             }
@@ -116,6 +121,10 @@ impl Server {
                 budgets: self.store(),
                 pods: self.store(),
                 claims: self.store(),
+                leases: self.store(),
+                endpoints: self.store(),
+                roles: self.store(),
+                role_bindings: self.store(),
             },
             applier: Applier::new(client.clone(), Arc::clone(&metrics)),
             control: ControlPlane::new(Arc::clone(&metrics)),
@@ -145,6 +154,14 @@ fn merge(object: &mut Value, sent: &Value) {
             }
         }
         (object, sent) => *object = sent.clone(),
+    }
+}
+
+/// A null takes a field away.
+fn drop_nulls(object: &mut Value) {
+    if let Value::Object(fields) = object {
+        fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(drop_nulls);
     }
 }
 
@@ -264,6 +281,252 @@ async fn an_object_of_somebody_else_is_left_alone_and_named() {
     let stalled = conditions.iter().find(|condition| condition.type_ == "Stalled").unwrap();
     assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", "InvalidSpec"));
     assert!(stalled.message.contains("Service a-broker-headless exists"), "{}", stalled.message);
+}
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/a-broker";
+const SLICES: [&str; 2] = [
+    "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/a-broker-primary-0",
+    "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/a-broker-primary-1",
+];
+
+fn with_a_replicated_group() -> Server {
+    let server = with_a_group();
+    server.objects().get_mut(GROUP).expect("the group")["spec"]["replicas"] = json!(3);
+    server
+}
+
+/// What the StatefulSet's controller would do: pods of the newest revision, all Ready, of which these are old.
+fn with_pods(server: &Server, old: &[usize]) {
+    let mut objects = server.objects();
+    let set = objects.get_mut(STATEFUL_SET).expect("a stateful set");
+    set["metadata"]["generation"] = json!(2);
+    set["status"] = json!({"replicas": 3, "observedGeneration": 2, "updateRevision": "new"});
+    for ordinal in 0..3 {
+        let revision = if old.contains(&ordinal) { "old" } else { "new" };
+        let name = format!("a-broker-{ordinal}");
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "namespace": "shop", "uid": format!("u{ordinal}"),
+                "labels": {
+                    "controller-revision-hash": revision, "app.kubernetes.io/component": "broker",
+                    "mq.gantry.dev/broker-group": "a",
+                    "mq.gantry.dev/role": if ordinal == 1 { "primary" } else { "replica" },
+                },
+            },
+            "spec": {"containers": [{"name": "broker", "env": [{"name": "POD_UID"}]}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        objects.insert(format!("/api/v1/namespaces/shop/pods/{name}"), pod);
+    }
+}
+
+/// What a member would do that becomes primary.
+fn with_a_primary(server: &Server, ordinal: usize, epoch: i32, in_sync: &str) {
+    let mut objects = server.objects();
+    let lease = objects.get_mut(LEASE).expect("a lease");
+    lease["spec"]["holderIdentity"] = json!(format!("a-broker-{ordinal}/u{ordinal}"));
+    lease["spec"]["leaseTransitions"] = json!(epoch);
+    lease["metadata"]["annotations"]["mq.gantry.dev/in-sync"] = json!(in_sync);
+    lease["metadata"]["annotations"]["mq.gantry.dev/primary"] = json!(ordinal.to_string());
+}
+
+fn wished(server: &Server) -> Value {
+    server.objects()[LEASE]["metadata"]["annotations"]["mq.gantry.dev/wished-primary"].clone()
+}
+
+#[tokio::test]
+async fn a_replicated_group_is_made_in_order_and_what_members_write_stays() {
+    let server = with_a_replicated_group();
+    let (client, _task) = server.start();
+    assert_eq!(
+        reconcile_group(&server, &client).await,
+        [
+            "PATCH serviceaccounts/a-broker",
+            "PATCH services/a-broker-headless",
+            "PATCH services/a-broker-0",
+            "PATCH services/a-broker-1",
+            "PATCH services/a-broker-2",
+            "PATCH services/a-broker-primary-0",
+            "PATCH services/a-broker-primary-1",
+            "PATCH roles/a-broker",
+            "PATCH rolebindings/a-broker",
+            "POST shop/endpointslices",
+            "POST shop/endpointslices",
+            "POST shop/leases",
+            "PATCH configmaps/a-broker-config",
+            "PATCH poddisruptionbudgets/a-broker",
+            "PATCH statefulsets/a-broker",
+            "PATCH a/status",
+        ]
+    );
+    // The first to be made saw no Lease yet.
+    assert_eq!(reconcile_group(&server, &client).await, ["PATCH a/status"]);
+    for slice in SLICES {
+        server.objects().get_mut(slice).unwrap()["endpoints"] = json!([{"addresses": ["10.0.0.7"]}]);
+    }
+    server.objects().get_mut(LEASE).unwrap()["spec"]["renewTime"] = json!("2026-01-01T00:00:00.000000Z");
+    assert_eq!(reconcile_group(&server, &client).await, Vec::<String>::new());
+
+    with_pods(&server, &[]);
+    with_a_primary(&server, 1, 3, "0:a,1:b,2:c");
+    reconcile_group(&server, &client).await;
+    server.objects().get_mut(LEASE).unwrap()["spec"]["renewTime"] = json!("2026-01-01T00:00:02.000000Z");
+    assert_eq!(reconcile_group(&server, &client).await, Vec::<String>::new(), "a renewal is no news");
+}
+
+#[tokio::test]
+async fn a_replicated_group_waits_until_both_addresses_of_its_primary_are_known() {
+    let server = with_a_replicated_group();
+    let (client, _task) = server.start();
+    let without_address = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "a-broker-primary-1", "namespace": "shop",
+            "ownerReferences": [{"apiVersion": "mq.gantry.dev/v1alpha1", "kind": "BrokerGroup", "name": "a", "uid": "u", "controller": true}],
+        },
+        "spec": {"clusterIP": ""},
+    });
+    let service = "/api/v1/namespaces/shop/services/a-broker-primary-1";
+    server.put(service, without_address);
+    let writes = reconcile_group(&server, &client).await;
+    assert!(writes.contains(&"PATCH services/a-broker-primary-1".to_owned()), "{writes:?}");
+    assert!(!writes.iter().any(|write| write.contains("configmaps") || write.contains("statefulsets")));
+
+    server.objects().get_mut(service).unwrap()["spec"]["clusterIP"] = json!("10.96.0.11");
+    let writes = reconcile_group(&server, &client).await;
+    assert!(writes.contains(&"PATCH statefulsets/a-broker".to_owned()), "{writes:?}");
+    let objects = server.objects();
+    let file = objects["/api/v1/namespaces/shop/configmaps/a-broker-config"]["data"]["broker.yaml"].as_str();
+    let file: Value = serde_yaml::from_str(file.unwrap()).unwrap();
+    assert_eq!(file["advertised"]["host"], "10.96.0.10");
+    assert_eq!(file["replication"]["advertised"], json!(["10.96.0.10", "10.96.0.11"]));
+    assert_eq!(file["replication"]["endpointSlices"], json!(["a-broker-primary-0", "a-broker-primary-1"]));
+}
+
+#[tokio::test]
+async fn a_slice_of_the_primary_that_was_deleted_is_made_again() {
+    let server = with_a_replicated_group();
+    let (client, _task) = server.start();
+    reconcile_group(&server, &client).await;
+    reconcile_group(&server, &client).await;
+    server.objects().remove(SLICES[1]);
+    assert_eq!(reconcile_group(&server, &client).await, ["POST shop/endpointslices"]);
+    assert!(server.objects().contains_key(SLICES[1]));
+}
+
+#[tokio::test]
+async fn a_lease_that_was_deleted_is_made_again_as_it_was() {
+    let server = with_a_replicated_group();
+    let (client, _task) = server.start();
+    reconcile_group(&server, &client).await;
+    with_pods(&server, &[]);
+    with_a_primary(&server, 1, 3, "1:b,2:c");
+    reconcile_group(&server, &client).await;
+    server.objects().remove(LEASE);
+    assert!(reconcile_group(&server, &client).await.contains(&"POST shop/leases".to_owned()));
+    let lease = server.objects()[LEASE].clone();
+    assert_eq!(lease["metadata"]["annotations"]["mq.gantry.dev/in-sync"], "1,2");
+    assert_eq!(lease["spec"]["leaseTransitions"], 3);
+    assert_eq!(lease["spec"]["holderIdentity"], Value::Null);
+    assert_eq!(
+        lease["metadata"]["ownerReferences"],
+        Value::Null,
+        "the volumes are retained, so the Lease is"
+    );
+    // When the volumes are to go with the group, so is the Lease.
+    server.objects().get_mut(GROUP).unwrap()["spec"]["storage"]["retention"] = json!({"onDelete": "Delete"});
+    assert!(reconcile_group(&server, &client).await.contains(&"PATCH leases/a-broker".to_owned()));
+    assert_eq!(server.objects()[LEASE]["metadata"]["ownerReferences"][0]["uid"], "u");
+}
+
+#[tokio::test]
+async fn a_roll_ends_with_a_switchover_and_the_former_primary() {
+    let server = with_a_replicated_group();
+    let (client, _task) = server.start();
+    reconcile_group(&server, &client).await;
+    with_a_primary(&server, 1, 3, "0:a,1:b,2:c");
+    with_pods(&server, &[0, 1, 2]);
+    let only_pods = |writes: Vec<String>| -> Vec<String> {
+        writes.into_iter().filter(|write| write != "PATCH a/status").collect()
+    };
+    assert_eq!(only_pods(reconcile_group(&server, &client).await), ["DELETE pods/a-broker-2"]);
+    with_pods(&server, &[0, 1]);
+    assert_eq!(only_pods(reconcile_group(&server, &client).await), ["DELETE pods/a-broker-0"]);
+    with_pods(&server, &[1]);
+    assert_eq!(only_pods(reconcile_group(&server, &client).await), ["PATCH leases/a-broker"]);
+    assert_eq!(wished(&server), "0");
+    assert_eq!(only_pods(reconcile_group(&server, &client).await), Vec::<String>::new(), "it waits");
+    let group = server.get::<BrokerGroup>(GROUP);
+    let conditions = &group.status.as_ref().unwrap().conditions;
+    let reconciling = conditions.iter().find(|condition| condition.type_ == "Reconciling").unwrap();
+    assert_eq!(reconciling.reason, "Switchover");
+
+    with_a_primary(&server, 0, 4, "0:a,1:b,2:c");
+    let writes = only_pods(reconcile_group(&server, &client).await);
+    let labels = ["PATCH pods/a-broker-0", "PATCH pods/a-broker-1"];
+    assert_eq!(writes, [labels[0], labels[1], "PATCH leases/a-broker", "DELETE pods/a-broker-1"]);
+    assert_eq!(wished(&server), Value::Null, "the wish came true");
+    let status = server.get::<BrokerGroup>(GROUP).status.clone().unwrap();
+    let failover = status.last_failover.expect("it was seen");
+    assert_eq!(
+        (failover.from.as_str(), failover.to.as_str(), failover.epoch),
+        ("a-broker-1", "a-broker-0", 4)
+    );
+}
+
+#[tokio::test]
+async fn a_request_is_granted_once() {
+    let server = with_a_replicated_group();
+    let (client, _task) = server.start();
+    reconcile_group(&server, &client).await;
+    with_pods(&server, &[]);
+    with_a_primary(&server, 1, 3, "0:a,1:b,2:c");
+    reconcile_group(&server, &client).await;
+    let annotations = json!({"mq.gantry.dev/switchover-to": "2@monday"});
+    server.objects().get_mut(GROUP).unwrap()["metadata"]["annotations"] = annotations;
+    assert_eq!(reconcile_group(&server, &client).await, ["PATCH leases/a-broker", "PATCH a/status"]);
+    assert_eq!(wished(&server), "2");
+    assert_eq!(reconcile_group(&server, &client).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_broker_becomes_three_and_one_again() {
+    let server = with_a_group();
+    let (client, _task) = server.start();
+    reconcile_group(&server, &client).await;
+    server.objects().get_mut(GROUP).unwrap()["spec"]["replicas"] = json!(3);
+    let writes = reconcile_group(&server, &client).await;
+    // The strategy of a StatefulSet cannot be applied away.
+    assert!(writes.contains(&"DELETE statefulsets/a-broker".to_owned()), "{writes:?}");
+    reconcile_group(&server, &client).await;
+    assert_eq!(server.objects()[STATEFUL_SET]["spec"]["updateStrategy"]["type"], "OnDelete");
+
+    with_pods(&server, &[]);
+    with_a_primary(&server, 1, 3, "0:a,1:b,2:c");
+    server.objects().get_mut(GROUP).unwrap()["spec"]["replicas"] = json!(1);
+    reconcile_group(&server, &client).await;
+    assert_eq!(server.objects()[STATEFUL_SET]["spec"]["replicas"], 3, "the primary would go");
+    assert_eq!(wished(&server), "0");
+    with_a_primary(&server, 0, 4, "0:a,1:b,2:c");
+    reconcile_group(&server, &client).await;
+    assert_eq!(server.objects()[STATEFUL_SET]["spec"]["replicas"], 1);
+    assert_eq!(
+        server.objects()[STATEFUL_SET]["spec"]["updateStrategy"]["type"],
+        "OnDelete",
+        "others are recorded"
+    );
+    server.objects().remove("/api/v1/namespaces/shop/pods/a-broker-1");
+    server.objects().remove("/api/v1/namespaces/shop/pods/a-broker-2");
+    with_a_primary(&server, 0, 4, "0:a");
+    reconcile_group(&server, &client).await;
+    let writes = reconcile_group(&server, &client).await;
+    assert!(writes.contains(&"PATCH statefulsets/a-broker".to_owned()), "{writes:?}");
+    assert_eq!(server.objects()[STATEFUL_SET]["spec"]["updateStrategy"], Value::Null);
+    let objects = server.objects();
+    let only_several_need = objects.keys().filter(|path| path.contains("primary") || path.contains("roles/"));
+    assert_eq!(only_several_need.collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(objects.contains_key(LEASE), "the Lease says which volume is complete");
 }
 
 fn with_a_set(replicas: i32) -> Server {

@@ -1,0 +1,218 @@
+//! What a group's Lease says: who is primary, since which epoch, and who may be next. Pure.
+//!
+//! Members change it by compare-and-swap (`docs/decisions/0012-replication.md`). The operator makes it, and afterwards
+//! writes a wish, or what a person asked for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hash,
+};
+
+use crds::BrokerGroupStatus;
+use k8s_openapi::api::{
+    coordination::v1::{Lease, LeaseSpec},
+    core::v1::Pod,
+};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::validate::{Validated, Volume};
+
+/// The annotation with the members that have everything that is acknowledged: `0:5e3a…,2:77f0…`.
+pub const IN_SYNC: &str = "mq.gantry.dev/in-sync";
+/// The annotation with the ordinal of the primary of the epoch.
+pub const PRIMARY: &str = "mq.gantry.dev/primary";
+/// The annotation with the ordinal that should be primary next.
+pub const WISHED_PRIMARY: &str = "mq.gantry.dev/wished-primary";
+
+/// What a Lease says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reign {
+    /// How often a primary has been made; 0: never.
+    pub epoch: i64,
+    /// The primary's process; nothing once it is released.
+    pub holder: Option<Process>,
+    /// The primary of the epoch, as recorded.
+    pub primary: Option<i32>,
+    /// Members that have everything that is acknowledged.
+    pub in_sync: BTreeSet<i32>,
+    /// The member that should be primary next.
+    pub wished: Option<i32>,
+}
+
+/// One life of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Name of the pod.
+    pub pod: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Reign {
+    /// Reads a Lease. What is not as it should be counts as not said.
+    pub fn of(lease: &Lease) -> Self {
+        let spec = lease.spec.clone().unwrap_or_default();
+        let note = |key: &str| lease.annotations().get(key).map(|text| text.trim());
+        let holder = spec.holder_identity.as_deref().and_then(|holder| holder.split_once('/'));
+        let holder = holder.map(|(pod, uid)| Process { pod: pod.to_owned(), uid: uid.to_owned() });
+        let recorded = note(PRIMARY).and_then(|text| text.parse().ok());
+        let primary = recorded.or_else(|| holder.as_ref().and_then(|holder| ordinal_in(&holder.pod)));
+        let members = note(IN_SYNC).unwrap_or_default().split(',');
+        Self {
+            epoch: i64::from(spec.lease_transitions.unwrap_or_default()),
+            primary,
+            holder,
+            in_sync: members.filter_map(|member| member.split(':').next()?.trim().parse().ok()).collect(),
+            wished: note(WISHED_PRIMARY).and_then(|text| text.parse().ok()),
+        }
+    }
+
+    /// Whether member 0 alone has everything that is acknowledged, so that it needs the others no more.
+    pub fn is_of_one(&self) -> bool {
+        self.in_sync == BTreeSet::from([0]) && self.primary == Some(0)
+    }
+
+    /// Whether this life of the pod is the primary.
+    pub fn is_held_by(&self, pod: &Pod) -> bool {
+        let uid = pod.uid().unwrap_or_default();
+        self.holder.as_ref().is_some_and(|holder| holder.pod == pod.name_any() && holder.uid == uid)
+    }
+}
+
+/// The number at the end of a pod's name.
+fn ordinal_in(pod: &str) -> Option<i32> {
+    pod.rsplit_once('-')?.1.parse().ok()
+}
+
+/// What of a Lease matters to the operator: not that it was renewed, which happens every few seconds.
+pub fn look(lease: &Lease) -> impl Hash + use<> {
+    let spec = lease.spec.as_ref();
+    let notes = [IN_SYNC, PRIMARY, WISHED_PRIMARY].map(|key| lease.annotations().get(key).cloned());
+    (
+        lease.uid(),
+        lease.metadata.deletion_timestamp.is_some(),
+        spec.and_then(|spec| spec.holder_identity.clone()),
+        spec.and_then(|spec| spec.lease_transitions),
+        notes,
+    )
+}
+
+/// The Lease of a group that has none: a new one lets member 0 be primary, and one that is made again keeps what is known.
+pub fn lease(group: &Validated, known: &BrokerGroupStatus) -> Lease {
+    let epoch = known.epoch.unwrap_or_default();
+    let in_sync: Vec<String> =
+        known.in_sync.iter().filter_map(|pod| Some(ordinal_in(pod)?.to_string())).collect();
+    let in_sync = if epoch == 0 || in_sync.is_empty() { "0".to_owned() } else { in_sync.join(",") };
+    let mut metadata = group.identity.metadata(group.identity.base());
+    metadata.annotations = Some(BTreeMap::from([(IN_SYNC.to_owned(), in_sync)]));
+    if outlives_the_group(group) {
+        metadata.owner_references = None;
+    }
+    Lease {
+        metadata,
+        spec: Some(LeaseSpec {
+            lease_duration_seconds: group.replication.as_ref().map(|it| it.lease_duration_seconds),
+            lease_transitions: Some(i32::try_from(epoch).unwrap_or(i32::MAX)),
+            ..LeaseSpec::default()
+        }),
+    }
+}
+
+/// Whether the volumes stay when the group goes. Then the Lease stays with them: without it nobody could tell which of them are
+/// complete when a group of the same name takes them up again.
+fn outlives_the_group(group: &Validated) -> bool {
+    matches!(group.volume, Volume::Claim { on_delete: crds::VolumePolicy::Retain, .. })
+}
+
+/// What must change in a live Lease so that it goes when the volumes go, and not before.
+pub fn owners(group: &Validated, live: &Lease) -> Option<Value> {
+    let wanted = if outlives_the_group(group) {
+        None
+    } else {
+        group.identity.metadata(String::new()).owner_references
+    };
+    let present = live.metadata.owner_references.clone().filter(|owners| !owners.is_empty());
+    let is_anothers = present.iter().flatten().any(|owner| owner.uid != group.identity.uid);
+    (wanted != present && !is_anothers).then(|| json!({"metadata": {"ownerReferences": wanted}}))
+}
+
+/// The change that wishes a primary.
+pub fn wish(ordinal: i32) -> Value {
+    json!({"metadata": {"annotations": {WISHED_PRIMARY: ordinal.to_string()}}})
+}
+
+/// The change that takes back a wish which came true: another failover must not lead back there.
+pub fn no_wish() -> Value {
+    json!({"metadata": {"annotations": {WISHED_PRIMARY: null}}})
+}
+
+/// The change that lets this member alone be primary next, whatever its store holds.
+pub fn only(ordinal: i32) -> Value {
+    json!({"metadata": {"annotations": {IN_SYNC: ordinal.to_string()}}})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{DefaultHasher, Hasher as _};
+
+    use super::*;
+
+    fn lease(yaml: &str) -> Lease {
+        serde_yaml::from_str(yaml).expect("a Lease")
+    }
+
+    const FOURTH: &str = "metadata:\n  name: a-broker\n  annotations: {mq.gantry.dev/in-sync: '0:5e3a,2:77f0', \
+         mq.gantry.dev/primary: '2', mq.gantry.dev/wished-primary: '0'}\n\
+         spec: {holderIdentity: a-broker-2/u2, leaseTransitions: 4, renewTime: '2026-01-01T00:00:00.000000Z'}";
+
+    #[test]
+    fn a_lease_says_who_reigns_and_who_may_be_next() {
+        let reign = Reign::of(&lease(FOURTH));
+        let holder = Process { pod: "a-broker-2".to_owned(), uid: "u2".to_owned() };
+        let expected = Reign {
+            epoch: 4,
+            holder: Some(holder),
+            primary: Some(2),
+            in_sync: [0, 2].into(),
+            wished: Some(0),
+        };
+        assert_eq!(reign, expected);
+        let pod = |uid: &str| -> Pod {
+            serde_yaml::from_str(&format!("metadata: {{name: a-broker-2, uid: {uid}}}")).expect("a Pod")
+        };
+        assert!(reign.is_held_by(&pod("u2")));
+        assert!(!reign.is_held_by(&pod("u3")), "a pod that was made anew is another process");
+    }
+
+    #[test]
+    fn what_a_lease_does_not_say_is_nothing() {
+        let fresh = lease(
+            "metadata: {name: a, annotations: {mq.gantry.dev/in-sync: '0'}}\nspec: {leaseTransitions: 0}",
+        );
+        assert_eq!(Reign::of(&fresh), Reign { in_sync: [0].into(), ..Reign::default() });
+        let odd = lease(
+            "metadata: {name: a, annotations: {mq.gantry.dev/in-sync: 'x,,1:', mq.gantry.dev/primary: x}}\n\
+             spec: {holderIdentity: ''}",
+        );
+        assert_eq!(Reign::of(&odd), Reign { in_sync: [1].into(), ..Reign::default() });
+    }
+
+    #[test]
+    fn a_renewal_is_no_news_and_everything_else_is() {
+        let hash = |text: &str| {
+            let mut hasher = DefaultHasher::new();
+            look(&lease(text)).hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(hash(FOURTH), hash(&FOURTH.replace("00:00:00", "00:00:02")));
+        for (old, new) in [
+            ("u2", "u3"),
+            ("leaseTransitions: 4", "leaseTransitions: 5"),
+            (",2:77f0", ""),
+            ("primary: '0'", "primary: '1'"),
+        ] {
+            assert_ne!(hash(FOURTH), hash(&FOURTH.replace(old, new)), "{old}");
+        }
+    }
+}
