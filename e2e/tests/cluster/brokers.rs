@@ -10,7 +10,7 @@ fn contradictions_in_a_broker_group_are_refused_with_a_sentence() -> Result<()> 
         let both = "storage: {commitLog: {size: 1Gi}, ephemeral: {sizeLimit: 1Gi}}";
         for (spec, word) in [
             (both, "ephemeral"),
-            ("replicas: 2", "replicas"),
+            ("replicas: 10", "replicas"),
             ("flush: Sometimes", "flush"),
             ("storage: {commitLog: {size: 1Gi}, retention: {onDelete: Perhaps}}", "onDelete"),
             ("messageRetention: {diskPercent: 130}", "diskPercent"),

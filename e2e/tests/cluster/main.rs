@@ -4,4 +4,5 @@ mod brokers;
 mod clients;
 mod disk;
 mod faults;
+mod replicas;
 mod topics;

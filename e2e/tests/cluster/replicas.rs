@@ -1,0 +1,128 @@
+//! Broker groups of several members: faults under official clients, and not one acknowledged message lost.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::clients::{Consumer, Language, consume, produce};
+use e2e::cluster::{Namespace, in_namespace};
+
+const LIMIT: Duration = Duration::from_secs(240);
+const THREE: &str = "replicas: 3";
+
+/// The Lease of the group `main`.
+fn lease(space: &Namespace, path: &str) -> Result<String> {
+    space.get("lease/main-broker", path)
+}
+
+/// The pod that is the primary now.
+fn primary(space: &Namespace) -> Result<String> {
+    let ordinal = lease(space, r"{.metadata.annotations.mq\.gantry\.dev/primary}")?;
+    Ok(format!("main-broker-{ordinal}"))
+}
+
+/// Waits until all three members are in sync.
+fn all_in_sync(space: &Namespace) -> Result<()> {
+    space.reason("bg/main", "ReplicationHealthy", "AllInSync").map(drop)
+}
+
+/// A fault in the middle of sending; what was acknowledged is there afterwards, each message once or more.
+fn survives(name: &str, language: Language, fault: impl Fn(&Namespace, &str) -> Result<()>) -> Result<()> {
+    in_namespace(name, |space| {
+        let access_point = space.messaging("main", THREE)?;
+        all_in_sync(space)?;
+        space.topics("main", &["orders"])?;
+        let count = 2000;
+        let producer =
+            produce(language, &access_point, "orders", count)?.prefix("order-").rate(50).start()?;
+        producer.until_lines(300, LIMIT)?;
+        let before = primary(space)?;
+        fault(space, &before)?;
+        let sent = producer.finish(LIMIT)?;
+        ensure!(primary(space)? != before, "the primary is still {before}");
+        let acknowledged = sent.sent();
+        ensure!(acknowledged.len() > count / 2, "only {} sends succeeded", acknowledged.len());
+        let received =
+            consume(Language::Go, Consumer::Simple, &access_point, "orders", "later")?.idle(8).run(LIMIT)?;
+        received.ensure_holds(&acknowledged)?;
+        space.ready(&["bg/main"])?;
+        all_in_sync(space)
+    })
+}
+
+#[test]
+fn nothing_is_lost_when_the_primary_is_deleted_by_force() -> Result<()> {
+    survives("replicas-forced", Language::Java, |space, primary| {
+        space.kubectl(&format!("delete pod {primary} --grace-period=0 --force --wait=false")).map(drop)
+    })
+}
+
+#[test]
+fn a_switchover_loses_nothing_and_every_send_succeeds() -> Result<()> {
+    in_namespace("replicas-switch", |space| {
+        let access_point = space.messaging("main", THREE)?;
+        all_in_sync(space)?;
+        space.topics("main", &["orders"])?;
+        let count = 1500;
+        let producer = produce(Language::Java, &access_point, "orders", count)?.rate(50).start()?;
+        for (index, to) in ["1", "2", "0"].into_iter().enumerate() {
+            producer.until_lines(200 * (index + 1), LIMIT)?;
+            space
+                .kubectl(&format!("annotate bg/main --overwrite mq.gantry.dev/switchover-to={to}@{index}"))?;
+            space.wait("bg/main", &format!("jsonpath={{.status.primary}}=main-broker-{to}"))?;
+        }
+        producer.finish(LIMIT)?.ensure_all_sent(count)?;
+        let received = consume(Language::Python, Consumer::Simple, &access_point, "orders", "later")?
+            .idle(8)
+            .run(LIMIT)?;
+        received.ensure_each_once("m-", count)
+    })
+}
+
+#[test]
+fn a_changed_setting_of_pods_rolls_the_members_with_the_primary_last() -> Result<()> {
+    in_namespace("replicas-roll", |space| {
+        let access_point = space.messaging("main", THREE)?;
+        all_in_sync(space)?;
+        space.topics("main", &["orders"])?;
+        let count = 2500;
+        let producer = produce(Language::Go, &access_point, "orders", count)?.rate(50).start()?;
+        producer.until_lines(100, LIMIT)?;
+        let before = primary(space)?;
+        space.kubectl(r#"patch bg/main --type merge -p {"spec":{"pod":{"labels":{"rolled":"yes"}}}}"#)?;
+        space.reason("bg/main", "Reconciling", "RollingUpdate")?;
+        space.reason("bg/main", "Reconciling", "UpToDate")?;
+        ensure!(primary(space)? != before, "the primary was rolled without a switchover");
+        let sent = producer.finish(LIMIT)?;
+        let received =
+            consume(Language::Go, Consumer::Simple, &access_point, "orders", "later")?.idle(8).run(LIMIT)?;
+        received.ensure_holds(&sent.sent())?;
+        all_in_sync(space)
+    })
+}
+
+#[test]
+fn a_member_that_lost_its_volume_is_filled_again() -> Result<()> {
+    in_namespace("replicas-volume", |space| {
+        let access_point = space.messaging("main", THREE)?;
+        all_in_sync(space)?;
+        space.topics("main", &["orders"])?;
+        let count = 500;
+        produce(Language::Go, &access_point, "orders", count)?.run(LIMIT)?.ensure_all_sent(count)?;
+        let primary = primary(space)?;
+        let victim = if primary == "main-broker-2" { "main-broker-1" } else { "main-broker-2" };
+        let before = lease(space, r"{.metadata.annotations.mq\.gantry\.dev/in-sync}")?;
+        space.kubectl(&format!("delete pvc data-{victim} --wait=false"))?;
+        space.kubectl(&format!("delete pod {victim} --grace-period=0 --force"))?;
+        space.kubectl(&format!("wait --for=create pod/{victim} --timeout=60s"))?;
+        space.ready(&[&format!("pod/{victim}")])?;
+        all_in_sync(space)?;
+        let after = lease(space, r"{.metadata.annotations.mq\.gantry\.dev/in-sync}")?;
+        ensure!(after != before, "a member with another store is another member: {after}");
+        let ordinal = victim.rsplit('-').next().unwrap_or_default();
+        space.kubectl(&format!("annotate bg/main --overwrite mq.gantry.dev/switchover-to={ordinal}@lost"))?;
+        space.wait("bg/main", &format!("jsonpath={{.status.primary}}={victim}"))?;
+        let received =
+            consume(Language::Go, Consumer::Simple, &access_point, "orders", "later")?.idle(8).run(LIMIT)?;
+        received.ensure_each_once("m-", count)
+    })
+}
