@@ -805,6 +805,17 @@ mod tests {
     }
 
     #[test]
+    fn who_hears_of_a_later_reign_while_it_asks_does_not_begin_one() {
+        let mut asks = member(1, found(5));
+        sees(&mut asks, 0, &lease(1, 1, &[1]), 5);
+        asks.tick(at(10));
+        assert!(stands(&mut asks));
+        asks.heard_epoch(at(20), Epoch(5));
+        asks.swapped(at(30), SwapOutcome::Done(6));
+        assert_eq!(asks.role(), Role::Standing, "until it has read who reigns");
+    }
+
+    #[test]
     fn a_reign_ends_doubt() {
         let mut doubtful = member(1, Found { doubt: Doubt::LostTail, ..found(95) });
         sees(&mut doubtful, 0, &lease(1, 1, &[1]), 5);

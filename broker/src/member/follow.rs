@@ -12,7 +12,7 @@ use proto::control::replication_client::ReplicationClient;
 use replication::{Doubt, Epoch, Has, Ordinal, Stream};
 use store::{FlushFailed, LogOffset};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -239,7 +239,10 @@ impl Follower {
     async fn copy(&self, copying: Copying) -> anyhow::Result<()> {
         let Copying { epoch, began, mut tells, acknowledge, silence } = copying;
         let (pass_on, messages) = mpsc::channel(WAITING_MESSAGES);
-        let copier = Copier { open: Arc::clone(&self.open), epoch, began, messages, acknowledge, state: 0 };
+        let end = self.open.store().durable();
+        let (has, had) =
+            watch::channel(control::Acknowledgement { epoch: epoch.0, log_end: end.0, state: 0 });
+        let copier = Copier { open: Arc::clone(&self.open), epoch, began, messages, has, state: 0 };
         let mut writing = tokio::task::spawn_blocking(move || copier.run());
         let received = async {
             loop {
@@ -254,6 +257,7 @@ impl Follower {
         };
         let outcome = tokio::select! {
             outcome = received => outcome,
+            () = acknowledgements(had, acknowledge, silence / 4) => Ok(()),
             written = &mut writing => return written.context("copying died")?,
             () = self.stop.cancelled() => Ok(()),
         };
@@ -264,13 +268,34 @@ impl Follower {
     }
 }
 
+/// Tells the primary what this member has, when that changes and from time to time: writing may take longer than the primary
+/// waits for a sign of life. Ends with the stream.
+async fn acknowledgements(
+    mut has: watch::Receiver<control::Acknowledgement>,
+    tell: mpsc::Sender<control::FollowRequest>,
+    every: Duration,
+) {
+    loop {
+        let acknowledgement = *has.borrow_and_update();
+        let request = control::FollowRequest { request: Some(Asks::Acknowledgement(acknowledgement)) };
+        if tell.send(request).await.is_err() {
+            return;
+        }
+        // A timeout: nothing changed, and that is told, too.
+        if let Ok(Err(_)) = tokio::time::timeout(every, has.changed()).await {
+            // The writer ended, and says why.
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Writes what comes; blocks on the disk.
 struct Copier {
     open: Arc<Open>,
     epoch: Epoch,
     began: LogOffset,
     messages: mpsc::Receiver<control::FollowResponse>,
-    acknowledge: mpsc::Sender<control::FollowRequest>,
+    has: watch::Sender<control::Acknowledgement>,
     state: u64,
 }
 
@@ -278,18 +303,15 @@ impl Copier {
     fn run(mut self) -> anyhow::Result<()> {
         while let Some(message) = self.messages.blocking_recv() {
             self.take(message)?;
-            // One acknowledgement for all that is there.
-            while let Ok(message) = self.messages.try_recv() {
+            // One acknowledgement for all that is there, but not for all that will ever come.
+            for _ in 0..WAITING_MESSAGES {
+                let Ok(message) = self.messages.try_recv() else { break };
                 self.take(message)?;
             }
             self.durable()?;
             let Has { end, state } = Has { end: self.open.store().durable(), state: self.state };
             self.open.tell(|member, now| member.own(now, self.epoch, Has { end, state }));
-            let acknowledgement = control::Acknowledgement { epoch: self.epoch.0, log_end: end.0, state };
-            let request = control::FollowRequest { request: Some(Asks::Acknowledgement(acknowledgement)) };
-            if self.acknowledge.blocking_send(request).is_err() {
-                return Ok(());
-            }
+            self.has.send_replace(control::Acknowledgement { epoch: self.epoch.0, log_end: end.0, state });
         }
         Ok(())
     }
