@@ -470,6 +470,11 @@ impl Running {
         self.tasks.failed().await
     }
 
+    /// How it stands.
+    pub(crate) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
     /// Writes how far consumers are.
     pub(crate) async fn persist(&self) -> anyhow::Result<()> {
         let delivery = Arc::clone(&self.delivery);

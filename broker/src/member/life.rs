@@ -488,7 +488,10 @@ impl Life {
         };
         let standing = Standing { role: Some(role), works, clients };
         self.stands.send_if_modified(|now| std::mem::replace(now, standing) != standing);
-        if clients.is_none() {
+        // Said again and again: serving begins in between, and says so itself.
+        if let Some(health) = work.reign.as_ref().and_then(Reign::health) {
+            self.process.standing.serves(health);
+        } else {
             let reason = match role {
                 Role::Primary(epoch) => Some(format!(
                     "it is to be the primary of reign {epoch}, once all in-sync members have everything"

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::coordinator::Coordinator;
 use super::late::Late;
 use super::open::{Open, Reigning};
+use crate::health::Health;
 use crate::log::{Acknowledge, Gate};
 use crate::serve::{self, Control, Ports, Primary, Process, Running};
 
@@ -110,6 +111,14 @@ impl Reign {
     pub(super) fn clients(&self) -> Option<SocketAddr> {
         match &self.state {
             State::Serving(running) => Some(running.client_addr),
+            State::Opening(_) | State::Failed => None,
+        }
+    }
+
+    /// How it stands with clients, once they are served.
+    pub(super) fn health(&self) -> Option<Arc<Health>> {
+        match &self.state {
+            State::Serving(running) => Some(running.health()),
             State::Opening(_) | State::Failed => None,
         }
     }

@@ -103,6 +103,8 @@ struct Cluster {
     mode: Mode,
     min_in_sync: usize,
     starts: u32,
+    /// The port of the health pages.
+    pages: Option<u16>,
 }
 
 impl Cluster {
@@ -115,6 +117,7 @@ impl Cluster {
             mode: Mode::Sync,
             min_in_sync: 2.min(members),
             starts: 0,
+            pages: None,
         }
     }
 
@@ -138,7 +141,7 @@ impl Cluster {
         Config {
             control_listen: format!("127.0.{ordinal}.1:{}", self.port).parse().unwrap(),
             client_listen: format!("127.0.{ordinal}.1:0").parse().unwrap(),
-            http_listen: None,
+            http_listen: self.pages.map(|port| ([127, 0, 0, 1], port).into()),
             replication: Some(replication),
             segment_bytes: 1 << 20,
             ..config(folder)
@@ -278,6 +281,32 @@ async fn what_is_acknowledged_is_on_the_others_and_outlives_the_primary() {
     for group in groups {
         group.stop().await.unwrap();
     }
+}
+
+/// What `/readyz` answers.
+async fn readiness(port: u16) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut page = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    page.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_serves_is_ready_and_stays_so() {
+    let mut cluster = Cluster::new(1);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    cluster.pages = Some(port);
+    let group = cluster.start(0).await;
+    let _serves = primary(&group).await;
+    // Every look at its standing says the same, whoever looked last.
+    let until = tokio::time::Instant::now() + Duration::from_secs(1);
+    while tokio::time::Instant::now() < until {
+        let answer = readiness(port).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    group.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
