@@ -25,7 +25,7 @@ pub(crate) fn order(language: Language) -> Result<()> {
     let received = match language {
         // Its crate has no push consumer; what is not acknowledged comes again when its invisible duration is over.
         Language::Rust => consume(language, Consumer::Simple, &endpoint, "steps", "walkers")?.count(10),
-        _ => consume(language, Consumer::Push, &endpoint, "steps", "walkers")?.with("--fail", "1").idle(8),
+        _ => consume(language, Consumer::Push, &endpoint, "steps", "walkers")?.with("--fail", "1").idle(20),
     };
     let received = received.run(LIMIT)?;
     for group in ["a-", "b-"] {
