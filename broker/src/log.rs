@@ -28,6 +28,9 @@ pub(crate) enum Error {
     /// Nothing was written: too few members could acknowledge it, or this one is not the primary.
     #[error(transparent)]
     Refused(#[from] replication::Refusal),
+    /// Nothing was written: what the replicas have not yet is as much as it may be.
+    #[error("the in-sync members are {} MiB behind, which is as much as they may be", MOST_UNCONFIRMED_BYTES >> 20)]
+    TooFarBehind,
     /// It is written here, and not on all that it must be on; it may be delivered.
     #[error("not all in-sync members have acknowledged it within {} s", REPLICATED_WITHIN.as_secs())]
     NotReplicated,
@@ -123,9 +126,9 @@ impl Log {
     pub(crate) async fn append(&self, records: &[NewRecord<'_>]) -> Result<Appended, Error> {
         if let Acknowledge::Replicated(_) = &self.acknowledge {
             self.not_handing_over().await?;
-            let state = self.store.durable().0.saturating_sub(self.store.confirmed().0);
-            if state > MOST_UNCONFIRMED_BYTES {
-                return Err(Error::NotReplicated);
+            let behind = self.store.durable().0.saturating_sub(self.store.confirmed().0);
+            if behind > MOST_UNCONFIRMED_BYTES {
+                return Err(Error::TooFarBehind);
             }
         }
         let appended = self.store.append(records)?;

@@ -53,6 +53,10 @@ pub(super) fn not_appended(error: &log::Error) -> Refusal {
             Code::HaNotAvailable,
             format!("nothing was stored: {refusal}: send it again, here in a moment or to another broker"),
         ),
+        log::Error::TooFarBehind => Refusal::new(
+            Code::HaNotAvailable,
+            format!("nothing was stored: {error}: send it again in a moment, or more slowly"),
+        ),
         log::Error::NotReplicated => Refusal::new(
             Code::SlavePersistenceTimeout,
             format!("the message may not outlive this broker ({error}): send it again"),

@@ -122,6 +122,13 @@ impl Replication for ReplicationDoor {
         else {
             return Err(Status::invalid_argument("the hello lacks its member or its history"));
         };
+        let place = follower.ordinal;
+        if place == open.me.ordinal || place.0 >= open.settings.members {
+            return Err(Status::invalid_argument(format!(
+                "no member {place} follows here: this is member {} of {}; check the ordinals and memberAddress",
+                open.me.ordinal, open.settings.members
+            )));
+        }
         if hello.segment_bytes != open.store().segment_bytes() {
             let (own, its) = (open.store().segment_bytes(), hello.segment_bytes);
             return Err(Status::invalid_argument(format!(

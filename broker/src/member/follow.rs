@@ -400,7 +400,7 @@ impl Copier {
     /// Waits until what was appended is durable as the group's flush mode asks.
     fn durable(&self) -> Result<(), FlushFailed> {
         let store = self.open.store();
-        let end = store.state().appended;
+        let end = *self.open.appended.borrow();
         if store.durable() >= end {
             return Ok(());
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use access::vital;
 use anyhow::Context as _;
+use prometheus_client::registry::Registry;
 use proto::control;
 use proto::control::replication_client::ReplicationClient;
 use replication::{
@@ -208,6 +209,8 @@ impl Life {
         let mut passing = self.pass_on();
         loop {
             self.process.standing.opens();
+            // Those of a reign that ended, and what they hold.
+            self.process.shown.set(Registry::default());
             self.stands.send_replace(Standing { role: None, works: false, clients: None });
             let open = self.open(began, reshape.take()).await?;
             self.door.set(Some(Arc::clone(&open)));

@@ -41,6 +41,7 @@ impl Sender {
     /// Sends until the follower is gone or the reign over.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let (mut state, mut told) = (self.send_everything().await?, LogOffset(0));
+        let mut min = self.open.store().state().min;
         let mut appended = self.open.appended.subscribe();
         let mut confirmed = self.open.confirmed.subscribe();
         let mut journal = self.reign.journal.watch();
@@ -70,7 +71,7 @@ impl Sender {
             let now_confirmed = *confirmed.borrow_and_update();
             if now_confirmed > told {
                 told = now_confirmed;
-                self.pulse(told).await?;
+                self.pulse(told, min).await?;
             }
             if self.sent < *appended.borrow()
                 && self.sent.0.saturating_sub(self.acknowledged.borrow().0) < WINDOW_BYTES
@@ -87,7 +88,9 @@ impl Sender {
                     if self.sent == *appended.borrow() {
                         self.send_deletions(&self.open.store().deleted_topics()).await?;
                     }
-                    self.pulse(told).await?;
+                    // Asking the store asks the system as well: from time to time, and not for each confirmation.
+                    min = self.open.store().state().min;
+                    self.pulse(told, min).await?;
                 }
                 () = self.sink.closed() => anyhow::bail!("the follower is gone"),
             }
@@ -99,10 +102,9 @@ impl Sender {
         self.sink.send(Ok(response)).await.map_err(|_| anyhow::anyhow!("the follower is gone"))
     }
 
-    async fn pulse(&self, confirmed: LogOffset) -> anyhow::Result<()> {
-        let min = self.open.store().state().min.0;
-        self.send(Tells::Pulse(control::Pulse { epoch: self.reign.epoch.0, confirmed: confirmed.0, min }))
-            .await
+    async fn pulse(&self, confirmed: LogOffset, min: LogOffset) -> anyhow::Result<()> {
+        let (epoch, confirmed, min) = (self.reign.epoch.0, confirmed.0, min.0);
+        self.send(Tells::Pulse(control::Pulse { epoch, confirmed, min })).await
     }
 
     /// What was deleted where the follower's log ends. Made a second time it changes nothing.
