@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     // Bodies become slices of the buffer that they were read into.
     let configured = tonic_prost_build::configure().bytes(".").codec_path("crate::codec::SmallBuffers");
+    // A message has a handful of properties: nothing is hashed, and they lie in the log in the same order every time.
+    let configured = configured.btree_map(".apache.rocketmq.v2.Message.user_properties");
     configured.compile_fds(protox::compile(files, ["."])?)?;
     Ok(())
 }

@@ -13,7 +13,10 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
+use self::validity::Validity;
 use crate::yaml::Section;
+
+mod validity;
 
 /// How often the files are looked at: a certificate is replaced days before it expires.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -54,6 +57,31 @@ impl Files {
 pub(crate) struct Certificate {
     files: Option<Files>,
     current: RwLock<Current>,
+    /// Why what the files hold now is not shown; empty where it is.
+    problem: RwLock<String>,
+}
+
+/// What a port shows its clients, for whoever tells of it.
+#[derive(Debug, Clone)]
+pub struct Shown(Option<Arc<Certificate>>);
+
+impl Shown {
+    pub(crate) fn of(certificate: Option<&Arc<Certificate>>) -> Self {
+        Self(certificate.cloned())
+    }
+
+    /// This, or where there is none the other.
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0.or(other.0))
+    }
+
+    /// How the certificate of the files stands; nothing where there are none.
+    pub fn state(&self) -> Option<proto::control::CertificateState> {
+        let certificate = self.0.as_ref().filter(|certificate| certificate.files.is_some())?;
+        let Validity { not_before_ms, not_after_ms } = certificate.current.read().validity?;
+        let problem = certificate.problem.read().clone();
+        Some(proto::control::CertificateState { not_before_ms, not_after_ms, problem })
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +89,14 @@ struct Current {
     /// What the files held.
     pem: Option<(Vec<u8>, Vec<u8>)>,
     certified: Arc<CertifiedKey>,
+    validity: Option<Validity>,
+}
+
+impl Current {
+    fn new(pem: Option<(Vec<u8>, Vec<u8>)>, certified: CertifiedKey) -> Self {
+        let validity = certified.cert.first().and_then(|certificate| Validity::of(certificate));
+        Self { pem, certified: Arc::new(certified), validity }
+    }
 }
 
 impl Certificate {
@@ -70,13 +106,14 @@ impl Certificate {
     /// With a sentence that names the file.
     pub(crate) fn load(files: Option<Files>) -> io::Result<Self> {
         let current = match &files {
-            None => Current { pem: None, certified: Arc::new(self_signed()?) },
+            None => Current::new(None, self_signed()?),
             Some(files) => {
                 let pem = files.read()?;
-                Current { certified: Arc::new(certified(files, &pem)?), pem: Some(pem) }
+                let certified = certified(files, &pem)?;
+                Current::new(Some(pem), certified)
             }
         };
-        Ok(Self { files, current: RwLock::new(current) })
+        Ok(Self { files, current: RwLock::new(current), problem: RwLock::default() })
     }
 
     /// Reads the files again. True: they had changed. What cannot be used is told, and the last good one stays.
@@ -86,8 +123,8 @@ impl Certificate {
         if self.current.read().pem.as_ref() == Some(&pem) {
             return Ok(false);
         }
-        let certified = Arc::new(certified(files, &pem)?);
-        *self.current.write() = Current { pem: Some(pem), certified };
+        let certified = certified(files, &pem)?;
+        *self.current.write() = Current::new(Some(pem), certified);
         Ok(true)
     }
 
@@ -96,24 +133,24 @@ impl Certificate {
         if self.files.is_none() {
             return;
         }
-        let mut told = String::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         while stop.run_until_cancelled(look.tick()).await.is_some() {
             let this = Arc::clone(&self);
             let refreshed = tokio::task::spawn_blocking(move || this.refresh()).await;
             match refreshed.expect("reading a certificate does not panic") {
                 Ok(changed) => {
-                    told.clear();
+                    self.problem.write().clear();
                     if changed {
                         tracing::info!("the certificate for clients was replaced");
                     }
                 }
                 // Between the two files' replacements they do not belong together: the next look finds them whole.
-                Err(error) if error.to_string() != told => {
-                    told = error.to_string();
-                    tracing::warn!(%error, "the certificate for clients cannot be replaced, the last one stays");
+                Err(error) => {
+                    let problem = error.to_string();
+                    if std::mem::replace(&mut *self.problem.write(), problem.clone()) != problem {
+                        tracing::warn!(%error, "the certificate for clients cannot be replaced, the last one stays");
+                    }
                 }
-                Err(_) => {}
             }
         }
     }
@@ -189,5 +226,35 @@ mod tests {
         std::fs::write(&files.key, "nothing").unwrap();
         assert!(certificate.refresh().unwrap_err().to_string().contains("holds no private key"));
         assert_eq!(shown(&certificate), second, "the last good one stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_tells_of_it_knows_when_it_expires_and_that_the_next_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
+        write(&files, "one");
+        let certificate = Arc::new(Certificate::load(Some(files.clone())).unwrap());
+        let state = Shown::of(Some(&certificate)).state().unwrap();
+        assert!(state.not_before_ms < state.not_after_ms && state.problem.is_empty(), "{state:?}");
+        let own = Arc::new(Certificate::load(None).unwrap());
+        assert_eq!((Shown::of(Some(&own)).state(), Shown::of(None).state()), (None, None));
+
+        let stop = CancellationToken::new();
+        let keeping = Arc::clone(&certificate).keep_fresh(stop.clone());
+        let until = async |told: &str| {
+            while !Shown::of(Some(&certificate)).state().unwrap().problem.contains(told) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let changing = async {
+            std::fs::write(&files.key, "nothing").unwrap();
+            until("holds no private key").await;
+            write(&files, "two");
+            while !Shown::of(Some(&certificate)).state().unwrap().problem.is_empty() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            stop.cancel();
+        };
+        tokio::join!(keeping, changing);
     }
 }

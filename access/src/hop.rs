@@ -9,9 +9,13 @@ use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::client::ClientIdentity;
+use crate::ports::ListenerName;
 
 /// Marks a call that came over another front door, and says which.
 pub const FORWARDED: &str = "x-gantry-forwarded";
+
+/// By which listener the client came, unless by `internal`. Only where other front doors call, this is believed.
+pub const LISTENER: &str = "x-gantry-listener";
 
 /// Who has a front door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +46,19 @@ pub fn came_over(metadata: &MetadataMap) -> Option<Door> {
     Some(if mark == Door::Broker.as_str() { Door::Broker } else { Door::NameServer })
 }
 
-/// The call of `client`, passed on by `from`.
-pub fn request<T>(from: Door, client: &ClientIdentity, metadata: &MetadataMap, message: T) -> Request<T> {
+/// By which listener the client of a call came that was passed on; `None`: by `internal`.
+pub fn came_by(metadata: &MetadataMap) -> Option<ListenerName> {
+    metadata.get(LISTENER)?.to_str().ok().and_then(|name| ListenerName::parse(name).ok())
+}
+
+/// The call of `client`, which came by this listener, passed on by `from`.
+pub fn request<T>(
+    from: Door,
+    via: Option<&ListenerName>,
+    client: &ClientIdentity,
+    metadata: &MetadataMap,
+    message: T,
+) -> Request<T> {
     let mut hop = Request::new(message);
     for key in PASSED_ON {
         if let Some(value) = metadata.get(key) {
@@ -51,6 +66,10 @@ pub fn request<T>(from: Door, client: &ClientIdentity, metadata: &MetadataMap, m
         }
     }
     hop.metadata_mut().insert(FORWARDED, MetadataValue::from_static(from.as_str()));
+    if let Some(via) = via {
+        let name = via.as_str().parse().expect("lower-case letters, digits and dashes make a header");
+        hop.metadata_mut().insert(LISTENER, name);
+    }
     hop.set_timeout(client.deadline.map_or(LONGEST_HOP, |deadline| (deadline / 2).min(LONGEST_HOP)));
     hop
 }

@@ -13,6 +13,7 @@ use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -28,12 +29,30 @@ pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The metrics that are shown: none at first, for a process can take a while to start.
 #[derive(Clone, Debug, Default)]
-pub struct Shown(Arc<RwLock<Registry>>);
+pub struct Shown {
+    now: Arc<RwLock<Registry>>,
+    always: Arc<RwLock<Registry>>,
+}
 
 impl Shown {
-    /// Shows these from now on.
+    /// Shows these from now on, and what was set before no more.
     pub fn set(&self, registry: Registry) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = registry;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+
+    /// Shows these beside, whatever is set.
+    pub fn set_always(&self, registry: Registry) {
+        *self.always.write().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        for registry in [&self.now, &self.always] {
+            let registry = registry.read().unwrap_or_else(PoisonError::into_inner);
+            encode_registry(&mut text, &registry)?;
+        }
+        encode_eof(&mut text)?;
+        Ok(text)
     }
 }
 
@@ -123,10 +142,8 @@ async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    let mut text = String::new();
-    let registry = pages.registry.0.read().unwrap_or_else(PoisonError::into_inner);
-    match prometheus_client::encoding::text::encode(&mut text, &registry) {
-        Ok(()) => (
+    match pages.registry.text() {
+        Ok(text) => (
             StatusCode::OK,
             [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
             text,

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::certificate::{Certificate, Files};
+use crate::certificate::{Certificate, Files, Shown};
 
 /// The first byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -140,19 +140,25 @@ impl Metrics {
     }
 }
 
-/// A bound port.
+/// A connection, and who came.
+pub type Arrived = (TcpStream, SocketAddr);
+
+/// Where connections come from: a bound port, or whoever has bound it and hands them on.
 #[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
+pub struct Port {
+    source: Source,
     local_addr: SocketAddr,
-    tls: Option<Tls>,
-    options: Options,
-    metrics: Metrics,
 }
 
-impl Listener {
-    /// Binds `addr`. With TLS and no certificate, a key is made and its certificate signed here.
-    pub fn bind(addr: SocketAddr, options: Options) -> io::Result<Self> {
+#[derive(Debug)]
+enum Source {
+    Bound(TcpListener),
+    Handed(mpsc::Receiver<Arrived>),
+}
+
+impl Port {
+    /// Binds `addr`.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restart must not wait for connections of the last run to time out.
         socket.set_reuseaddr(true)?;
@@ -161,16 +167,80 @@ impl Listener {
         socket.bind(addr).map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {addr}: {e}")))?;
         let socket = socket.listen(BACKLOG)?;
         let local_addr = socket.local_addr()?;
-        let tls = match options.tls {
-            TlsMode::Permissive | TlsMode::Required => Some(Tls::new(&options)?),
-            TlsMode::Off => None,
-        };
-        Ok(Self { socket, local_addr, tls, options, metrics: Metrics::default() })
+        Ok(Self { source: Source::Bound(socket), local_addr })
+    }
+
+    /// What is sent there comes here; another has bound this address. A connection that is sent and not accepted is closed with the port.
+    pub fn handed(local_addr: SocketAddr) -> (mpsc::Sender<Arrived>, Self) {
+        let (hand, handed) = mpsc::channel(1);
+        (hand, Self { source: Source::Handed(handed), local_addr })
+    }
+
+    /// The next connection. `None`: no more are handed on.
+    pub async fn accept(&mut self) -> io::Result<Option<Arrived>> {
+        match &mut self.source {
+            Source::Bound(socket) => socket.accept().await.map(Some),
+            Source::Handed(handed) => Ok(handed.recv().await),
+        }
     }
 
     /// The bound address, its port chosen if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+}
+
+/// A port, and what is allowed there.
+#[derive(Debug)]
+pub struct Listener {
+    port: Port,
+    tls: Option<Tls>,
+    /// The certificate is another listener's, which looks after it.
+    beside: bool,
+    options: Options,
+    places: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl Listener {
+    /// Binds `addr`.
+    pub fn bind(addr: SocketAddr, options: Options) -> io::Result<Self> {
+        Self::new(Port::bind(addr)?, options)
+    }
+
+    /// With TLS and no certificate, a key is made and its certificate signed here.
+    pub fn new(port: Port, options: Options) -> io::Result<Self> {
+        let places = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
+        let tls = match options.tls {
+            TlsMode::Permissive | TlsMode::Required => Some(Tls::new(&options)?),
+            TlsMode::Off => None,
+        };
+        let metrics = Metrics::default();
+        Ok(Self { port, tls, beside: false, options, places, metrics })
+    }
+
+    /// One more port, for the same clients: connections of both count together, and are shown the same certificate.
+    pub fn beside(&self, port: Port, tls: TlsMode) -> io::Result<Self> {
+        let options = Options { tls, ..self.options.clone() };
+        let (tls, beside) = match (tls, &self.tls) {
+            (TlsMode::Off, _) => (None, true),
+            (TlsMode::Permissive | TlsMode::Required, Some(shared)) => {
+                (Some(Tls { required: tls == TlsMode::Required, ..shared.clone() }), true)
+            }
+            (TlsMode::Permissive | TlsMode::Required, None) => (Some(Tls::new(&options)?), false),
+        };
+        let (places, metrics) = (Arc::clone(&self.places), self.metrics.clone());
+        Ok(Self { port, tls, beside, options, places, metrics })
+    }
+
+    /// Where its clients come.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.port.local_addr
+    }
+
+    /// The certificate that its clients are shown.
+    pub fn certificate(&self) -> Shown {
+        Shown::of(self.tls.as_ref().map(|tls| &tls.certificate))
     }
 
     /// What this listener counts.
@@ -178,11 +248,11 @@ impl Listener {
         self.metrics.clone()
     }
 
-    /// Accepts until `stop`, in tasks of `tasks`. The connections are for tonic's `serve_with_incoming`.
+    /// Accepts until `stop`, in tasks of `tasks`. The connections are for [`serving`](crate::serving).
     pub fn accept(self, tasks: &TaskTracker, stop: CancellationToken) -> Incoming {
         let (ready, connections) = mpsc::channel(READY_CONNECTIONS);
         let handshakes = tasks.clone();
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = self.tls.as_ref().filter(|_| !self.beside) {
             tasks.spawn(Arc::clone(&tls.certificate).keep_fresh(stop.clone()));
         }
         tasks.spawn(async move {
@@ -192,11 +262,17 @@ impl Listener {
         Incoming { connections }
     }
 
-    async fn accept_loop(self, tasks: TaskTracker, ready: mpsc::Sender<Connection>, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.options.max_connections.min(Semaphore::MAX_PERMITS)));
+    async fn accept_loop(
+        mut self,
+        tasks: TaskTracker,
+        ready: mpsc::Sender<Connection>,
+        stop: CancellationToken,
+    ) {
+        let local_addr = self.local_addr();
         loop {
-            let (stream, peer) = match self.socket.accept().await {
-                Ok(accepted) => accepted,
+            let (stream, peer) = match self.port.accept().await {
+                Ok(Some(arrived)) => arrived,
+                Ok(None) => return,
                 Err(error) => {
                     // Out of file descriptors, mostly: others must close theirs first.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -204,7 +280,7 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(place) = places.clone().try_acquire_owned() else {
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
                 self.metrics.refused.inc();
                 tracing::debug!(%peer, limit = self.options.max_connections, "too many connections");
                 continue;
@@ -222,7 +298,7 @@ impl Listener {
                     Some(Ok(Ok(Some(io)))) => {
                         // The server is gone only when the process stops; then the connection goes too.
                         let connection =
-                            Connection { io, info: connect_info(peer, self.local_addr), _place: place };
+                            Connection { io, info: connect_info(peer, local_addr), _place: place };
                         stop.run_until_cancelled(ready.send(connection)).await;
                     }
                     Some(Ok(Ok(None))) => {} // a probe: opened and closed
@@ -244,25 +320,26 @@ impl Listener {
 /// Decides by the first byte. `None`: the peer closed without a word.
 async fn handshake(stream: TcpStream, tls: Option<Tls>) -> io::Result<Option<Io>> {
     stream.set_nodelay(true)?;
-    let Some(tls) = tls else { return Ok(Some(Io::Plain(stream))) };
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Ok(None);
     }
-    if first[0] == TLS_HANDSHAKE {
-        return Ok(Some(Io::Tls(Box::new(tls.acceptor.accept(stream).await?))));
+    match tls {
+        Some(tls) if first[0] == TLS_HANDSHAKE => {
+            Ok(Some(Io::Tls(Box::new(tls.acceptor.accept(stream).await?))))
+        }
+        Some(tls) if tls.required => {
+            Err(io::Error::other("the client does not speak TLS, which this port requires"))
+        }
+        Some(_) | None => Ok(Some(Io::Plain(stream))),
     }
-    if tls.required {
-        return Err(io::Error::other("the client does not speak TLS, which this port requires"));
-    }
-    Ok(Some(Io::Plain(stream)))
 }
 
 fn connect_info(peer: SocketAddr, local: SocketAddr) -> TcpConnectInfo {
     TcpConnectInfo { local_addr: Some(local), remote_addr: Some(peer) }
 }
 
-/// The accepted connections, as tonic takes them. Ends when the listener stops.
+/// The accepted connections. Ends when the listener stops.
 #[derive(Debug)]
 pub struct Incoming {
     connections: mpsc::Receiver<Connection>,

@@ -19,6 +19,7 @@ use proto::v2::{
 
 use crate::client::ClientIdentity;
 use crate::names::TopicName;
+use crate::ports::ListenerName;
 use crate::status;
 
 /// The most queues of a topic in one broker.
@@ -65,27 +66,35 @@ pub fn assignments(
     .collect()
 }
 
-/// The answer to QueryRoute: `queues`, or that there is no such topic.
+/// The answer to QueryRoute: `queues`, or why there are none. `hidden_at`: brokers have the topic, and no address at this
+/// listener, by which the client came.
 pub fn route_answer(
     client: &ClientIdentity,
     topic: &TopicName,
     queues: Vec<MessageQueue>,
+    hidden_at: Option<&ListenerName>,
 ) -> QueryRouteResponse {
-    let status = if queues.is_empty() { no_topic(client, topic) } else { status::ok() };
+    let status = match (queues.is_empty(), hidden_at) {
+        (false, _) => status::ok(),
+        (true, None) => no_topic(client, topic),
+        (true, Some(listener)) => no_address(client, topic, listener),
+    };
     QueryRouteResponse { status: Some(status), message_queues: queues }
 }
 
-/// The answer to QueryAssignment. `exists`: some broker has the topic, readable or not.
+/// The answer to QueryAssignment. `exists`: some broker has the topic where the client came by, readable or not.
 pub fn assignment_answer(
     client: &ClientIdentity,
     topic: &TopicName,
     exists: bool,
     assignments: Vec<Assignment>,
+    hidden_at: Option<&ListenerName>,
 ) -> QueryAssignmentResponse {
-    let status = match (assignments.is_empty(), exists) {
-        (false, _) => status::ok(),
-        (true, false) => no_topic(client, topic),
-        (true, true) => {
+    let status = match (assignments.is_empty(), exists, hidden_at) {
+        (false, _, _) => status::ok(),
+        (true, false, None) => no_topic(client, topic),
+        (true, false, Some(listener)) => no_address(client, topic, listener),
+        (true, true, _) => {
             let sentence = format!("no readable queue: give the topic {topic} the permission to read");
             status::for_client(client, Code::Forbidden, &sentence)
         }
@@ -96,6 +105,15 @@ pub fn assignment_answer(
 /// For a topic that no broker has, or none that may be used.
 pub fn no_topic(client: &ClientIdentity, topic: &TopicName) -> v2::Status {
     let sentence = format!("no broker offers the topic {topic}: create it, or check its name and permission");
+    status::for_client(client, Code::TopicNotFound, &sentence)
+}
+
+/// For a topic whose brokers have no address where the client came by.
+fn no_address(client: &ClientIdentity, topic: &TopicName, listener: &ListenerName) -> v2::Status {
+    let sentence = format!(
+        "brokers have the topic {topic}, but no address at the listener {listener}: add the listener to their \
+         BrokerGroup; if it is there, its status.endpoints tells whether the address is known yet"
+    );
     status::for_client(client, Code::TopicNotFound, &sentence)
 }
 
@@ -263,13 +281,19 @@ mod tests {
     #[test]
     fn an_answer_without_queues_says_why() {
         let (client, name) = (ClientIdentity::default(), TopicName::parse("orders").unwrap());
-        let status = route_answer(&client, &name, vec![]).status.unwrap();
+        let external = ListenerName::parse("external").unwrap();
+        let status = route_answer(&client, &name, vec![], None).status.unwrap();
         assert_eq!(status.code(), Code::TopicNotFound);
         assert!(status.message.starts_with("TOPIC_NOT_FOUND") && status.message.contains("orders"));
+        let hidden = route_answer(&client, &name, vec![], Some(&external)).status.unwrap();
+        assert_eq!(assignment_answer(&client, &name, false, vec![], Some(&external)).status.unwrap(), hidden);
+        assert_eq!(hidden.code(), Code::TopicNotFound);
+        assert!(hidden.message.contains("no address at the listener external"), "{}", hidden.message);
         let queues = queues(&asked(), &broker(), &topic(1, 1, true, true));
-        assert_eq!(route_answer(&client, &name, queues).status.unwrap().code(), Code::Ok);
+        assert_eq!(route_answer(&client, &name, queues, None).status.unwrap().code(), Code::Ok);
 
-        let code = |exists, list| assignment_answer(&client, &name, exists, list).status.unwrap().code();
+        let code =
+            |exists, list| assignment_answer(&client, &name, exists, list, None).status.unwrap().code();
         assert_eq!(code(false, vec![]), Code::TopicNotFound);
         assert_eq!(code(true, vec![]), Code::Forbidden);
         assert_eq!(code(true, assignments(&asked(), &broker(), &topic(1, 1, true, true), false)), Code::Ok);

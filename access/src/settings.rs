@@ -16,7 +16,7 @@
 //! | names, namespaces and access point unchanged | C++ adopts a namespace that differs |
 //! | metric off | clients would start exporters |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proto::control;
@@ -26,6 +26,7 @@ use proto::v2::{
 };
 
 use crate::client::{ClientIdentity, Language};
+use crate::filter::{Filter, Filters};
 use crate::names::{GroupName, LONGEST_LITE_TOPIC, TopicName};
 use crate::status::{self, Refusal};
 
@@ -163,15 +164,26 @@ pub fn topics_of(client: &ClientIdentity, settings: &Settings) -> BTreeSet<Topic
     }
 }
 
-/// The answer to `settings` of `client`.
+/// Good settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// The answer.
+    pub command: TelemetryCommand,
+    /// What a consumer filters each topic by.
+    pub filters: BTreeMap<TopicName, Filter>,
+}
+
+/// The answer to `settings` of `client`. `filters` compiles what it filters by.
 pub fn answer(
     client: &ClientIdentity,
     settings: Settings,
     facts: &Facts,
-) -> Result<TelemetryCommand, Refusal> {
+    filters: &Filters,
+) -> Result<Answered, Refusal> {
     check_client_properties(&settings)?;
     let client_type = settings.client_type();
     let mut settings = settings;
+    let mut filters_of = BTreeMap::new();
     settings.metric = Some(Metric { on: false, endpoints: None });
     match &mut settings.pub_sub {
         Some(PubSub::Publishing(publishing)) => {
@@ -187,7 +199,8 @@ pub fn answer(
                 GroupName::of(Some(group), client)?;
             }
             for entry in &subscription.subscriptions {
-                TopicName::of(entry.topic.as_ref(), client)?;
+                let topic = TopicName::of(entry.topic.as_ref(), client)?;
+                filters_of.insert(topic, filters.of(entry.expression.as_ref())?);
             }
             subscription.fifo = Some(facts.group.ordered);
             subscription.receive_batch_size = Some(RECEIVE_BATCH_SIZE);
@@ -206,7 +219,8 @@ pub fn answer(
             ));
         }
     }
-    Ok(TelemetryCommand { status: Some(status::ok()), command: Some(Command::Settings(settings)) })
+    let command = TelemetryCommand { status: Some(status::ok()), command: Some(Command::Settings(settings)) };
+    Ok(Answered { command, filters: filters_of })
 }
 
 fn producer_backoff() -> RetryPolicy {

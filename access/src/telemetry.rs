@@ -107,6 +107,7 @@ mod tests {
     use proto::v2::{Code, Publishing, ThreadStackTrace};
 
     use super::*;
+    use crate::filter::Filters;
     use crate::settings::{self, Facts, GroupFacts};
 
     #[derive(Default)]
@@ -116,7 +117,8 @@ mod tests {
 
     impl Desk for Answers {
         fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal> {
-            settings::answer(client, settings, &Facts { max_body_bytes: 9, group: GroupFacts::default() })
+            let facts = Facts { max_body_bytes: 9, group: GroupFacts::default() };
+            Ok(settings::answer(client, settings, &facts, &Filters::new(9))?.command)
         }
         fn reported(&self, _: &ClientIdentity, command: TelemetryCommand) {
             self.reports.lock().push(command);

@@ -164,6 +164,27 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of sections.
+    pub fn sections(&mut self, key: &str, known: &[&str], mut read: impl FnMut(&mut Section<'_>)) {
+        let Some(value) = self.value(key) else { return };
+        let items = value.as_sequence().map(|items| items.iter().map(Value::as_mapping));
+        match items.and_then(|items| items.collect::<Option<Vec<&Mapping>>>()) {
+            Some(items) => {
+                for (number, mapping) in items.into_iter().enumerate() {
+                    let path = format!("{}{key}[{number}]", self.path);
+                    read(&mut Section::new(&path, mapping, known, self.problems));
+                }
+            }
+            None => {
+                self.problem(format!(
+                    "{}{key} must be a list of sections with keys {}",
+                    self.path,
+                    known.join(", ")
+                ));
+            }
+        }
+    }
+
     /// The section `logging`.
     pub fn logging(&mut self, set: impl FnOnce(Logging)) {
         let Some(value) = self.value("logging") else { return };

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::listener::{Connection, Incoming, Listener, Options, TlsMode};
+use access::listener::{self, Connection, Incoming, Listener, Options, TlsMode};
 use futures::StreamExt;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -153,6 +153,17 @@ async fn a_silent_peer_blocks_nobody_and_loses_its_place() {
 }
 
 #[tokio::test]
+async fn without_tls_a_silent_peer_loses_its_place_too() {
+    let handshake_timeout = Duration::from_millis(300);
+    let port = Port::open(Options { handshake_timeout, tls: TlsMode::Off, ..Options::default() });
+    let mut silent = port.connect().await;
+    let mut byte = [0];
+    let end = tokio::time::timeout(Duration::from_secs(20), silent.read(&mut byte)).await;
+    assert_eq!(end.expect("closed when its time is over").unwrap(), 0);
+    port.close().await;
+}
+
+#[tokio::test]
 async fn garbage_in_a_handshake_closes_that_connection_only() {
     let mut port = Port::open(Options::default());
     let mut garbage = port.connect().await;
@@ -214,4 +225,37 @@ async fn a_port_that_requires_tls_closes_what_begins_otherwise() {
     let (client, server) = tokio::join!(connect_tls(stream), port.next());
     assert!(client.is_ok() && server.is_tls());
     port.close().await;
+}
+
+#[tokio::test]
+async fn a_port_beside_another_has_its_own_word_on_tls_and_counts_with_it() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let first = Listener::bind(any, Options { max_connections: 2, ..Options::default() }).unwrap();
+    let second = first.beside(listener::Port::bind(any).unwrap(), TlsMode::Required).unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let open = |listener: Listener| {
+        let (addr, metrics) = (listener.local_addr(), listener.metrics());
+        let incoming = listener.accept(&tasks, stop.clone());
+        Port { addr, incoming, metrics, tasks: tasks.clone(), stop: stop.clone() }
+    };
+    let (mut first, mut second) = (open(first), open(second));
+
+    let stream = second.connect().await;
+    let (secret, server) = tokio::join!(connect_tls(stream), second.next());
+    let shown = secret.unwrap().get_ref().1.peer_certificates().unwrap()[0].clone();
+    drop(server);
+    let stream = first.connect().await;
+    let (secret, _server) = tokio::join!(connect_tls(stream), first.next());
+    assert_eq!(secret.unwrap().get_ref().1.peer_certificates().unwrap()[0], shown, "one certificate");
+
+    let mut plain = second.connect().await;
+    plain.write_all(b"PRI").await.unwrap();
+    assert_eq!(plain.read(&mut [0]).await.unwrap_or(0), 0, "this port requires TLS");
+
+    // The cap is one for both.
+    let stream = second.connect().await;
+    let (_secret, _another) = tokio::join!(connect_tls(stream), second.next());
+    let mut refused = first.connect().await;
+    assert_eq!(refused.read(&mut [0]).await.unwrap_or(0), 0, "there are too many");
+    first.close().await;
 }

@@ -2,15 +2,19 @@
 //!
 //! Errors are gRPC statuses, as `control.proto` says.
 
+mod changes;
 mod messages;
 mod offsets;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::certificate::Shown;
 use access::{GroupName, Refusal, TopicName, logging};
 use proto::control::admin_server::Admin;
 use proto::control::*;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
@@ -22,8 +26,10 @@ use crate::registration::wire as shown;
 use crate::schedule::Timers;
 use crate::topics::{self, Changed, Registry, Topic, Wish};
 use crate::transactions::Transactions;
+use changes::Changes;
 
 type Answer<T> = Result<Response<T>, Status>;
+type Granted = Result<Changed, topics::Error>;
 
 /// How long a change waits until every connected name server shows it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -45,11 +51,19 @@ pub(crate) struct AdminDoor {
     pub(crate) timers: Arc<Timers>,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) health: Arc<Health>,
+    pub(crate) certificate: Shown,
     pub(crate) log_levels: Option<logging::Control>,
     pub(crate) started_at_ms: i64,
     /// Of the reign, in a group of several members.
     pub(crate) epoch: u64,
+    /// Who follows what changes.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Ends their streams.
+    pub(crate) stop: CancellationToken,
 }
+
+/// So many follow what changes: the operator, and some who look.
+pub(crate) const MOST_FOLLOWERS: usize = 32;
 
 impl AdminDoor {
     /// Changes topics or groups off the async workers, then waits until name servers show it.
@@ -63,6 +77,17 @@ impl AdminDoor {
         // Also when nothing changed: whoever asks again wants to be sure.
         self.shown(changed.version).await;
         Ok(changed)
+    }
+
+    /// Grants many wishes, each by itself.
+    async fn grant(&self, wishes: Vec<Wish>, dry_run: bool) -> Vec<Granted> {
+        let topics = Arc::clone(&self.topics);
+        let act = move || if dry_run { topics.would_change(wishes) } else { topics.change(wishes) };
+        let answers = tokio::task::spawn_blocking(act).await.expect("changing topics does not panic");
+        if let Some(version) = answers.iter().flatten().map(|changed| changed.version).max() {
+            self.shown(version).await;
+        }
+        answers
     }
 
     /// Waits until name servers show this version.
@@ -94,31 +119,13 @@ impl Admin for AdminDoor {
 
     async fn upsert_topics(&self, request: Request<UpsertTopicsRequest>) -> Answer<UpsertTopicsResponse> {
         let UpsertTopicsRequest { topics, only_if_unowned, only_new, dry_run } = request.into_inner();
-        not_too_many(topics.len())?;
+        not_too_many("topics", topics.len())?;
         // What is no topic at all is refused here, and the others go on.
         let parsed: Vec<_> = topics.into_iter().map(wire::topic).collect();
         let wishes = parsed.iter().flatten().cloned();
         let wishes = wishes.map(|config| Wish::Topic { config, only_if_unowned, only_new }).collect();
-        let topics = Arc::clone(&self.topics);
-        let act = move || if dry_run { topics.would_change(wishes) } else { topics.change(wishes) };
-        let answers = tokio::task::spawn_blocking(act).await.expect("changing topics does not panic");
-        if let Some(version) = answers.iter().flatten().map(|changed| changed.version).max() {
-            self.shown(version).await;
-        }
-        let mut answers = answers.into_iter();
-        let outcome = |parsed: Result<_, Status>| match parsed.map(|_| answers.next()) {
-            Ok(Some(Ok(Changed { changed, version: _ }))) => TopicOutcome { changed, ..Default::default() },
-            Ok(Some(Err(error))) => TopicOutcome {
-                changed: false,
-                refused: error.to_string(),
-                try_again: matches!(error, topics::Error::Kept(_)),
-            },
-            Ok(None) => unreachable!("each wish has an answer"),
-            Err(status) => {
-                TopicOutcome { changed: false, refused: status.message().to_owned(), try_again: false }
-            }
-        };
-        Ok(Response::new(UpsertTopicsResponse { outcomes: parsed.into_iter().map(outcome).collect() }))
+        let answers = self.grant(wishes, dry_run).await;
+        Ok(Response::new(UpsertTopicsResponse { outcomes: outcomes(parsed, answers) }))
     }
 
     async fn delete_topic(&self, request: Request<DeleteTopicRequest>) -> Answer<DeleteTopicResponse> {
@@ -164,7 +171,7 @@ impl Admin for AdminDoor {
 
     async fn get_topics(&self, request: Request<GetTopicsRequest>) -> Answer<GetTopicsResponse> {
         let names = request.into_inner().names;
-        not_too_many(names.len())?;
+        not_too_many("names", names.len())?;
         let topics = names.iter().filter_map(|name| self.topics.topic(name));
         let topics = topics.map(|topic| shown::topic(&topic.config)).collect();
         Ok(Response::new(GetTopicsResponse { topics }))
@@ -199,17 +206,29 @@ impl Admin for AdminDoor {
     }
 
     async fn upsert_group(&self, request: Request<UpsertGroupRequest>) -> Answer<UpsertGroupResponse> {
-        let group = request.into_inner().group;
+        let UpsertGroupRequest { group, only_if_unowned } = request.into_inner();
         let group = group.ok_or_else(|| Status::invalid_argument("the request holds no group: set it"))?;
         let config = wire::group(group, self.config.limits.max_attempts)?;
-        let changed = self.change(move |topics| topics.upsert_group(config)).await?;
+        let changed = self.change(move |topics| topics.upsert_group(config, only_if_unowned)).await?;
         Ok(Response::new(UpsertGroupResponse { changed: changed.changed }))
     }
 
+    async fn upsert_groups(&self, request: Request<UpsertGroupsRequest>) -> Answer<UpsertGroupsResponse> {
+        let UpsertGroupsRequest { groups, only_if_unowned } = request.into_inner();
+        not_too_many("groups", groups.len())?;
+        let default_attempts = self.config.limits.max_attempts;
+        let parsed: Vec<_> = groups.into_iter().map(|group| wire::group(group, default_attempts)).collect();
+        let wishes = parsed.iter().flatten().cloned();
+        let wishes = wishes.map(|config| Wish::Group { config, only_if_unowned }).collect();
+        let answers = self.grant(wishes, false).await;
+        Ok(Response::new(UpsertGroupsResponse { outcomes: outcomes(parsed, answers) }))
+    }
+
     async fn delete_group(&self, request: Request<DeleteGroupRequest>) -> Answer<DeleteGroupResponse> {
-        let name = group_name(&request.get_ref().name)?;
+        let DeleteGroupRequest { name, owner } = request.into_inner();
+        let name = group_name(&name)?;
         let gone = name.clone();
-        let changed = self.change(move |topics| topics.delete_group(&gone)).await?;
+        let changed = self.change(move |topics| topics.delete_group(&gone, &owner)).await?;
         self.blocking(move |delivery| delivery.forget_group(&name)).await?;
         Ok(Response::new(DeleteGroupResponse { existed: changed.changed }))
     }
@@ -219,6 +238,13 @@ impl Admin for AdminDoor {
             self.topics.listing().groups.iter().map(|group| shown::group(group)).collect();
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Response::new(ListGroupsResponse { groups }))
+    }
+
+    async fn get_groups(&self, request: Request<GetGroupsRequest>) -> Answer<GetGroupsResponse> {
+        let names = request.into_inner().names;
+        not_too_many("names", names.len())?;
+        let groups = names.iter().filter_map(|name| self.topics.group(name));
+        Ok(Response::new(GetGroupsResponse { groups: groups.map(|group| shown::group(&group)).collect() }))
     }
 
     async fn describe_group(&self, request: Request<DescribeGroupRequest>) -> Answer<DescribeGroupResponse> {
@@ -246,6 +272,18 @@ impl Admin for AdminDoor {
                 .map(conflict)
                 .collect(),
         }))
+    }
+
+    type WatchChangesStream = Changes;
+
+    async fn watch_changes(&self, request: Request<WatchChangesRequest>) -> Answer<Changes> {
+        let WatchChangesRequest { life, version } = request.into_inner();
+        let place = Arc::clone(&self.followers).try_acquire_owned().map_err(|_| {
+            let most = MOST_FOLLOWERS;
+            Status::resource_exhausted(format!("{most} follow what changes already: end a stream first"))
+        })?;
+        let since = (life != 0).then_some((life, version));
+        Ok(Response::new(changes::follow(Arc::clone(&self.topics), since, place, self.stop.clone())))
     }
 
     async fn reset_offsets(&self, request: Request<ResetOffsetsRequest>) -> Answer<ResetOffsetsResponse> {
@@ -297,18 +335,26 @@ impl Admin for AdminDoor {
             damaged_bytes: state.damaged.bytes,
             damaged: damaged.into_iter().map(damaged_place).collect(),
             scrubbed_at_ms: state.scrubbed.ended_ms,
+            certificate: self.certificate.state(),
         }))
     }
 
     async fn set_log_levels(&self, request: Request<SetLogLevelsRequest>) -> Answer<SetLogLevelsResponse> {
-        let levels = request.into_inner().levels;
-        let Some(control) = &self.log_levels else {
-            return Err(Status::failed_precondition("this process has not set up logging itself"));
-        };
-        control.set(levels.iter()).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        tracing::info!(?levels, at_ms = now_ms(), "log levels changed");
-        Ok(Response::new(SetLogLevelsResponse {}))
+        set_log_levels(self.log_levels.as_ref(), request.into_inner()).map(Response::new)
     }
+}
+
+/// The process logs by these levels from now on.
+pub(crate) fn set_log_levels(
+    control: Option<&logging::Control>,
+    SetLogLevelsRequest { levels }: SetLogLevelsRequest,
+) -> Result<SetLogLevelsResponse, Status> {
+    let Some(control) = control else {
+        return Err(Status::failed_precondition("this process has not set up logging itself"));
+    };
+    control.set(levels.iter()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    tracing::info!(?levels, at_ms = now_ms(), "log levels changed");
+    Ok(SetLogLevelsResponse {})
 }
 
 fn damaged_place(place: store::DamagedPlace) -> DamagedPlace {
@@ -341,13 +387,29 @@ fn illegal(refusal: Refusal) -> Status {
     Status::invalid_argument(refusal.sentence)
 }
 
-fn not_too_many(topics: usize) -> Result<(), Status> {
-    if topics <= MOST_AT_ONCE {
+fn not_too_many(what: &str, count: usize) -> Result<(), Status> {
+    if count <= MOST_AT_ONCE {
         return Ok(());
     }
     Err(Status::invalid_argument(format!(
-        "the request holds {topics} topics: send at most {MOST_AT_ONCE} at once"
+        "the request holds {count} {what}: send at most {MOST_AT_ONCE} at once"
     )))
+}
+
+/// What came of each thing that was asked for: what could not be `parsed` has no answer.
+fn outcomes<T>(parsed: Vec<Result<T, Status>>, answers: Vec<Granted>) -> Vec<Outcome> {
+    let mut answers = answers.into_iter();
+    let outcome = |parsed: Result<T, Status>| match parsed.map(|_| answers.next()) {
+        Ok(Some(Ok(Changed { changed, version: _ }))) => Outcome { changed, ..Outcome::default() },
+        Ok(Some(Err(error))) => Outcome {
+            changed: false,
+            refused: error.to_string(),
+            try_again: matches!(error, topics::Error::Kept(_)),
+        },
+        Ok(None) => unreachable!("each wish has an answer"),
+        Err(status) => Outcome { changed: false, refused: status.message().to_owned(), try_again: false },
+    };
+    parsed.into_iter().map(outcome).collect()
 }
 
 fn not_changed(error: topics::Error) -> Status {
@@ -394,7 +456,7 @@ mod wire {
         default_max_attempts: u32,
     ) -> Result<GroupConfig, Status> {
         use control::backoff::Kind;
-        let control::GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = wire;
+        let control::GroupConfig { name, consume_enabled, ordered, max_attempts, backoff, owner } = wire;
         let backoff = match backoff.and_then(|backoff| backoff.kind) {
             None => Backoff::default(),
             Some(Kind::Exponential(exponential)) => Backoff::Exponential {
@@ -405,6 +467,7 @@ mod wire {
             Some(Kind::Custom(custom)) => Backoff::Custom { delays_ms: custom.delays_ms },
         };
         let max_attempts = if max_attempts == 0 { default_max_attempts } else { max_attempts };
-        Ok(GroupConfig { name: group_name(&name)?, consume_enabled, ordered, max_attempts, backoff })
+        let name = group_name(&name)?;
+        Ok(GroupConfig { name, consume_enabled, ordered, max_attempts, backoff, owner })
     }
 }

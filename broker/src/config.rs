@@ -12,6 +12,7 @@ use std::time::Duration;
 use access::certificate;
 use access::listener::TlsMode;
 use access::logging::Logging;
+use access::ports::Port;
 use proto::control;
 
 use crate::delivery::lite::Limits as LiteLimits;
@@ -100,6 +101,14 @@ pub struct Config {
     /// `certificate`: what clients are shown, `file` and `keyFile` in PEM, read again when they change. Default: one that is
     /// made at each start; official clients check none unless they are told to.
     pub certificate: Option<certificate::Files>,
+    /// `listeners`: more ports for clients, each with `name`, `listen` and its own `tls`. Who asks for a route there is told the
+    /// addresses that brokers have at their listener of the same name. Default: none.
+    pub listeners: Vec<Port>,
+    /// `listenerAddresses`: a file that says where these listeners are reached, read again when it changes; see `addresses.rs`.
+    /// Default: nowhere, so no client is told of this broker there.
+    pub listener_addresses: Option<PathBuf>,
+    /// The address of the machine: in the process `broker` the variable NODE_IP.
+    pub node_address: Option<String>,
     /// `replication`: this broker is one of several that keep the same log. Default: it is alone.
     pub replication: Option<Replication>,
     /// The section `config`.
@@ -283,6 +292,9 @@ impl Config {
             },
             logging: Logging::default(),
             certificate: None,
+            listeners: Vec::new(),
+            listener_addresses: None,
+            node_address: None,
             replication: None,
             limits: Limits::default(),
         }
@@ -385,6 +397,8 @@ segmentSize: 256Mi
 messageRetention: { time: 48h, diskPercent: 80, deleteAt: "03:00", deleteEarlyPercent: 85, refusePercent: 95, size: 500Gi }
 logging: { format: json, levels: { broker: debug } }
 certificate: { file: /tls/tls.crt, keyFile: /tls/tls.key }
+listeners: [{ name: external, listen: "0.0.0.0:8082", tls: permissive }]
+listenerAddresses: /etc/gantry/listeners.yaml
 config:
   maxBodyBytes: "1048576"
   maxAttempts: 5
@@ -451,6 +465,8 @@ replication:
             (config.limits.tls, config.certificate.clone().unwrap().key),
             (TlsMode::Required, "/tls/tls.key".into())
         );
+        assert_eq!(config.listeners[0].listen.port(), 8082);
+        assert_eq!(config.listener_addresses, Some("/etc/gantry/listeners.yaml".into()));
         assert!(!config.store().index_keys);
         assert_eq!(config.store().scrub.interval, None);
         assert_eq!(config.limits.max_connections, 10_000, "what is not said keeps its default");

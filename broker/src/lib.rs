@@ -5,7 +5,7 @@
 //!                │  └──► log ──────► store: append, flush
 //!                ├─────► transactions ─► log             visible once the producer says so
 //!                └─────► delivery ─► store: queues        who gets what when
-//!                            └────► filter               which messages a consumer wants
+//!                            └────► access::filter       which messages a consumer wants
 //!   operator, CLI ─► admin ─► topics, delivery
 //!   topics ─► registration ─► name servers
 //! ```
@@ -18,9 +18,9 @@ pub mod config;
 pub mod takeover;
 pub mod topics;
 
+mod addresses;
 mod admin;
 mod delivery;
-mod filter;
 mod front;
 mod health;
 mod local;

@@ -85,7 +85,8 @@ impl Process {
 /// The process `broker --config FILE`, from its arguments to its end.
 pub fn main(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let Some(file) = config_file(arguments)? else { return Ok(()) };
-    let config = Config::read(&file)?;
+    let mut config = Config::read(&file)?;
+    config.node_address = std::env::var("NODE_IP").ok();
     let log_levels = logging::init(&config.logging)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = config.limits.worker_threads.map_or(cores, |threads| threads.min(cores));

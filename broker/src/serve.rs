@@ -1,25 +1,29 @@
 //! From an opened store to a broker that serves, and to its end.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::listener::{Listener, Options, TlsMode};
-use access::{GroupName, http, logging, vital};
+use access::client::ClientIdentity;
+use access::filter::Filters;
+use access::listener::{Listener, Options, Port, TlsMode};
+use access::serving::{self, AFTER_DRAIN, Bounds};
+use access::{GroupName, ListenerName, http, logging, vital};
 use anyhow::Context;
 use proto::control::admin_server::AdminServer;
 use proto::control::replication_server::ReplicationServer;
 use proto::v2::messaging_service_server::MessagingServiceServer;
 use proto::{control, v2};
 use store::{Arrivals, QueueId, QueueOffset};
+use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
-use tonic::transport::Server;
 
-use crate::admin::AdminDoor;
+use crate::addresses::{AddressFile, Addresses};
+use crate::admin::{AdminDoor, MOST_FOLLOWERS};
 use crate::config::Config;
 use crate::delivery::{self, Delivery, now_ms};
-use crate::filter::Filters;
 use crate::front::Front;
 use crate::front::connections::{Clients, Gone};
 use crate::front::route::Routes as AskedRoutes;
@@ -39,11 +43,6 @@ use crate::transactions::{self, Transactions};
 const MAX_CONTROL_CONNECTIONS: usize = 1024;
 /// Of a request beside the body: properties, names, framing.
 const REQUEST_HEADROOM_BYTES: usize = 4 << 20;
-/// A window must hold the largest message, or each takes a round trip more.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-const CONCURRENT_STREAMS: u32 = 1024;
-const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// How many clients are remembered, by the cap on connections.
 const CLIENTS_PER_CONNECTION: usize = 4;
 /// SQL filters that are compiled once for all who write them.
@@ -51,14 +50,13 @@ const REMEMBERED_FILTERS: usize = 1024;
 const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 /// Of a stretch of log: the largest body and what goes with it, twice.
 const LARGEST_STRETCH_BYTES: usize = 160 << 20;
-/// Pings find peers that are gone without a word.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running broker.
 pub struct Running {
     /// Where clients call.
     pub client_addr: SocketAddr,
+    /// Where clients call that come by another listener than `internal`.
+    pub listeners: BTreeMap<ListenerName, SocketAddr>,
     /// Where the Admin service is.
     pub control_addr: SocketAddr,
     /// Where the pages are.
@@ -73,9 +71,10 @@ pub struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client_addr, control_addr, http_addr, .. } = self;
+        let Self { client_addr, listeners, control_addr, http_addr, .. } = self;
         f.debug_struct("Running")
             .field("client_addr", client_addr)
+            .field("listeners", listeners)
             .field("control_addr", control_addr)
             .field("http_addr", http_addr)
             .finish_non_exhaustive()
@@ -94,8 +93,14 @@ pub(crate) struct Process {
 
 /// The ports, bound.
 pub(crate) struct Ports {
-    pub(crate) clients: Listener,
+    pub(crate) clients: ClientPorts,
     pub(crate) control: Control,
+}
+
+/// Where clients call.
+pub(crate) struct ClientPorts {
+    internal: Listener,
+    others: Vec<(ListenerName, Listener)>,
 }
 
 /// Where the control plane is served.
@@ -117,18 +122,9 @@ impl Control {
 
 impl Ports {
     pub(crate) fn bind(config: &Config) -> anyhow::Result<Self> {
-        let clients = Self::bind_clients(config)?;
+        let bound = ClientPorts::addresses(config).map(Port::bind).collect::<Result<_, _>>()?;
+        let clients = ClientPorts::new(config, bound)?;
         Ok(Self { clients, control: Control::Alone(Self::bind_control_plane(config)?) })
-    }
-
-    pub(crate) fn bind_clients(config: &Config) -> anyhow::Result<Listener> {
-        let options = Options {
-            max_connections: config.limits.max_connections,
-            tls: config.limits.tls,
-            certificate: config.certificate.clone(),
-            ..Options::default()
-        };
-        Listener::bind(config.client_listen, options).context("clientListen")
     }
 
     pub(crate) fn bind_control_plane(config: &Config) -> anyhow::Result<Listener> {
@@ -138,10 +134,39 @@ impl Ports {
     }
 }
 
+impl ClientPorts {
+    /// `clientListen`, then those of the listeners.
+    pub(crate) fn addresses(config: &Config) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(config.client_listen).chain(config.listeners.iter().map(|port| port.listen))
+    }
+
+    /// Over ports in the order of [`Self::addresses`].
+    pub(crate) fn new(config: &Config, ports: Vec<Port>) -> anyhow::Result<Self> {
+        let options = Options {
+            max_connections: config.limits.max_connections,
+            tls: config.limits.tls,
+            certificate: config.certificate.clone(),
+            ..Options::default()
+        };
+        let mut ports = ports.into_iter();
+        let internal = Listener::new(ports.next().context("a port for clients")?, options)?;
+        let others = config.listeners.iter().zip(ports).map(|(settings, port)| {
+            Ok((settings.name.clone(), internal.beside(port, settings.tls.unwrap_or(config.limits.tls))?))
+        });
+        let others = others.collect::<anyhow::Result<_>>()?;
+        Ok(Self { internal, others })
+    }
+}
+
 /// As the primary of several: in which reign, and how.
 pub(crate) struct Primary {
+    pub(crate) ordinal: u32,
     pub(crate) epoch: u64,
     pub(crate) acknowledge: Acknowledge,
+    /// What it knew of delayed messages as a replica.
+    pub(crate) foreseen: Option<schedule::Foreseen>,
+    /// For calls under way when the reign ends.
+    pub(crate) stop_grace: Duration,
 }
 
 /// Opens what is above the log, and begins to serve. `primary`: this broker is one of several.
@@ -154,13 +179,19 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<Running> {
     let Process { config, standing, shown: pages, log_levels, started_at_ms } = process.clone();
     let config = Arc::new(config.in_reign(primary.as_ref().map_or(0, |primary| primary.epoch)));
-    let Ports { clients, control } = ports;
+    let Ports { clients: ClientPorts { internal: clients, others }, control } = ports;
     let (client_addr, control_addr) = (clients.local_addr(), control.local_addr());
     let stop = tasks.stop_token();
     let metrics = Metrics::default();
     let delayed = Delayed::default();
-    let Primary { epoch, acknowledge } =
-        primary.unwrap_or_else(|| Primary { epoch: 0, acknowledge: Acknowledge::when(config.flush) });
+    let Primary { ordinal, epoch, acknowledge, foreseen, stop_grace } = primary.unwrap_or_else(|| Primary {
+        ordinal: 0,
+        epoch: 0,
+        acknowledge: Acknowledge::when(config.flush),
+        foreseen: None,
+        stop_grace: config.limits.stop_grace,
+    });
+    let bounds = Bounds { drain: stop_grace, ..Bounds::default() };
 
     // Consumers and producers share connections, but a connection rarely holds more than a few clients.
     let known = Clients::new(config.limits.max_connections.saturating_mul(CLIENTS_PER_CONNECTION));
@@ -172,6 +203,7 @@ pub(crate) async fn serve(
         tasks: tasks.clone(),
         clients: known.clone(),
         delayed: delayed.clone(),
+        foreseen,
     };
     let opened =
         tokio::task::spawn_blocking(move || open(needs)).await.context("opening what is above the log");
@@ -193,8 +225,9 @@ pub(crate) async fn serve(
         control: config.control_address(control_addr).address(),
     };
     let own = own_address(&identity);
-    let registration =
-        Registration::start(identity, config.name_servers.clone(), Arc::clone(&topics), &tasks);
+    let addresses = addresses(&config, ordinal, &tasks);
+    let names = config.name_servers.clone();
+    let registration = Registration::start(identity, addresses, names, Arc::clone(&topics), &tasks);
     let health = Arc::new(Health {
         log: Arc::clone(&log),
         connections: clients.metrics(),
@@ -208,6 +241,15 @@ pub(crate) async fn serve(
     clients.metrics().register(&mut shown);
     register_state(&mut shown, &known, &delivery, Arc::clone(&transactions), Arc::clone(&log));
     delayed.register(&mut shown, Arc::clone(&timers));
+
+    // They are there until they are silent for too long, as before the start; then what they held goes with them.
+    for (client, group) in delivery.lite_clients() {
+        let identity = ClientIdentity { id: client, ..ClientIdentity::default() };
+        known.heard_of_group(Instant::now(), &identity, group);
+        if !known.is_online(&identity.id) {
+            delivery.lite_client_gone(&identity.id);
+        }
+    }
 
     let filters = Filters::new(REMEMBERED_FILTERS);
     let front = Front {
@@ -230,7 +272,10 @@ pub(crate) async fn serve(
         max_body_bytes: config.limits.max_body_bytes,
         longest_delay: config.limits.timer_max_delay,
     };
+    let certificate =
+        others.iter().fold(clients.certificate(), |shown, (_, other)| shown.or(other.certificate()));
     let admin = AdminDoor {
+        certificate,
         config: Arc::clone(&config),
         topics,
         delivery: Arc::clone(&delivery),
@@ -241,27 +286,34 @@ pub(crate) async fn serve(
         log_levels,
         started_at_ms,
         epoch,
+        followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
+        stop: stop.clone(),
     };
 
     pages.set(shown);
     standing.serves(Arc::clone(&health));
 
-    let incoming = clients.accept(tasks.tracker(), stop.clone());
-    let front = Arc::new(front);
-    let service = MessagingServiceServer::from_arc(Arc::clone(&front))
-        .max_decoding_message_size(config.limits.max_body_bytes + REQUEST_HEADROOM_BYTES);
-    let serve =
-        server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    tasks.spawn("the server for clients", serve);
+    let mut listeners = BTreeMap::new();
+    let mut doors = Vec::new();
+    for (name, listener) in others {
+        listeners.insert(name.clone(), listener.local_addr());
+        doors.push((Front { routes: front.routes.seen_from(name), ..front.clone() }, listener));
+    }
+    doors.push((front.clone(), clients));
+    for (front, listener) in doors {
+        let incoming = listener.accept(tasks.tracker(), stop.clone());
+        let service = MessagingServiceServer::from_arc(Arc::new(front))
+            .max_decoding_message_size(config.limits.max_body_bytes + REQUEST_HEADROOM_BYTES);
+        tasks.spawn("the server for clients", serving::serve(service, incoming, bounds, stop.clone()));
+    }
 
     let routes = Routes::new(AdminServer::new(admin))
         // What name servers pass on: clients' ports may require what only clients have.
-        .add_service(MessagingServiceServer::from_arc(front));
+        .add_service(MessagingServiceServer::new(front));
     match control {
         Control::Alone(listener) => {
             let incoming = listener.accept(tasks.tracker(), stop.clone());
-            let until = stop.clone().cancelled_owned();
-            let serve = server().add_routes(routes).serve_with_incoming_shutdown(incoming, until);
+            let serve = serving::serve(routes.prepare(), incoming, bounds, stop.clone());
             tasks.spawn("the control plane", serve);
         }
         Control::Within(late, _) => late.set(Some(routes)),
@@ -295,9 +347,9 @@ pub(crate) async fn serve(
     });
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(broker = config.broker_name, %client_addr, %control_addr, version, "broker started");
-    let stop_grace = config.limits.stop_grace;
     Ok(Running {
         client_addr,
+        listeners,
         control_addr,
         http_addr: None,
         tasks,
@@ -309,22 +361,29 @@ pub(crate) async fn serve(
     })
 }
 
+/// Where other listeners are reached, as the file says: at once what it says now, then what changes.
+fn addresses(config: &Config, ordinal: u32, tasks: &vital::Tasks) -> watch::Receiver<Addresses> {
+    let Some(path) = config.listener_addresses.clone() else {
+        return watch::Sender::new(Addresses::new()).subscribe();
+    };
+    let file = AddressFile { path, ordinal, node: config.node_address.clone() };
+    // What is wrong with it is told at the next look.
+    let told = watch::Sender::new(file.read().unwrap_or_default().addresses);
+    let receiver = told.subscribe();
+    let stop = tasks.stop_token();
+    tasks.spawn("the watch over addresses of listeners", async move {
+        file.keep_fresh(told, stop).await;
+        Ok::<(), Infallible>(())
+    });
+    receiver
+}
+
 /// The service of the members of a group to each other.
 pub(crate) fn replication_service(door: ReplicationDoor) -> ReplicationServer<ReplicationDoor> {
     // A stretch of the log, and the largest message in one piece.
     ReplicationServer::new(door)
         .max_decoding_message_size(LARGEST_STRETCH_BYTES)
         .max_encoding_message_size(LARGEST_STRETCH_BYTES)
-}
-
-pub(crate) fn server() -> Server {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(CONCURRENT_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
 }
 
 /// Releases what clients kept by being online, once they are silent for too long.
@@ -372,6 +431,7 @@ struct Needs {
     tasks: vital::Tasks,
     clients: Clients,
     delayed: Delayed,
+    foreseen: Option<schedule::Foreseen>,
 }
 
 struct Opened {
@@ -401,7 +461,7 @@ impl Arrivals for Listeners {
 
 /// Everything above the log. Blocks.
 fn open(needs: Needs) -> anyhow::Result<Opened> {
-    let Needs { config, local, acknowledge, store_host, tasks, clients, delayed } = needs;
+    let Needs { config, local, acknowledge, store_host, tasks, clients, delayed, foreseen } = needs;
     let Local { disk, clock, store, recovered, meta } = local;
     let folder = config.data_dir.join("config");
     takeover::take_over(&folder, &meta, &store, config.limits.max_attempts, now_ms())?;
@@ -438,6 +498,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         counts: delayed,
         clock,
         limits: schedule::Limits::default(),
+        foreseen,
     };
     let waiting = schedule::Opened::open(needs, &config.data_dir, &recovered)
         .context("opening the schedule of delayed messages")?;
@@ -488,13 +549,8 @@ impl Running {
 
     /// Stops gracefully: no new connections, polls and streams ended, calls under way answered, everything written.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let grace = self.stop_grace;
-        self.stop_within(grace).await
-    }
-
-    /// The same, with so much time for calls under way.
-    pub(crate) async fn stop_within(self, grace: Duration) -> anyhow::Result<()> {
-        let in_time = self.tasks.stop(grace).await;
+        let limit = self.stop_grace + AFTER_DRAIN;
+        let in_time = self.tasks.stop(limit).await;
         let (delivery, transactions, log) = (self.delivery, self.transactions, self.log);
         let close = move || -> anyhow::Result<()> {
             if let Err(error) = transactions.close() {
@@ -505,7 +561,7 @@ impl Running {
             persisted
         };
         tokio::task::spawn_blocking(close).await.context("closing the data directory")??;
-        anyhow::ensure!(in_time, "some calls did not end within {grace:?} and were dropped");
+        anyhow::ensure!(in_time, "some tasks did not end within {limit:?}");
         tracing::info!("broker stopped");
         Ok(())
     }

@@ -4,6 +4,7 @@ mod bench;
 mod group;
 mod message;
 mod names;
+mod operate;
 mod store;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ pub use bench::{
 pub use group::{Backoff, End, GroupCommand, GroupName, GroupResetArgs, GroupUpdateArgs};
 pub use message::{MessageCommand, MessageFindArgs, MessageGetArgs, MessageTraceArgs};
 pub use names::TopicNames;
+pub use operate::{DrainArgs, FenceArgs, LogsArgs, OperateArgs, PromoteArgs, ReportArgs};
 pub use store::{ExportArgs, ExportFormat, ImportArgs, InspectArgs, StoreCommand, VerifyArgs};
 
 const EXIT_CODES: &str = "\
@@ -97,6 +99,22 @@ pub enum Command {
     Status,
     /// Make another member of a broker group its primary, without losing anything
     Failover(FailoverArgs),
+    /// Restart the pods of a BrokerGroup or a NameServerSet, one at a time, the primary last (Kubernetes)
+    Restart(OperateArgs),
+    /// Ask the operator for another primary of a BrokerGroup (Kubernetes)
+    Promote(PromoteArgs),
+    /// Take the pods of a BrokerGroup away; its volumes stay (Kubernetes)
+    Hibernate(OperateArgs),
+    /// Bring the pods of a BrokerGroup back that hibernates (Kubernetes)
+    Wake(OperateArgs),
+    /// Let topics leave a BrokerGroup that is to be deleted, once they are consumed (Kubernetes)
+    Drain(DrainArgs),
+    /// Keep members of a BrokerGroup from being its primary (Kubernetes)
+    Fence(FenceArgs),
+    /// Show the last lines that the pods of a BrokerGroup or a NameServerSet logged (Kubernetes)
+    Logs(LogsArgs),
+    /// Write objects and logs of a namespace into a directory, for whoever helps (Kubernetes)
+    Report(ReportArgs),
     /// Send messages to a topic
     Produce(ProduceArgs),
     /// Receive messages of a topic as a consumer group, and acknowledge them
@@ -121,6 +139,8 @@ pub enum Command {
     Version,
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
+    /// Write the man pages of all commands into a directory
+    Man(ManArgs),
 }
 
 /// `gantry dev`.
@@ -424,7 +444,7 @@ Examples:
   gantry failover broker-a             to the in-sync member that has most
   gantry failover broker-a --to 2      to that one
 
-The primary holds up sends until the other has everything, some milliseconds, and then follows it.")]
+The primary holds up sends until the other has everything, about a second, and then follows it.")]
 pub struct FailoverArgs {
     /// The broker group: the broker's name that clients see
     pub broker: String,
@@ -442,6 +462,16 @@ Examples:
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+/// `gantry man`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gantry man ~/.local/share/man/man1 && man gantry-topic-create")]
+pub struct ManArgs {
+    /// The directory; it is made where it does not exist
+    pub directory: PathBuf,
 }
 
 fn parse_property(text: &str) -> Result<(String, String), String> {

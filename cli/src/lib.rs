@@ -75,12 +75,14 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
             }
         }
         Command::Group { command } => {
-            let control = global.place.resolve(caller).await?.control().await?;
+            let place = global.place.resolve(caller).await?;
             match command {
-                GroupCommand::List => commands::group::list::run(control, out).await,
-                GroupCommand::Describe(args) => commands::group::describe::run(control, args, out).await,
-                GroupCommand::Update(args) => commands::group::update::run(control, args, out).await,
-                GroupCommand::Reset(args) => commands::group::reset::run(control, args, out).await,
+                GroupCommand::List => commands::group::list::run(place, out).await,
+                GroupCommand::Describe(args) => commands::group::describe::run(place, args, out).await,
+                GroupCommand::Update(args) => commands::group::update::run(place, args, out).await,
+                GroupCommand::Reset(args) => {
+                    commands::group::reset::run(place.control().await?, args, out).await
+                }
             }
         }
         Command::Message { command } => {
@@ -96,6 +98,28 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
             let control = global.place.resolve(caller).await?.control().await?;
             commands::failover::run(control, args, out).await
         }
+        Command::Restart(args) => {
+            commands::operate::restart(global.place.resolve(caller).await?, args, out).await
+        }
+        Command::Promote(args) => {
+            commands::operate::promote(global.place.resolve(caller).await?, args, out).await
+        }
+        Command::Hibernate(args) => {
+            commands::operate::hibernate(global.place.resolve(caller).await?, args, true, out).await
+        }
+        Command::Wake(args) => {
+            commands::operate::hibernate(global.place.resolve(caller).await?, args, false, out).await
+        }
+        Command::Drain(args) => {
+            commands::operate::drain(global.place.resolve(caller).await?, args, out).await
+        }
+        Command::Fence(args) => {
+            commands::operate::fence(global.place.resolve(caller).await?, args, out).await
+        }
+        Command::Logs(args) => commands::operate::logs(global.place.resolve(caller).await?, args, out).await,
+        Command::Report(args) => {
+            commands::operate::report(global.place.resolve(caller).await?, args, out).await
+        }
         Command::Produce(args) => commands::produce::run(&global.place, caller, args, out).await,
         Command::Consume(args) => commands::consume::run(&global.place, caller, args, out).await,
         Command::Bench { command } => commands::bench::run(&global.place, caller, command, out).await,
@@ -108,5 +132,6 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
         },
         Command::Version => commands::version::run(out),
         Command::Completions(args) => commands::completions::run(&args),
+        Command::Man(args) => commands::man::run(&args),
     }
 }

@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Image, Logging, NameServerRef, PodSettings};
+use crate::{
+    CertificateStatus, Disruption, Endpoint, Image, Listener, Logging, NameServerRef, PodSettings, Rollout,
+    Tls, Update,
+};
 
 /// One log of messages, and the brokers that keep it. A cluster is all groups that name one NameServerSet and one clusterName.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -41,7 +44,21 @@ use crate::{Image, Logging, NameServerRef, PodSettings};
     validation = Rule::new("(has(self.spec.brokerName) ? self.spec.brokerName : self.metadata.name) == (has(oldSelf.spec.brokerName) ? oldSelf.spec.brokerName : oldSelf.metadata.name)")
         .message("brokerName cannot change: messages and progress are kept under it; make another BrokerGroup"),
     validation = Rule::new("!has(self.spec.replication) || !has(self.spec.replication.minInSync) || self.spec.replication.minInSync <= (has(self.spec.replicas) ? self.spec.replicas : 1)")
-        .message("replication.minInSync is at most replicas (1 unless set), else no send would ever be taken: lower minInSync, or raise replicas")
+        .message("replication.minInSync is at most replicas (1 unless set), else no send would ever be taken: lower minInSync, or raise replicas"),
+    validation = Rule::new("!has(self.spec.fencedMembers) || self.spec.fencedMembers.all(it, it < (has(self.spec.replicas) ? self.spec.replicas : 1))")
+        .message("fencedMembers names a broker that does not exist: each is below replicas (1 unless set)"),
+    validation = Rule::new("!has(self.spec.fencedMembers) || self.spec.fencedMembers.size() < (has(self.spec.replicas) ? self.spec.replicas : 1)")
+        .message("fencedMembers names every broker, so none could be the primary: leave one out"),
+    validation = Rule::new("!has(self.spec.preferredPrimary) || self.spec.preferredPrimary < (has(self.spec.replicas) ? self.spec.replicas : 1)")
+        .message("preferredPrimary is a broker that does not exist: it is below replicas (1 unless set)"),
+    validation = Rule::new("!has(self.spec.tls) || !has(self.spec.tls.mode) || !has(self.spec.config) || !('tls' in self.spec.config)")
+        .message("config.tls and tls.mode say the same: remove config.tls"),
+    validation = Rule::new("!has(self.spec.config) || !('tls' in self.spec.config) || !has(self.spec.listeners) || !self.spec.listeners.exists(it, it.name == 'internal' && has(it.tls))")
+        .message("config.tls and the tls of the listener internal say the same: remove config.tls, and set tls.mode for other listeners"),
+    validation = Rule::new("!has(self.spec.hibernate) || !self.spec.hibernate || !has(self.spec.storage.ephemeral)")
+        .message("hibernate would lose every message: with storage.ephemeral the log goes with the pods; remove hibernate, or delete this BrokerGroup"),
+    validation = Rule::new("!has(self.spec.tls) || !has(self.spec.tls.secretName) || !has(self.spec.tls.mode) || self.spec.tls.mode != 'Disabled' || (has(self.spec.listeners) && self.spec.listeners.exists(it, has(it.tls) && it.tls != 'Disabled'))")
+        .message("tls.secretName is shown to nobody while TLS is Disabled at every listener: remove it, or change tls.mode")
 )]
 pub struct BrokerGroupSpec {
     /// The name servers to register with.
@@ -95,9 +112,31 @@ pub struct BrokerGroupSpec {
     /// How the log gets to the other brokers, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<Replication>,
-    /// How soon another broker takes the place of one that is gone.
+    /// How soon another broker takes the place of one that is gone, and how often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
+    /// The broker that shall be the primary while all is well, by its ordinal: the primary hands over to it once all have been Ready
+    /// and in sync for `update.minStableSeconds`. Unset: whoever is primary stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 8))]
+    pub preferred_primary: Option<i32>,
+    /// Brokers that must not be the primary, by their ordinals. They go on keeping every message; one that is primary hands over first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(range(min = 0, max = 8)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub fenced_members: Vec<i32>,
+    /// More ports for clients, such as for those outside of the cluster. The listener `internal` is always there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".to_owned()]),
+        validation = Rule::new("self.all(a, self.exists_one(b, b.port == a.port))")
+            .message("two listeners have the same port: give each its own")
+    )]
+    pub listeners: Vec<Listener>,
+    /// TLS for clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Resources of the container. Unset: small requests and no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -111,6 +150,19 @@ pub struct BrokerGroupSpec {
     /// What is logged, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logging: Option<Logging>,
+    /// How pods are replaced when what they are made of changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
+    /// What keeps the pods when nodes are drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
+    /// While it is true there are no pods. Volumes stay, and the record of who has everything; false brings the pods back. Not with
+    /// `storage.ephemeral`, whose log goes with the pods.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hibernate: bool,
+    /// While it is true the API server refuses to delete this resource, unless its namespace is deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deletion_protection: bool,
 }
 
 fn default_cluster() -> String {
@@ -126,7 +178,11 @@ fn default_cluster() -> String {
     validation = Rule::new("has(self.commitLog) == has(oldSelf.commitLog)")
         .message("storage cannot change between commitLog and ephemeral: make another BrokerGroup and move the traffic there"),
     validation = Rule::new("!has(self.retention) || has(self.commitLog)")
-        .message("storage.retention is about volumes: remove it, or use storage.commitLog instead of ephemeral")
+        .message("storage.retention is about volumes: remove it, or use storage.commitLog instead of ephemeral"),
+    validation = Rule::new("!has(self.autoGrow) || has(self.commitLog)")
+        .message("storage.autoGrow is about volumes: remove it, or use storage.commitLog instead of ephemeral"),
+    validation = Rule::new("!has(self.autoGrow) || !has(self.commitLog) || !isQuantity(self.autoGrow.max) || !isQuantity(self.commitLog.size) || quantity(self.autoGrow.max).compareTo(quantity(self.commitLog.size)) >= 0")
+        .message("storage.autoGrow.max is at least storage.commitLog.size: raise it")
 )]
 pub struct Storage {
     /// A volume for each broker.
@@ -138,6 +194,35 @@ pub struct Storage {
     /// What happens to volumes that are no longer needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<StorageRetention>,
+    /// Volumes that are nearly full grow by themselves. Unset: only commitLog.size lets them grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_grow: Option<AutoGrow>,
+}
+
+/// How volumes that are nearly full grow by themselves. Their class must allow it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoGrow {
+    /// How full one of them is, in percent, when all grow. Unset: 80.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 95))]
+    pub threshold_percent: Option<i32>,
+    /// By how much, for example `20Gi`.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(
+        validation = Rule::new("isQuantity(self)")
+            .message("storage.autoGrow.increment is a quantity such as 20Gi"),
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0")
+            .message("storage.autoGrow.increment is at least 64Mi")
+    )]
+    pub increment: String,
+    /// The size beyond which they do not grow, for example `500Gi`.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(
+        validation = Rule::new("isQuantity(self)")
+            .message("storage.autoGrow.max is a quantity such as 500Gi")
+    )]
+    pub max: String,
 }
 
 /// A volume for each broker.
@@ -303,7 +388,7 @@ pub enum ReplicationMode {
     Async,
 }
 
-/// How soon another broker takes the place of one that is gone.
+/// How soon another broker takes the place of one that is gone, and how often.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -313,6 +398,15 @@ pub enum ReplicationMode {
         .message("failover.renewDeadlineSeconds (5 unless set) is above retryPeriodMillis (1000 unless set): there must be time for another try; raise the first or lower the second")
 )]
 pub struct Failover {
+    /// Whether a broker takes the place of a primary that is lost. When false that waits for a person, who names the next by the
+    /// annotation `mq.gantry.dev/switchover-to`; a primary that ends as planned hands over all the same. Unset: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// After so many failovers within an hour the next waits until the hour has passed, or for a person. A primary that hands
+    /// over does not count. Unset: 6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 60))]
+    pub max_per_hour: Option<i32>,
     /// How long a primary that is not heard of counts as one. Unset: 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 300))]
@@ -361,9 +455,15 @@ pub struct BrokerGroupStatus {
     /// How many they are. Absent for a single broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_sync_replicas: Option<i32>,
+    /// The last time that pods were to be replaced, and how far that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// The last time that a primary was made after another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
+    /// How often a broker took the place of a primary that was lost. Absent for a single broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failovers: Option<Failovers>,
     /// The requests by annotation that were seen to, granted or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<LastHandled>,
@@ -374,11 +474,19 @@ pub struct BrokerGroupStatus {
     /// When the group first served. Name servers that start wait for the groups that have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_served_at: Option<String>,
+    /// Where clients reach each listener.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["listener".to_owned()]))]
+    pub endpoints: Vec<Endpoint>,
+    /// The certificate of `spec.tls.secretName`, as the pods show it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["secretName".to_owned()]))]
+    pub certificates: Vec<CertificateStatus>,
     /// What was chosen where the spec leaves the choice open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<BrokerGroupEffective>,
     /// Ready, Reconciling, Stalled, ConfigApplied and StorageHealthy; of several brokers also ReplicationHealthy, and
-    /// DataLossPossible after an unclean promotion.
+    /// DataLossPossible after an unclean promotion; with `spec.tls.secretName` CertificatesValid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -396,6 +504,17 @@ pub struct LastFailover {
     pub to: String,
     /// Its epoch.
     pub epoch: i64,
+}
+
+/// How often a broker took the place of a primary that was lost.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failovers {
+    /// How often in all, as the Lease counts it.
+    pub counted: i64,
+    /// When those of the last hour were seen; the last 60 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<String>,
 }
 
 /// Requests by annotation that were seen to: the value of each, so that none is done twice.
@@ -430,11 +549,14 @@ pub struct BrokerGroupMember {
     pub ordinal: i32,
     /// Name of the pod.
     pub pod: String,
-    /// Serving, Following, CatchingUp, Refusing, Starting, Stopping or Missing.
+    /// Serving, Following, CatchingUp, Refusing, Starting, Stopping, Missing or Hibernated.
     pub state: String,
     /// What it is to the group. Absent for a single broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<MemberRole>,
+    /// Whether it must not be the primary, as the Lease tells the brokers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fenced: bool,
     /// Where clients reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -451,8 +573,14 @@ pub struct BrokerGroupEffective {
     pub replicas: i32,
     /// The image of the pods.
     pub image: String,
+    /// The version of Gantry whose defaults the pods have.
+    #[serde(default)]
+    pub profile_version: String,
     /// When a message counts as stored.
     pub flush: Flush,
+    /// How large the volumes shall be: storage.commitLog.size, or more where they grew by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_size: Option<String>,
     /// Size of a file of the log. It is fixed when the volume is made.
     pub segment_size: String,
     /// Age after which a message may go.
@@ -491,4 +619,10 @@ pub struct EffectiveReplication {
     pub renew_deadline_seconds: i32,
     /// How long between two tries.
     pub retry_period_millis: i32,
+    /// Whether a broker takes the place of a primary that is lost.
+    #[serde(default)]
+    pub failover_enabled: bool,
+    /// How often within an hour.
+    #[serde(default)]
+    pub max_failovers_per_hour: i32,
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   NameServerSet (nss) ◄── nameServerRef ── BrokerGroup (bg)   one replicated log; a cluster is all
 //!        ▲                                                      groups of a NameServerSet with one clusterName
-//!        └───────────────── nameServerRef ── Topic (mqt)        kept on every group of its NameServerSet
+//!        ├───────────────── nameServerRef ── Topic (mqt)          kept on every group of its NameServerSet
+//!        └───────────────── nameServerRef ── ConsumerGroup (cgrp) kept on every group of its NameServerSet
 //! ```
 //!
 //! A field is here only when it has an effect. Every bound, enumeration, immutability and rule between fields
@@ -21,27 +22,41 @@ use kube::CustomResourceExt;
 
 mod broker_group;
 mod config_keys;
+mod consumer_group;
+mod declared;
+pub mod duration;
+mod listener;
 mod logging;
 mod name_server_set;
 mod pod;
 mod reference;
 mod topic;
+mod update;
 
 pub use broker_group::{
-    BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupSpec, BrokerGroupStatus,
-    CommitLogVolume, EffectiveReplication, EphemeralVolume, Failover, Flush, LastFailover, LastHandled,
-    MemberRole, MessageRetention, Replication, ReplicationMode, Storage, StorageRetention, VolumePolicy,
+    AutoGrow, BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupSpec, BrokerGroupStatus,
+    CommitLogVolume, EffectiveReplication, EphemeralVolume, Failover, Failovers, Flush, LastFailover,
+    LastHandled, MemberRole, MessageRetention, Replication, ReplicationMode, Storage, StorageRetention,
+    VolumePolicy,
 };
 pub use config_keys::{
     Allowed, BROKER_CONFIG, BROKER_CONFIG_KEYS, ConfigKey, NAME_SERVER_CONFIG, NAME_SERVER_CONFIG_KEYS,
 };
+pub use consumer_group::{
+    Backoff, ConsumerGroup, ConsumerGroupPlace, ConsumerGroupSpec, ConsumerGroupState, ConsumerGroupStatus,
+    ExponentialBackoff, GroupDeletionPolicy, Retry,
+};
+pub use declared::{Adoption, DriftPolicy, ManagementPolicy};
+pub use listener::{Advertised, CertificateStatus, Endpoint, INTERNAL, Listener, ListenerType, Tls, TlsMode};
 pub use logging::{LogFormat, Logging};
 pub use name_server_set::{NameServerSet, NameServerSetEffective, NameServerSetSpec, NameServerSetStatus};
 pub use pod::{Image, ImagePullPolicy, PodSettings, PullSecret};
-pub use reference::NameServerRef;
+pub use reference::{AllowedNamespaces, NameServerRef, NamespacesFrom};
 pub use topic::{
-    DeletionPolicy, MessageType, Permission, Topic, TopicGroupState, TopicGroupStatus, TopicSpec, TopicStatus,
+    DeletionPolicy, MessageType, Permission, Placement, Topic, TopicGroupState, TopicGroupStatus, TopicSpec,
+    TopicStatus,
 };
+pub use update::{BudgetPolicy, Disruption, Rollout, Update, UpdateStrategy, UpdateWindow, Weekday};
 
 /// The API group of every resource here.
 pub const GROUP: &str = "mq.gantry.dev";
@@ -54,7 +69,7 @@ pub const SCHEMA_ANNOTATION: &str = "mq.gantry.dev/schema-generation";
 
 /// Grows by one whenever the operator begins to need something new of the schemas. The operator compares it with the
 /// annotation of what is installed, and says so when the cluster's is older.
-pub const SCHEMA_GENERATION: u32 = 2;
+pub const SCHEMA_GENERATION: u32 = 5;
 
 /// All resources, with the name of the file that holds each.
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
@@ -62,6 +77,7 @@ pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
         ("nameserversets.yaml", NameServerSet::crd()),
         ("brokergroups.yaml", BrokerGroup::crd()),
         ("topics.yaml", Topic::crd()),
+        ("consumergroups.yaml", ConsumerGroup::crd()),
     ]
     .map(|(file, crd)| (file, finished(crd)))
     .to_vec()

@@ -1,11 +1,11 @@
 //! Topic: a topic of a messaging cluster, kept on every broker group.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::NameServerRef;
+use crate::{Adoption, DriftPolicy, ManagementPolicy, NameServerRef};
 
 /// A topic of a messaging cluster, kept on every broker group of its NameServerSet.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -71,13 +71,51 @@ pub struct TopicSpec {
     /// What clients may do.
     #[serde(default)]
     pub permission: Permission,
+    /// Which broker groups have the topic. Unset: all. A topic that moves is made where it shall be first; where it was it takes no more
+    /// messages then, and goes when they are consumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// What happens to the topic and its messages when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+    /// Whether one that brokers have already becomes managed by this resource.
+    #[serde(default)]
+    pub adoption: Adoption,
+    /// What happens when somebody else changes or removes it on a broker.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
+    /// Whether brokers are changed at all.
+    #[serde(default)]
+    pub management_policy: ManagementPolicy,
 }
 
 fn eight() -> i32 {
     8
+}
+
+impl Topic {
+    /// The name that clients use.
+    pub fn client_name(&self) -> String {
+        self.spec.topic_name.clone().unwrap_or_else(|| self.name_any())
+    }
+}
+
+/// Which broker groups have a topic: by name, or by their labels.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.names) != has(self.selector)")
+        .message("placement needs exactly one of names and selector; leave it out for all broker groups")
+)]
+pub struct Placement {
+    /// Names of BrokerGroups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub names: Option<Vec<String>>,
+    /// Labels of BrokerGroups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
 }
 
 /// What producers may send to a topic.
@@ -165,7 +203,7 @@ pub struct TopicStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub groups: Vec<TopicGroupStatus>,
-    /// Ready, Reconciling and Stalled.
+    /// Ready, Reconciling, Stalled and Drifted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -195,8 +233,10 @@ pub struct TopicGroupStatus {
 pub enum TopicGroupState {
     /// As the spec says.
     Applied,
-    /// The last queues take no more messages, and wait to be consumed.
+    /// The last queues, or all where the topic leaves the group, take no more messages and wait to be consumed.
     Draining,
+    /// The broker has it otherwise than the spec says, and it is left so.
+    Drifted,
     /// The broker cannot be reached.
     Unavailable,
     /// The broker has a topic of this name that is someone else's.

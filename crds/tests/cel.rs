@@ -115,6 +115,21 @@ mod broker_group {
     }
 
     #[test]
+    fn brokers_that_are_named_exist_and_one_may_be_primary() {
+        made("replicas: 3, fencedMembers: [1, 2], preferredPrimary: 0", None);
+        made("replicas: 3, fencedMembers: [3]", Some("fencedMembers names a broker that does not exist"));
+        made("fencedMembers: [0]", Some("fencedMembers names every broker"));
+        made("replicas: 2, fencedMembers: [0, 1]", Some("leave one out"));
+        changed(
+            "replicas: 3, fencedMembers: [2]",
+            "replicas: 2, fencedMembers: [2]",
+            Some("fencedMembers names a broker that does not exist"),
+        );
+        made("preferredPrimary: 0", None);
+        made("replicas: 2, preferredPrimary: 2", Some("preferredPrimary is a broker that does not exist"));
+    }
+
+    #[test]
     fn storage_is_one_thing_and_stays_it() {
         made("storage: {}", Some("exactly one of commitLog"));
         made("storage: {commitLog: {size: 1Gi}, ephemeral: {}}", Some("exactly one of commitLog"));
@@ -170,6 +185,81 @@ mod broker_group {
     }
 
     #[test]
+    fn listeners_have_a_name_a_type_and_a_port_of_their_own() {
+        let one = |fields: &str| format!("listeners: [{{name: external, port: 8082, {fields}}}]");
+        made(&one("type: NodePort"), None);
+        made(&one("type: NodePort, nodePort: 30100, tls: Required, annotations: {a: b}"), None);
+        made(&one("type: HostPort, nodePort: 30100"), Some("nodePort is for the type NodePort"));
+        made(&one("type: HostPort, annotations: {a: b}"), Some("a HostPort has none"));
+        made(&one("type: Internal"), Some("the listener named internal"));
+        let internal = "listeners: [{name: internal, type: Internal, port: 8081, tls: Disabled}]";
+        made(internal, None);
+        made(&internal.replace("8081", "8082"), Some("set its port to 8081"));
+        made(&internal.replace("type: Internal", "type: NodePort"), Some("the listener named internal"));
+        made(&internal.replace("tls: Disabled", "annotations: {a: b}"), Some("takes only tls"));
+        for port in [8081, 9090, 9878] {
+            let listener = one("type: NodePort").replace("8082", &port.to_string());
+            made(&listener, Some("cannot be 8081, 9090 or 9878"));
+        }
+        for name in ["client", "control", "http", "headless"] {
+            made(&one("type: NodePort").replace("external", name), Some("cannot be client"));
+        }
+        for name in ["Ext", "a--b", "a-", "-a", "1a"] {
+            made(&one("type: NodePort").replace("external", name), Some("begins with a letter"));
+        }
+        made(&one("type: NodePort").replace("external", "a-b-1"), None);
+        let two = "listeners: [{name: a, type: NodePort, port: 8082}, {name: b, type: HostPort, port: 8083}]";
+        made(two, None);
+        made(&two.replace("8083", "8082"), Some("the same port"));
+        changed(two, &one("type: ClusterIP"), None);
+    }
+
+    #[test]
+    fn advertised_addresses_are_a_host_and_a_port_with_known_parts() {
+        let check = |advertised: &str, expected: Option<&str>| {
+            made(
+                &format!("listeners: [{{name: a, type: NodePort, port: 8082, advertised: {advertised}}}]"),
+                expected,
+            );
+        };
+        check("{host: 'b-{ordinal}.{group}.{namespace}.example.com', port: '30100+{ordinal}'}", None);
+        check("{host: 192.0.2.1}", None);
+        check("{host: '{node}'}", None);
+        check("{port: '443'}", None);
+        check("{}", Some("needs host or port"));
+        check("{host: 'a.example.com:443'}", Some("goes into advertised.port"));
+        check("{host: '{ordnal}.example.com'}", Some("goes into advertised.port"));
+        check("{port: '0'}", Some("is a port"));
+        check("{port: '70000'}", Some("is a port"));
+        check("{port: '{ordinal}+30100'}", Some("is a port"));
+        check("{port: '30100+{ordinal}1'}", Some("is a port"));
+    }
+
+    #[test]
+    fn tls_is_said_once_and_a_certificate_is_shown_to_somebody() {
+        made("tls: {mode: Required, secretName: s}", None);
+        made("tls: {secretName: s}, config: {tls: 'off'}", None);
+        made("tls: {mode: Required}, config: {tls: 'off'}", Some("remove config.tls"));
+        let internal = "listeners: [{name: internal, type: Internal, port: 8081, tls: Required}]";
+        made(&format!("{internal}, config: {{tls: 'off'}}"), Some("remove config.tls"));
+        made(&format!("{internal}, tls: {{mode: Disabled}}"), None);
+        made("tls: {mode: Disabled, secretName: s}", Some("shown to nobody"));
+        let listeners = "listeners: [{name: a, type: NodePort, port: 8082, tls: Permissive}]";
+        made(&format!("tls: {{mode: Disabled, secretName: s}}, {listeners}"), None);
+    }
+
+    #[test]
+    fn a_log_that_goes_with_the_pods_does_not_sleep() {
+        made("hibernate: true", None);
+        made("storage: {ephemeral: {}}, hibernate: false", None);
+        changed(
+            "storage: {ephemeral: {}}",
+            "storage: {ephemeral: {}}, hibernate: true",
+            Some("hibernate would lose every message"),
+        );
+    }
+
+    #[test]
     fn images_are_named_in_parts() {
         made("image: {repository: 'registry.example.com:5000/x/gantry-broker', tag: '1.0'}", None);
         for repository in ["x/y:1.0", "x@sha256:0", "bad name"] {
@@ -178,6 +268,35 @@ mod broker_group {
         made("image: {digest: 'sha256:12'}", Some("64 lower-case hexadecimal digits"));
         made("image: {tag: 'a b'}", Some("image.tag has letters"));
         made("version: 'a b'", Some("version is the tag of an image"));
+    }
+
+    #[test]
+    fn volumes_grow_by_themselves_to_a_bound() {
+        let grows = |more: &str| format!("storage: {{commitLog: {{size: 2Gi}}, autoGrow: {{{more}}}}}");
+        made(&grows("increment: 1Gi, max: 2Gi"), None);
+        made(
+            &grows("increment: 1Gi, max: 1Gi"),
+            Some("storage.autoGrow.max is at least storage.commitLog.size"),
+        );
+        made(&grows("increment: 1Mi, max: 4Gi"), Some("increment is at least 64Mi"));
+        made(&grows("increment: much, max: 4Gi"), Some("increment is a quantity"));
+        made(
+            "storage: {ephemeral: {}, autoGrow: {increment: 1Gi, max: 2Gi}}",
+            Some("storage.autoGrow is about volumes"),
+        );
+    }
+
+    #[test]
+    fn an_update_has_its_strategy_and_its_times() {
+        made("update: {strategy: Supervised, canary: 1, minStableSeconds: 0, paused: true}", None);
+        made(
+            "update: {windows: [{days: [Monday, Sunday], from: '22:30', hours: 4}], profileVersion: '2'}",
+            None,
+        );
+        for from in ["24:00", "1:000", "12:60", "noon!"] {
+            let expected = Some("a time in UTC from 00:00 to 23:59");
+            made(&format!("update: {{windows: [{{from: '{from}', hours: 1}}]}}"), expected);
+        }
     }
 
     #[test]
@@ -247,9 +366,73 @@ mod topic {
     }
 
     #[test]
+    fn a_placement_is_by_names_or_by_labels() {
+        made("x", "placement: {names: [a]}", None);
+        made("x", "placement: {selector: {matchLabels: {tier: fast}}}", None);
+        made("x", "placement: {}", Some("exactly one of names and selector"));
+        made("x", "placement: {names: [a], selector: {}}", Some("exactly one of names and selector"));
+        changed("placement: {names: [a]}", "placement: {names: [b]}", None);
+        changed("placement: {names: [a]}", "", None);
+    }
+
+    #[test]
     fn every_kind_of_message_has_its_topics() {
         for kind in ["Normal", "Fifo", "Delay", "Transaction", "Priority", "Lite", "Mixed"] {
             made("x", &format!("messageType: {kind}"), None);
+        }
+    }
+}
+
+mod consumer_group {
+    use crds::ConsumerGroup;
+
+    #[track_caller]
+    fn made(name: &str, spec: &str, expected: Option<&str>) {
+        super::check::<ConsumerGroup>(name, None, &complete(spec), expected);
+    }
+
+    #[track_caller]
+    fn changed(old: &str, new: &str, expected: Option<&str>) {
+        super::check::<ConsumerGroup>("billing", Some(&complete(old)), &complete(new), expected);
+    }
+
+    fn complete(spec: &str) -> String {
+        let reference = if spec.contains("nameServerRef") { "" } else { "nameServerRef: {name: x}, " };
+        format!("{{{reference}{spec}}}")
+    }
+
+    #[test]
+    fn its_name_is_one_that_rocketmq_takes() {
+        made("billing", "", None);
+        made("billing.v1", "groupName: billing_v1", None);
+        made("x", "groupName: 'ns%Billing|1-2_3'", None);
+        made("billing.v1", "", Some("set spec.groupName, or choose a metadata.name without a dot"));
+        made(&"a".repeat(121), "", Some("at most 120 characters"));
+        made("x", "groupName: 'a b'", Some("groupName has letters"));
+        made("x", "groupName: CID_RMQ_SYS_TRANS", Some("such groups belong to the system"));
+    }
+
+    #[test]
+    fn what_a_group_is_cannot_change_and_how_it_consumes_can() {
+        changed("nameServerRef: {name: x}", "nameServerRef: {name: y}", Some("nameServerRef cannot change"));
+        changed("groupName: a", "groupName: b", Some("groupName cannot change"));
+        changed("", "groupName: billing", None);
+        changed("", "consumeEnabled: false, ordered: true, deletionPolicy: Delete", None);
+        changed("retry: {maxAttempts: 3}", "retry: {backoff: {custom: [1s]}}", None);
+    }
+
+    #[test]
+    fn a_backoff_is_one_of_two_kinds_and_says_durations() {
+        made("x", "retry: {backoff: {exponential: {initial: 1s, max: 10m, multiplier: 3}}}", None);
+        made("x", "retry: {backoff: {custom: [500ms, 1s, 10m, 2h, 1d]}}", None);
+        made("x", "retry: {backoff: {}}", Some("exactly one of exponential and custom"));
+        let both = "retry: {backoff: {exponential: {initial: 1s, max: 10m}, custom: [1s]}}";
+        made("x", both, Some("exactly one of exponential and custom"));
+        for bad in ["1", "s", "0s", "1w", "1m30s"] {
+            let custom = format!("retry: {{backoff: {{custom: [1s, '{bad}']}}}}");
+            made("x", &custom, Some("a duration is a whole number"));
+            let initial = format!("retry: {{backoff: {{exponential: {{initial: '{bad}', max: 1h}}}}}}");
+            made("x", &initial, Some("a duration is a whole number"));
         }
     }
 }
@@ -269,8 +452,88 @@ mod name_server_set {
     }
 
     #[test]
+    fn it_has_no_primary_to_supervise() {
+        let made = |update: &str, expected| {
+            super::check::<NameServerSet>(
+                "shop",
+                None,
+                &format!("{{replicas: 3, update: {update}}}"),
+                expected,
+            );
+        };
+        made("{strategy: OnDelete, minStableSeconds: 5}", None);
+        made("{strategy: Supervised}", Some("update.strategy Supervised is about primaries"));
+    }
+
+    #[test]
+    fn other_namespaces_are_allowed_all_or_by_labels() {
+        let check = |allowed: &str, expected| {
+            let spec = format!("{{replicas: 1, allowedNamespaces: {allowed}}}");
+            super::check::<NameServerSet>("shop", None, &spec, expected);
+        };
+        check("{from: Same}", None);
+        check("{from: All}", None);
+        check("{from: Selector, selector: {matchLabels: {team: x}}}", None);
+        let expected = Some("selector goes with from: Selector");
+        check("{from: Selector}", expected);
+        check("{from: All, selector: {}}", expected);
+    }
+
+    #[test]
     fn everything_may_change() {
         let new = "{replicas: 1, version: '2', config: {tls: 'off'}}";
         super::check::<NameServerSet>("shop", Some("{replicas: 3}"), new, None);
+    }
+
+    #[test]
+    fn listeners_and_tls_have_the_rules_of_broker_groups() {
+        let check = |spec: &str, expected| super::check::<NameServerSet>("shop", None, spec, expected);
+        check("{replicas: 1, listeners: [{name: a, type: NodePort, port: 8082}]}", None);
+        check(
+            "{replicas: 1, listeners: [{name: a, type: NodePort, port: 8081}]}",
+            Some("8081, 9090 or 9878"),
+        );
+        check("{replicas: 1, tls: {mode: Required}, config: {tls: 'off'}}", Some("remove config.tls"));
+        let internal = "listeners: [{name: internal, type: Internal, port: 8081, tls: Required}]";
+        check(&format!("{{replicas: 1, {internal}, config: {{tls: 'off'}}}}"), Some("remove config.tls"));
+        check("{replicas: 1, tls: {mode: Disabled, secretName: s}}", Some("shown to nobody"));
+    }
+}
+
+mod protection {
+    use kube_cel::{AdmissionRequest, VapEvaluator, VapExpression};
+    use serde_json::{Value, json};
+
+    /// Whether this user may delete what has this spec, as the policy of `protection.yaml` says.
+    fn may_delete(username: &str, spec: Value) -> bool {
+        let policy = include_str!("../protection.yaml").split("---").next().expect("a document");
+        let policy: Value = serde_yaml::from_str(policy).expect("YAML");
+        let holds = |expressions: &Value| {
+            let request = AdmissionRequest { username: username.to_owned(), ..AdmissionRequest::default() };
+            let evaluator =
+                VapEvaluator::builder().request(request).old_object(json!({"spec": spec.clone()})).build();
+            let expressions = expressions.as_array().expect("a list").iter().map(|it| VapExpression {
+                expression: it["expression"].as_str().expect("a text").to_owned(),
+                message: Some("x".to_owned()),
+                message_expression: None,
+            });
+            let results = evaluator.evaluate(&expressions.collect::<Vec<_>>());
+            // The API server takes an error for a refusal, and so would these tests take one for an answer.
+            assert!(results.iter().all(|it| it.passed || it.message.as_deref() == Some("x")), "{results:?}");
+            results.iter().all(|it| it.passed)
+        };
+        !holds(&policy["spec"]["matchConditions"]) || holds(&policy["spec"]["validations"])
+    }
+
+    #[test]
+    fn what_is_protected_is_deleted_with_its_namespace_only() {
+        let protected = || json!({"deletionProtection": true});
+        assert!(!may_delete("admin", protected()));
+        assert!(!may_delete("system:serviceaccount:kube-system:generic-garbage-collector", protected()));
+        assert!(may_delete("admin", json!({"deletionProtection": false})));
+        assert!(may_delete("admin", json!({})));
+        // Its own account, or the one of all controllers.
+        assert!(may_delete("system:serviceaccount:kube-system:namespace-controller", protected()));
+        assert!(may_delete("system:kube-controller-manager", protected()));
     }
 }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::process::Command;
-use std::time::Duration;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -94,6 +98,11 @@ pub enum Line {
         asked: String,
         /// The body.
         body: String,
+    },
+    /// It is about to be sent, with `--announce`.
+    Sending {
+        /// The whole body.
+        sending: String,
     },
     /// It was delivered.
     Received {
@@ -214,6 +223,21 @@ impl Program {
         Ok(Client { process: Process::start(&mut self.command)?, _home: self.home, name: self.name })
     }
 
+    /// Starts it and hears each line when it comes; nothing is kept, for it may run long. Its errors go to a file in `logs`.
+    pub fn listen(mut self, logs: &Path, mut hear: impl FnMut(Line) + Send + 'static) -> Result<Heard> {
+        let words: Vec<_> = self.command.get_args().filter_map(|word| word.to_str()).collect();
+        let topic = words.iter().position(|word| *word == "--topic").and_then(|at| words.get(at + 1));
+        let log = logs.join(format!("{} {}.log", self.name, topic.unwrap_or(&"")).replace(' ', "-"));
+        let errors = File::create(&log).with_context(|| log.display().to_string())?;
+        let command = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
+        let lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
+        let listening = thread::spawn(move || {
+            lines.map_while(std::io::Result::ok).filter_map(|line| parse(&line)).for_each(&mut hear);
+        });
+        Ok(Heard { child, listening: Some(listening), name: self.name, log, _home: self.home })
+    }
+
     /// Runs it to its end, a good or a bad one, and returns everything that it said.
     pub fn told(self, limit: Duration) -> Result<String> {
         let Client { process, _home, name } = self.start()?;
@@ -224,6 +248,60 @@ impl Program {
     /// Runs it to its end.
     pub fn run(self, limit: Duration) -> Result<Report> {
         self.start()?.finish(limit)
+    }
+}
+
+/// A client program whose lines are heard as they come. Dropped, it is killed.
+pub struct Heard {
+    child: Child,
+    listening: Option<JoinHandle<()>>,
+    name: String,
+    log: PathBuf,
+    _home: TempDir,
+}
+
+impl Heard {
+    /// An error if it has ended.
+    pub fn ensure_running(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended: {status}, see {}", self.name, self.log.display());
+        }
+        Ok(())
+    }
+
+    /// Ends it at once; all that it said was heard.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.end()
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn ended(mut self, limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < end, "{} did not end within {limit:?}", self.name);
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.end()?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "{} ended: {status}, see {}", self.name, self.log.display());
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.child.wait()?;
+        if let Some(listening) = self.listening.take() {
+            listening.join().map_err(|_| anyhow!("whoever heard {} panicked", self.name))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.end();
     }
 }
 

@@ -203,25 +203,26 @@ impl Namespace {
             .ensure_holds(&sent.sent())
     }
 
+    /// What there is to see, in a file; how it stands, at once.
     fn tell(&self) {
-        eprintln!("\n---- what happened in {} ----", self.name);
-        for words in [
+        let everything = [
             "get nss,bg,mqt,statefulset,pod,pvc,service -o wide",
             "describe nss,bg,mqt",
             "get events --sort-by=.lastTimestamp",
-            "logs -l app.kubernetes.io/managed-by=gantry-operator --all-containers --prefix --tail=60",
-        ] {
-            eprintln!(
-                "$ kubectl {words}\n{}\n",
-                self.kubectl(words).unwrap_or_else(|error| format!("{error:#}"))
-            );
-        }
-        let words =
-            format!("-n {OPERATOR_NAMESPACE} logs -l app.kubernetes.io/name=gantry-operator --tail=80");
-        eprintln!(
-            "$ kubectl {words}\n{}",
-            self.cluster.kubectl(&words).unwrap_or_else(|error| format!("{error:#}"))
-        );
+            "logs -l app.kubernetes.io/managed-by=gantry-operator --all-containers --prefix --tail=400",
+            &format!("-n {OPERATOR_NAMESPACE} logs -l app.kubernetes.io/name=gantry-operator --tail=400"),
+        ];
+        let said = everything.map(|words| format!("$ kubectl {words}\n{}\n", self.said(words)));
+        let file = std::env::temp_dir().join(format!("gantry-{}.txt", self.name));
+        let told = match std::fs::write(&file, said.concat()) {
+            Ok(()) => format!("its objects, events and logs are in {}", file.display()),
+            Err(error) => format!("{}: {error}\n{}", file.display(), said.concat()),
+        };
+        eprintln!("\n---- {}: {told} ----\n{}", self.name, self.said("get nss,bg,mqt,pod"));
+    }
+
+    fn said(&self, words: &str) -> String {
+        self.kubectl(words).unwrap_or_else(|error| format!("{error:#}"))
     }
 }
 

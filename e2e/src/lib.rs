@@ -7,6 +7,7 @@
 //!   clients    the official clients of `clients/`, all behind one command line
 //!   suite      what is tried with which of them: the tests of `tests/dev`, and a table
 //!   dev        `gantry dev`, started, killed and started again
+//!   chaos      faults of all kinds on the cluster, again and again, under official clients
 //!   killing    the broker killed under load, again and again
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! Nothing here sleeps for luck: each wait is for a condition and has a limit, and the limit says what was waited for.
 #![forbid(unsafe_code)]
 
+pub mod chaos;
 pub mod clients;
 pub mod cluster;
 pub mod dev;

@@ -8,7 +8,14 @@ pub fn name_servers(name: &str, replicas: usize) -> String {
 /// A BrokerGroup that registers with a NameServerSet, with more lines of spec.
 pub fn brokers(name: &str, name_servers: &str, more: &str) -> String {
     let storage = if more.contains("storage:") { "" } else { "storage: {commitLog: {size: 1Gi}}\n" };
-    resource("BrokerGroup", name, &format!("nameServerRef: {{name: {name_servers}}}\n{storage}{more}"))
+    // The volumes of a test cluster share the disk of whoever runs the tests.
+    let retention =
+        if more.contains("messageRetention:") { "" } else { "messageRetention: {refusePercent: 100}\n" };
+    resource(
+        "BrokerGroup",
+        name,
+        &format!("nameServerRef: {{name: {name_servers}}}\n{storage}{retention}{more}"),
+    )
 }
 
 /// A Topic, with more lines of spec.

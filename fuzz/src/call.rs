@@ -1,6 +1,6 @@
 //! A call drawn from bytes: whom it says it is from, and what it asks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use prost::Message as _;
@@ -292,7 +292,7 @@ impl World<'_, '_> {
     }
 
     fn sent(&mut self, topic: Option<Resource>) -> Message {
-        let mut properties = HashMap::new();
+        let mut properties = BTreeMap::new();
         if self.draw.rarely(3) {
             for _ in 0..self.draw.below(4) {
                 properties.insert(self.short_or_odd(), self.draw.text());

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ExpectedGroup;
 use crate::metrics::Metrics;
-use crate::table::{Invalid, Refused, Registration, StreamId, Table};
+use crate::table::{Invalid, Refused, Registration, Stays, StreamId, Table};
 
 /// How often silence is looked for; far below any heartbeat.
 const LOOK_FOR_SILENCE: Duration = Duration::from_millis(250);
@@ -105,8 +105,12 @@ impl Cluster {
         if self.stopping.is_cancelled() {
             return;
         }
-        if let Some(member) = self.table.write().remove(Instant::now().into_std(), stream) {
-            tracing::info!(%member, "broker left: its stream ended");
+        match self.table.write().end(Instant::now().into_std(), stream) {
+            Some((member, Stays::No)) => tracing::info!(%member, "broker left: its stream ended"),
+            Some((member, Stays::UntilAnotherReigns)) => {
+                tracing::info!(%member, "the stream of a primary ended: it stays on the routes until another reigns");
+            }
+            None => {}
         }
         self.count();
     }
@@ -118,7 +122,9 @@ impl Cluster {
             let gone = self.table.write().expire(Instant::now().into_std());
             for (stream, member) in &gone {
                 tracing::warn!(%member, "broker taken off the routes: it was silent for three heartbeats");
-                self.cut(*stream);
+                if let Some(stream) = stream {
+                    self.cut(*stream);
+                }
             }
             if !gone.is_empty() {
                 self.count();
@@ -184,12 +190,16 @@ impl Cluster {
             .collect()
     }
 
-    pub(crate) fn describe(&self) -> control::DescribeClusterResponse {
+    pub(crate) fn describe(
+        &self,
+        certificate: Option<control::CertificateState>,
+    ) -> control::DescribeClusterResponse {
         control::DescribeClusterResponse {
             brokers: self.ask(Table::describe),
             warm: self.is_warm(),
             missing_groups: self.missing().into_iter().map(ExpectedGroup::to_string).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            certificate,
         }
     }
 }

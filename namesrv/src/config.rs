@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use access::listener::TlsMode;
 use access::logging::{self, Logging};
+use access::ports::Port;
 use access::{certificate, yaml};
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "clientListen",
     "controlListen",
     "httpListen",
@@ -18,6 +19,7 @@ const KEYS: [&str; 8] = [
     "warmUpTimeout",
     "logging",
     "certificate",
+    "listeners",
     "config",
 ];
 /// The names that the section `config` may hold.
@@ -46,6 +48,9 @@ pub struct Config {
     pub tls: TlsMode,
     /// `certificate`: `file` and `keyFile` in PEM, read again when they change. Default: one that is made at each start.
     pub certificate: Option<certificate::Files>,
+    /// `listeners`: more ports for clients, each with `name`, `listen` and its own `tls`. Who asks there is told the addresses that
+    /// brokers have at their listener of the same name. Default: none.
+    pub listeners: Vec<Port>,
     /// How long a stop waits for calls under way. 5 s.
     pub stop_grace: Duration,
     /// Changes levels while running, if whoever started the process set up logging here.
@@ -80,6 +85,7 @@ impl Default for Config {
             max_connections: 10_000,
             tls: TlsMode::Permissive,
             certificate: None,
+            listeners: Vec::new(),
             stop_grace: Duration::from_secs(5),
             log_control: None,
         }
@@ -123,6 +129,7 @@ impl Config {
             root.section("certificate", &["file", "keyFile"], |section| {
                 config.certificate = certificate::Files::read_from(section);
             });
+            Port::read_from(root, |listeners| config.listeners = listeners);
             root.section("config", &KNOBS, |knobs| {
                 knobs.number("maxConnections", 1, 1 << 20, |n| {
                     config.max_connections = usize::try_from(n).expect("the range was checked");
@@ -173,7 +180,8 @@ mod tests {
         let config = parse(
             "clientListen: 127.0.0.1:1\ncontrolListen: '[::1]:2'\nhttpListen: null\nexpectedGroupsFile: groups.yaml\n\
              warmUpTimeout: 5s\nlogging: {format: json, levels: {namesrv: debug}}\n\
-             certificate: {file: /tls/tls.crt, keyFile: /tls/tls.key}\nconfig: {maxConnections: 7, tls: 'off'}",
+             certificate: {file: /tls/tls.crt, keyFile: /tls/tls.key}\n\
+             listeners: [{name: external, listen: '0.0.0.0:8082', tls: required}]\nconfig: {maxConnections: 7, tls: 'off'}",
         )
         .unwrap();
         assert_eq!(config.client_listen.port(), 1);
@@ -185,6 +193,7 @@ mod tests {
         assert_eq!(config.logging.levels["namesrv"], "debug");
         assert_eq!((config.max_connections, config.tls), (7, TlsMode::Off));
         assert_eq!(config.certificate.unwrap().certificate, Path::new("/tls/tls.crt"));
+        assert_eq!(config.listeners[0].tls, Some(TlsMode::Required));
         assert!(parse("expectedGroupsFile: empty.yaml").unwrap().expected_groups.is_empty());
     }
 

@@ -43,7 +43,8 @@ impl Brokers {
             .ok_or_else(|| unreachable("is not registered"))?;
         let channel =
             self.channel(address).ok_or_else(|| unreachable("registered an address that is none"))?;
-        let question = hop::request(Door::NameServer, &ClientIdentity::of(metadata), metadata, question);
+        let question =
+            hop::request(Door::NameServer, None, &ClientIdentity::of(metadata), metadata, question);
         call(MessagingServiceClient::new(channel), question).await.map(Response::into_inner).map_err(
             |error| {
                 tracing::warn!(broker, %error, "a call could not be passed on");

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use access::certificate::Shown;
 use access::logging;
 use futures::{Stream, stream};
 use proto::control::broker_report::Report;
@@ -24,6 +25,7 @@ const MOST_NAMES: usize = 1_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) certificate: Shown,
     pub(crate) log_control: Option<logging::Control>,
     pub(crate) stop: CancellationToken,
 }
@@ -52,7 +54,7 @@ impl Registry for Door {
         &self,
         _: Request<DescribeClusterRequest>,
     ) -> Result<Response<DescribeClusterResponse>, Status> {
-        Ok(Response::new(self.cluster.describe()))
+        Ok(Response::new(self.cluster.describe(self.certificate.state())))
     }
 
     async fn set_log_levels(

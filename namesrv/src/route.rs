@@ -1,20 +1,24 @@
 //! The clients' door. A name server owns routes, assignments, settings and heartbeats; messages are
 //! with the brokers, and whoever asks for them here is told so.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use access::client::ClientIdentity;
+use access::filter::Filters;
 use access::names::{GroupName, TopicName};
 use access::settings::{self, Facts, GroupFacts};
 use access::status::{self, Refusal};
-use access::{RecallHandle, TransactionId, route, telemetry};
+use access::{ListenerName, RecallHandle, TransactionId, hop, route, telemetry};
 use futures::{Stream, stream};
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::messaging_service_server::MessagingService;
 use proto::v2::*;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Streaming};
 
@@ -35,42 +39,114 @@ type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Sen
 pub(crate) struct Door {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) brokers: Arc<Brokers>,
+    pub(crate) filters: Filters,
     pub(crate) metrics: Metrics,
+    pub(crate) via: Via,
+    /// Whose turn it is to take messages that another broker does not.
+    pub(crate) turn: Arc<AtomicUsize>,
     pub(crate) stop: CancellationToken,
+}
+
+/// By which listener calls come to a door.
+#[derive(Debug, Clone)]
+pub(crate) enum Via {
+    /// It is the door of this one; `None`: of `internal`.
+    Listener(Option<ListenerName>),
+    /// As whoever passes a client's call on says.
+    Hop,
+}
+
+impl Via {
+    fn of(&self, metadata: &MetadataMap) -> Option<ListenerName> {
+        match self {
+            Self::Listener(listener) => listener.clone(),
+            Self::Hop => hop::came_by(metadata),
+        }
+    }
 }
 
 impl Door {
     fn route(
         &self,
         client: &ClientIdentity,
+        via: Option<&ListenerName>,
         asked: Option<&Resource>,
     ) -> Result<QueryRouteResponse, Refusal> {
         let topic = TopicName::of(asked, client)?;
         let asked = asked.cloned().unwrap_or_default();
-        let queues = self.cluster.ask(|table| table.queues(&asked, topic.as_str()));
-        Ok(route::route_answer(client, &topic, queues))
+        let (queues, hidden_at) = self
+            .cluster
+            .ask(|table| (table.queues(&asked, topic.as_str(), via), table.hidden_at(via, topic.as_str())));
+        Ok(route::route_answer(client, &topic, queues, hidden_at))
     }
 
     fn assignment(
         &self,
         client: &ClientIdentity,
+        via: Option<&ListenerName>,
         request: &QueryAssignmentRequest,
     ) -> Result<QueryAssignmentResponse, Refusal> {
         let topic = TopicName::of(request.topic.as_ref(), client)?;
         let group = GroupName::of(request.group.as_ref(), client)?;
         let asked = request.topic.clone().unwrap_or_default();
-        let assignments = self.cluster.ask(|table| {
+        let (assignments, hidden_at) = self.cluster.ask(|table| {
             let ordered = table.group(group.as_str()).is_some_and(|group| group.ordered);
-            table.assignments(&asked, topic.as_str(), ordered)
+            let assignments = table.assignments(&asked, topic.as_str(), ordered, via);
+            (assignments, table.hidden_at(via, topic.as_str()))
         });
         let exists = assignments.is_some();
-        Ok(route::assignment_answer(client, &topic, exists, assignments.unwrap_or_default()))
+        let assignments = assignments.unwrap_or_default();
+        Ok(route::assignment_answer(client, &topic, exists, assignments, hidden_at))
     }
 }
 
 impl Door {
     /// Every broker that has the parent topic must know what the client holds: each may get messages of it. The answer is
     /// the first that is not good; whoever did as asked does so again when the client repeats it.
+    /// For a broker that takes no messages of the topic any more: a broker that does takes them.
+    async fn send_elsewhere(&self, request: Request<SendMessageRequest>) -> SendMessageResponse {
+        let (metadata, _, request) = request.into_parts();
+        let count = request.messages.len();
+        let refused = |refusal: Refusal| {
+            let status = refusal.status(&ClientIdentity::of(&metadata));
+            let entry = SendResultEntry { status: Some(status.clone()), ..SendResultEntry::default() };
+            SendMessageResponse { status: Some(status), entries: vec![entry; count] }
+        };
+        let broker = ClientIdentity::named(&metadata).and_then(|client| self.who_takes(&client, &request));
+        match broker {
+            Ok(broker) => {
+                let call =
+                    async |mut broker: MessagingServiceClient<Channel>, hop| broker.send_message(hop).await;
+                let answer = self.brokers.ask(&self.cluster, &broker, &metadata, request, call).await;
+                answer.unwrap_or_else(refused)
+            }
+            Err(refusal) => refused(refusal),
+        }
+    }
+
+    /// Messages of a message group go to the same one, so that they stay in order.
+    fn who_takes(&self, client: &ClientIdentity, request: &SendMessageRequest) -> Result<String, Refusal> {
+        let first = request.messages.first();
+        let topic = TopicName::of(first.and_then(|first| first.topic.as_ref()), client)?;
+        let brokers = self.cluster.ask(|table| table.brokers_that_take(topic.as_str()));
+        let system = first.and_then(|first| first.system_properties.as_ref());
+        let turn = match system.and_then(|system| system.message_group.as_ref()) {
+            Some(group) => {
+                let mut hasher = DefaultHasher::new();
+                group.hash(&mut hasher);
+                hasher.finish() as usize
+            }
+            None => self.turn.fetch_add(1, Ordering::Relaxed),
+        };
+        let which = turn.checked_rem(brokers.len()).and_then(|which| brokers.into_iter().nth(which));
+        which.ok_or_else(|| {
+            let sentence = format!(
+                "no broker takes messages of topic {topic}: make it writable, or send to another one"
+            );
+            Refusal::new(Code::Forbidden, sentence)
+        })
+    }
+
     async fn hold_lite(&self, request: Request<SyncLiteSubscriptionRequest>) -> Status {
         let (metadata, _, request) = request.into_parts();
         let client = ClientIdentity::of(&metadata);
@@ -99,15 +175,18 @@ impl Door {
 }
 
 /// Answers settings with what brokers registered of the client's group.
-struct Desk(Arc<Cluster>);
+struct Desk {
+    cluster: Arc<Cluster>,
+    filters: Filters,
+}
 
 impl telemetry::Desk for Desk {
     fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal> {
         let group = settings::group_of(client, &settings)?;
-        let known =
-            group.and_then(|group| self.0.ask(|table| table.group(group.as_str()).map(GroupFacts::from)));
+        let known = group
+            .and_then(|group| self.cluster.ask(|table| table.group(group.as_str()).map(GroupFacts::from)));
         let facts = Facts { max_body_bytes: MAX_BODY_BYTES, group: known.unwrap_or_default() };
-        settings::answer(client, settings, &facts)
+        Ok(settings::answer(client, settings, &facts, &self.filters)?.command)
     }
 
     fn reported(&self, client: &ClientIdentity, _: TelemetryCommand) {
@@ -130,8 +209,9 @@ impl MessagingService for Door {
 
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
         let client = ClientIdentity::of(request.metadata());
+        let via = self.via.of(request.metadata());
         let answer = ClientIdentity::named(request.metadata())
-            .and_then(|client| self.route(&client, request.get_ref().topic.as_ref()))
+            .and_then(|client| self.route(&client, via.as_ref(), request.get_ref().topic.as_ref()))
             .unwrap_or_else(|refusal| QueryRouteResponse {
                 status: Some(refusal.status(&client)),
                 message_queues: Vec::new(),
@@ -145,8 +225,9 @@ impl MessagingService for Door {
         request: Request<QueryAssignmentRequest>,
     ) -> Answer<QueryAssignmentResponse> {
         let client = ClientIdentity::of(request.metadata());
+        let via = self.via.of(request.metadata());
         let answer = ClientIdentity::named(request.metadata())
-            .and_then(|client| self.assignment(&client, request.get_ref()))
+            .and_then(|client| self.assignment(&client, via.as_ref(), request.get_ref()))
             .unwrap_or_else(|refusal| QueryAssignmentResponse {
                 status: Some(refusal.status(&client)),
                 assignments: Vec::new(),
@@ -161,7 +242,7 @@ impl MessagingService for Door {
     ) -> Answer<Self::TelemetryStream> {
         let client = ClientIdentity::named(request.metadata()).map_err(|refusal| refusal.on_stream())?;
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let desk = Arc::new(Desk(self.cluster.clone()));
+        let desk = Arc::new(Desk { cluster: self.cluster.clone(), filters: self.filters.clone() });
         let counted = (sender, self.metrics.telemetry_opened());
         let inbound = request.into_inner();
         let session = telemetry::session(client, inbound, commands, desk, self.stop.clone(), counted);
@@ -181,6 +262,9 @@ impl MessagingService for Door {
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
+        if matches!(self.via, Via::Hop) {
+            return Ok(Response::new(self.send_elsewhere(request).await));
+        }
         let status = Some(with_a_broker(&request, "SendMessage"));
         Ok(Response::new(SendMessageResponse { status, entries: Vec::new() }))
     }

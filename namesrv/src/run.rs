@@ -1,22 +1,26 @@
 //! From a configuration to a running name server, and to its end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::filter::Filters;
 use access::http::{self, Pages};
-use access::listener::{Listener, Options, TlsMode};
-use access::{logging, vital};
+use access::listener::{Listener, Options, Port, TlsMode};
+use access::serving::{self, AFTER_DRAIN, Bounds};
+use access::{ListenerName, logging, vital};
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use proto::control::registry_server::RegistryServer;
 use proto::v2::messaging_service_server::MessagingServiceServer;
-use tonic::transport::Server;
+use tonic::service::Routes;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::route::Via;
 use crate::{registry, route};
 
 /// Brokers and whoever looks at the cluster.
@@ -25,15 +29,16 @@ const MAX_CONTROL_CONNECTIONS: usize = 1024;
 const LARGEST_REPORT_BYTES: usize = 64 << 20;
 /// The largest message that brokers take unless configured, and what is around it.
 const REQUEST_BYTES: usize = 8 << 20;
-/// Pings find peers that are gone without a word.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// SQL filters of consumers that are compiled once, however many consumers have them.
+const REMEMBERED_FILTERS: usize = 256;
 
 /// A running name server.
 #[derive(Debug)]
 pub struct Running {
     /// Where clients ask.
     pub client_addr: SocketAddr,
+    /// Where clients ask that come by another listener than `internal`.
+    pub listeners: BTreeMap<ListenerName, SocketAddr>,
     /// Where brokers register.
     pub control_addr: SocketAddr,
     /// Where the pages are.
@@ -56,6 +61,17 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         ..Options::default()
     };
     let clients = Listener::bind(config.client_listen, options).context("clientListen")?;
+    let mut certificate = clients.certificate();
+    let mut doors = Vec::new();
+    for port in &config.listeners {
+        let bound = Port::bind(port.listen);
+        let listener = bound.and_then(|bound| clients.beside(bound, port.tls.unwrap_or(config.tls)));
+        let listener = listener.with_context(|| format!("listener {}", port.name))?;
+        certificate = certificate.or(listener.certificate());
+        doors.push((Some(port.name.clone()), listener));
+    }
+    let listeners =
+        doors.iter().filter_map(|(name, door)| Some((name.clone()?, door.local_addr()))).collect();
     let options =
         Options { max_connections: MAX_CONTROL_CONNECTIONS, tls: TlsMode::Off, ..Options::default() };
     let control = Listener::bind(config.control_listen, options).context("controlListen")?;
@@ -72,26 +88,42 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let cluster =
         Arc::new(Cluster::new(config.expected_groups, config.warm_up_timeout, stop.clone(), metrics.clone()));
-    let client_door =
-        route::Door { cluster: cluster.clone(), brokers: Arc::default(), metrics, stop: stop.clone() };
-    let control_door =
-        registry::Door { cluster: cluster.clone(), log_control: config.log_control, stop: stop.clone() };
+    let brokers = Arc::default();
+    let filters = Filters::new(REMEMBERED_FILTERS);
+    let turn = Arc::default();
+    let door = |via| route::Door {
+        cluster: cluster.clone(),
+        brokers: Arc::clone(&brokers),
+        filters: filters.clone(),
+        metrics: metrics.clone(),
+        via,
+        turn: Arc::clone(&turn),
+        stop: stop.clone(),
+    };
+    let control_door = registry::Door {
+        cluster: cluster.clone(),
+        certificate,
+        log_control: config.log_control,
+        stop: stop.clone(),
+    };
 
-    let incoming = clients.accept(tasks.tracker(), stop.clone());
-    // A message that is sent here by mistake fits, so that its sender is told so.
-    let service = MessagingServiceServer::new(client_door.clone()).max_decoding_message_size(REQUEST_BYTES);
-    let serve =
-        server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    tasks.spawn("the server for clients", serve);
+    let stop_grace = config.stop_grace;
+    let bounds = Bounds { drain: stop_grace, ..Bounds::default() };
+    doors.insert(0, (None, clients));
+    for (name, listener) in doors {
+        let incoming = listener.accept(tasks.tracker(), stop.clone());
+        // A message that is sent here by mistake fits, so that its sender is told so.
+        let service = MessagingServiceServer::new(door(Via::Listener(name)));
+        let service = service.max_decoding_message_size(REQUEST_BYTES);
+        tasks.spawn("the server for clients", serving::serve(service, incoming, bounds, stop.clone()));
+    }
 
     let incoming = control.accept(tasks.tracker(), stop.clone());
     let service = RegistryServer::new(control_door).max_decoding_message_size(LARGEST_REPORT_BYTES);
-    let serve = server()
-        .add_service(service)
+    let routes = Routes::new(service)
         // What brokers ask for their clients, whose port may require what only clients have.
-        .add_service(MessagingServiceServer::new(client_door))
-        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    tasks.spawn("the server for brokers", serve);
+        .add_service(MessagingServiceServer::new(door(Via::Hop)));
+    tasks.spawn("the server for brokers", serving::serve(routes.prepare(), incoming, bounds, stop.clone()));
 
     let watching = cluster.clone();
     tasks.spawn("the watch for silent brokers", async move {
@@ -110,14 +142,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         });
     }
     tracing::info!(%client_addr, %control_addr, version = env!("CARGO_PKG_VERSION"), "name server started");
-    Ok(Running { client_addr, control_addr, http_addr, cluster, tasks, stop_grace: config.stop_grace })
-}
-
-fn server() -> Server {
-    Server::builder()
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(1024)
+    Ok(Running { client_addr, listeners, control_addr, http_addr, cluster, tasks, stop_grace })
 }
 
 impl Running {
@@ -133,8 +158,8 @@ impl Running {
 
     /// Stops gracefully: no new connections, streams ended, calls under way answered.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let in_time = self.tasks.stop(self.stop_grace).await;
-        anyhow::ensure!(in_time, "some calls did not end within {:?} and were dropped", self.stop_grace);
+        let limit = self.stop_grace + AFTER_DRAIN;
+        anyhow::ensure!(self.tasks.stop(limit).await, "some tasks did not end within {limit:?}");
         tracing::info!("name server stopped");
         Ok(())
     }

@@ -3,9 +3,11 @@
 //! What it promises:
 //!
 //! - What a broker reported is shown from the moment the call returns, and no longer once its stream is broken
-//!   or has been silent for three heartbeats.
+//!   or has been silent for three heartbeats. A primary of several whose stream is broken is shown so long too, or until
+//!   another reigns: its members pass clients on to whoever does.
 //! - At most one registration a member (cluster, broker name, broker id): a higher epoch displaces a lower one, an
 //!   equal one is the same broker on a newer stream, a lower one is refused.
+//! - Who asks by a listener gets the addresses that brokers have there, and no broker that has none.
 //! - The order in which brokers registered is not visible: routes are sorted by member.
 //!
 //! A topic costs about 200 bytes of memory, whoever asks for one finds it without looking at others, and a full report
@@ -18,7 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use access::route;
+use access::{ListenerName, route};
 use proto::control::{self, GroupConfig, TopicConfig};
 use proto::v2;
 
@@ -79,9 +81,19 @@ pub enum Refused {
     TooManyMembers,
 }
 
+/// Whether a member stays on the routes whose stream is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stays {
+    /// It is gone.
+    No,
+    /// Or until it has been silent for too long.
+    UntilAnotherReigns,
+}
+
 #[derive(Debug)]
 struct Entry {
-    stream: StreamId,
+    /// `None`: it is over.
+    stream: Option<StreamId>,
     registration: Registration,
     topics: Topics,
     groups: HashMap<String, GroupConfig>,
@@ -117,16 +129,15 @@ impl Table {
             return Err(Refused::TooManyMembers);
         }
         // A stream speaks for one member; its earlier report is replaced, whoever that was about.
-        self.take_off(stream);
-        let displaced = self.members.get(&member).map(|entry| entry.stream);
-        if let Some(displaced) = displaced {
-            self.take_off(displaced);
+        if let Some(before) = self.streams.get(&stream).cloned() {
+            self.take_off(&before);
         }
+        let displaced = self.take_off(&member).and_then(|entry| entry.stream);
         let topics = std::mem::take(&mut registration.topics);
         topics.names().for_each(|name| count_up(&mut self.topics, name));
         let groups = std::mem::take(&mut registration.groups);
-        let groups = groups.into_iter().map(|group| (group.name.clone(), group)).collect();
-        let entry = Entry { stream, registration, topics, groups, last_heard: now };
+        let groups = groups.into_iter().map(known).collect();
+        let entry = Entry { stream: Some(stream), registration, topics, groups, last_heard: now };
         self.left.remove(&member);
         self.streams.insert(stream, member.clone());
         self.members.insert(member, entry);
@@ -155,7 +166,7 @@ impl Table {
                 count_down(&mut self.topics, &name);
             }
         }
-        entry.groups.extend(groups.into_iter().map(|group| (group.name.clone(), group)));
+        entry.groups.extend(groups.into_iter().map(known));
         for name in removed_groups {
             entry.groups.remove(&name);
         }
@@ -169,54 +180,103 @@ impl Table {
         Ok(())
     }
 
-    /// Takes a broken stream off the routes. Returns whose it was, if it was still anybody's.
-    pub fn remove(&mut self, now: Instant, stream: StreamId) -> Option<Member> {
-        let (member, epoch) = self.take_off(stream)?;
-        self.left.insert(member.clone(), (epoch, now));
-        Some(member)
+    /// A stream is over. Returns whose it was, if it was still anybody's, and whether that one stays for now.
+    pub fn end(&mut self, now: Instant, stream: StreamId) -> Option<(Member, Stays)> {
+        let member = self.streams.remove(&stream)?;
+        let entry = self.members.get_mut(&member).expect("a registered stream has an entry");
+        entry.stream = None;
+        if member.broker_id == 0 && entry.registration.epoch > 0 {
+            entry.last_heard = now;
+            return Some((member, Stays::UntilAnotherReigns));
+        }
+        self.leave(now, &member);
+        Some((member, Stays::No))
     }
 
     /// Takes off whoever has been silent for too long, and forgets what need not be known any more.
-    pub fn expire(&mut self, now: Instant) -> Vec<(StreamId, Member)> {
+    pub fn expire(&mut self, now: Instant) -> Vec<(Option<StreamId>, Member)> {
         let is_silent = |entry: &&Entry| {
             now.saturating_duration_since(entry.last_heard)
                 > entry.registration.heartbeat_interval.saturating_mul(SILENT_HEARTBEATS)
         };
-        let silent: Vec<StreamId> =
-            self.members.values().filter(is_silent).map(|entry| entry.stream).collect();
-        let gone =
-            silent.into_iter().filter_map(|stream| Some((stream, self.remove(now, stream)?))).collect();
+        let silent = self.members.values().filter(is_silent);
+        let gone: Vec<_> = silent.map(|entry| (entry.stream, entry.registration.member.clone())).collect();
+        for (_, member) in &gone {
+            self.leave(now, member);
+        }
         self.left.retain(|_, (_, at)| now.saturating_duration_since(*at) < EPOCH_MEMORY);
         gone
     }
 
-    /// The queues of `topic` in all primaries, broker by broker.
-    pub fn queues(&self, asked: &v2::Resource, topic: &str) -> Vec<v2::MessageQueue> {
-        self.primaries_with(topic).flat_map(|(broker, topic)| route::queues(asked, broker, topic)).collect()
+    fn leave(&mut self, now: Instant, member: &Member) {
+        if let Some(entry) = self.take_off(member) {
+            self.left.insert(member.clone(), (entry.registration.epoch, now));
+        }
     }
 
-    /// What a consumer of `topic` polls. `None`: no primary has the topic.
+    /// The queues of `topic` in all primaries, broker by broker, as seen from this listener (`None`: `internal`).
+    pub fn queues(
+        &self,
+        asked: &v2::Resource,
+        topic: &str,
+        via: Option<&ListenerName>,
+    ) -> Vec<v2::MessageQueue> {
+        self.seen_from(via, topic).flat_map(|(broker, topic)| route::queues(asked, broker, topic)).collect()
+    }
+
+    /// What a consumer of `topic` polls, seen likewise. `None`: no primary has the topic there.
     pub fn assignments(
         &self,
         asked: &v2::Resource,
         topic: &str,
         ordered: bool,
+        via: Option<&ListenerName>,
     ) -> Option<Vec<v2::Assignment>> {
-        let mut brokers = self.primaries_with(topic).peekable();
+        let mut brokers = self.seen_from(via, topic).peekable();
         brokers.peek()?;
         Some(brokers.flat_map(|(broker, topic)| route::assignments(asked, broker, topic, ordered)).collect())
     }
 
-    fn primaries_with(&self, topic: &str) -> impl Iterator<Item = (&v2::Broker, &TopicConfig)> {
+    fn primaries_with(&self, topic: &str) -> impl Iterator<Item = (&Registration, &TopicConfig)> {
         self.members
             .values()
             .filter(|entry| entry.registration.member.broker_id == 0)
-            .filter_map(move |entry| Some((&entry.registration.broker, entry.topics.get(topic)?)))
+            .filter_map(move |entry| Some((&entry.registration, entry.topics.get(topic)?)))
+    }
+
+    fn seen_from(
+        &self,
+        via: Option<&ListenerName>,
+        topic: &str,
+    ) -> impl Iterator<Item = (&v2::Broker, &TopicConfig)> {
+        self.primaries_with(topic).filter_map(move |(registration, topic)| {
+            let broker = match via {
+                None => &registration.broker,
+                Some(listener) => registration.elsewhere.get(listener)?,
+            };
+            Some((broker, topic))
+        })
+    }
+
+    /// The listener, if brokers have the topic and none of them an address there.
+    pub fn hidden_at<'a>(&self, via: Option<&'a ListenerName>, topic: &str) -> Option<&'a ListenerName> {
+        let is_somewhere = self.primaries_with(topic).next().is_some();
+        via.filter(|_| is_somewhere && self.seen_from(via, topic).next().is_none())
     }
 
     /// The broker groups whose primary has `topic`.
     pub fn brokers_with(&self, topic: &str) -> Vec<String> {
-        self.primaries_with(topic).map(|(broker, _)| broker.name.clone()).collect()
+        self.primaries_with(topic).map(|(registration, _)| registration.broker.name.clone()).collect()
+    }
+
+    /// The broker groups whose primary takes messages for `topic`, by name.
+    pub fn brokers_that_take(&self, topic: &str) -> Vec<String> {
+        let takes = |topic: &TopicConfig| topic.writable && topic.write_queues > 0;
+        let brokers = self.primaries_with(topic).filter(|(_, topic)| takes(topic));
+        let mut names: Vec<String> =
+            brokers.map(|(registration, _)| registration.broker.name.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The configuration of a group, of the first primary that has it.
@@ -272,15 +332,21 @@ impl Table {
         self.topics.len()
     }
 
-    fn take_off(&mut self, stream: StreamId) -> Option<(Member, u64)> {
-        let member = self.streams.remove(&stream)?;
-        let entry = self.members.remove(&member).expect("a registered stream has an entry");
-        assert_eq!(entry.stream, stream, "a member belongs to one stream");
+    fn take_off(&mut self, member: &Member) -> Option<Entry> {
+        let entry = self.members.remove(member)?;
+        if let Some(stream) = entry.stream {
+            self.streams.remove(&stream);
+        }
         for name in entry.topics.names() {
             count_down(&mut self.topics, name);
         }
-        Some((member, entry.registration.epoch))
+        Some(entry)
     }
+}
+
+/// What clients' settings need of a group: who manages it is not kept.
+fn known(group: GroupConfig) -> (String, GroupConfig) {
+    (group.name.clone(), GroupConfig { owner: String::new(), ..group })
 }
 
 fn count_up(counts: &mut HashMap<String, u32>, name: &str) {

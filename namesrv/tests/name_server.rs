@@ -7,14 +7,14 @@ mod stub;
 
 use std::time::Duration;
 
-use access::route;
-use access::{RecallHandle, TransactionId};
+use access::ports::Port;
+use access::{ListenerName, RecallHandle, TransactionId, hop, route};
 use namesrv::{Config, Running, config::ExpectedGroup};
 use proto::control::broker_report::Report;
 use proto::control::registry_client::RegistryClient;
 use proto::control::{
     Address as ControlAddress, BrokerReport, ChangeReport, DescribeClusterRequest, FullReport,
-    FullReportPart, GroupConfig, RegistryAck, SetLogLevelsRequest, TopicConfig,
+    FullReportPart, GroupConfig, ListenerEndpoints, RegistryAck, SetLogLevelsRequest, TopicConfig,
 };
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::*;
@@ -199,6 +199,49 @@ async fn a_client_is_told_what_a_broker_registered_until_it_leaves() {
 }
 
 #[tokio::test]
+async fn each_listener_leads_to_the_addresses_of_its_name() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let external = ListenerName::parse("external").unwrap();
+    let server = started(|config| {
+        config.listeners = vec![Port { name: external.clone(), listen: any, tls: None }];
+    })
+    .await;
+    let mut broker = Broker::connect(&server).await;
+    let at = |host: &str| Some(route::endpoints(host, 30_081));
+    let told = |host: &str| FullReport {
+        listeners: vec![ListenerEndpoints { name: "external".to_owned(), clients: at(host) }],
+        ..full("a", &["orders"])
+    };
+    broker.report(Report::Full(told("192.0.2.1"))).await.unwrap();
+
+    let connect = async |addr| Client::connect(format!("http://{addr}")).await.unwrap();
+    let mut outside = connect(server.listeners[&external]).await;
+    let mut inside = connect(server.client_addr).await;
+    // A broker passes on what it is asked over the control plane.
+    let mut passed_on = connect(server.control_addr).await;
+    let host = async |client: &mut Client, listener: Option<&str>| {
+        let mut query = request(QueryRouteRequest { topic: resource("orders"), endpoints: None });
+        if let Some(listener) = listener {
+            query.metadata_mut().insert(hop::LISTENER, listener.parse().unwrap());
+        }
+        let answer = client.query_route(query).await.unwrap().into_inner();
+        let broker = answer.message_queues.into_iter().next().and_then(|queue| queue.broker);
+        broker.map(|broker| broker.endpoints.unwrap().addresses[0].host.clone())
+    };
+    let (external_host, internal_host) = (Some("192.0.2.1".to_owned()), Some("127.0.0.1".to_owned()));
+    assert_eq!(host(&mut outside, None).await, external_host);
+    assert_eq!(host(&mut inside, None).await, internal_host);
+    assert_eq!(host(&mut inside, Some("external")).await, internal_host, "a client cannot choose");
+    assert_eq!(host(&mut passed_on, None).await, internal_host);
+    assert_eq!(host(&mut passed_on, Some("external")).await, external_host);
+    assert_eq!(host(&mut passed_on, Some("partners")).await, None, "the broker has no address there");
+    // Addresses that change are told by a full report on the same stream.
+    broker.report(Report::Full(told("192.0.2.7"))).await.unwrap();
+    assert_eq!(host(&mut outside, None).await, Some("192.0.2.7".to_owned()));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn assignments_are_one_a_broker_or_one_a_queue_in_order() {
     let server = started(|_| {}).await;
     let _a = Broker::register(&server, full("a", &["orders"])).await;
@@ -247,6 +290,47 @@ async fn settings_are_answered_and_the_stream_ends_at_a_stop() {
 
     server.stop().await.unwrap();
     assert_eq!(answers.message().await.unwrap(), None, "ended, not broken");
+}
+
+#[tokio::test]
+async fn settings_with_a_wrong_filter_are_refused_as_a_broker_refuses_them() {
+    let server = started(|_| {}).await;
+    let mut client = client(&server).await;
+    for (r#type, expression, says) in [
+        (FilterType::Sql, "price > 5", None),
+        (FilterType::Tag, "a || b", None),
+        (FilterType::Sql, "price >", Some("ILLEGAL_FILTER_EXPRESSION: column 8: ")),
+        (
+            FilterType::Tag,
+            "a ||",
+            Some("ILLEGAL_FILTER_EXPRESSION: the expression \"a ||\" has an empty tag"),
+        ),
+    ] {
+        let entry = SubscriptionEntry {
+            topic: resource("orders"),
+            expression: Some(FilterExpression { r#type: r#type as i32, expression: expression.to_owned() }),
+        };
+        let subscription = Subscription {
+            group: resource("billing"),
+            subscriptions: vec![entry],
+            ..Subscription::default()
+        };
+        let settings =
+            Settings { pub_sub: Some(settings::PubSub::Subscription(subscription)), ..Settings::default() };
+        let command = telemetry_command::Command::Settings(settings);
+        let (commands, outbound) = mpsc::channel(1);
+        commands.send(TelemetryCommand { status: None, command: Some(command) }).await.unwrap();
+        let mut answers =
+            client.telemetry(request(ReceiverStream::new(outbound))).await.unwrap().into_inner();
+        match (answers.message().await, says) {
+            (Ok(answer), None) => assert_eq!(code(answer.unwrap().status), Code::Ok, "{expression}"),
+            (Err(error), Some(says)) => {
+                assert_eq!(error.code(), tonic::Code::InvalidArgument);
+                assert!(error.message().starts_with(says), "{error}");
+            }
+            (answer, _) => panic!("{expression}: {answer:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -443,6 +527,23 @@ async fn it_is_ready_without_them_when_the_warm_up_time_is_over() {
     })
     .await;
     tokio::time::timeout(PATIENCE, server.ready()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_knows_is_unimplemented_at_every_port() {
+    let server = started(|_| {}).await;
+    for addr in [server.client_addr, server.control_addr] {
+        let channel = Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
+        for path in ["/apache.rocketmq.v2.MessagingService/Nothing", "/nothing.Service/QueryRoute", "/"] {
+            let mut grpc = tonic::client::Grpc::new(channel.clone());
+            grpc.ready().await.unwrap();
+            let query = request(QueryRouteRequest { topic: resource("orders"), endpoints: None });
+            let codec = proto::codec::SmallBuffers::<QueryRouteRequest, QueryRouteResponse>::default();
+            let answer = grpc.unary(query, path.parse().unwrap(), codec).await;
+            assert_eq!(answer.unwrap_err().code(), tonic::Code::Unimplemented, "{path} at {addr}");
+        }
+    }
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         coordination::v1::Lease,
-        core::v1::{PersistentVolumeClaim, Pod},
+        core::v1::{Namespace, PersistentVolumeClaim, Pod},
     },
 };
 use kube::{
@@ -301,6 +301,12 @@ impl Applier {
         let written =
             api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await;
         ignore_gone(written.map(|_| ()))
+    }
+
+    /// Whether the namespace is being deleted. Who may not look at it, or cannot now, takes it to stay.
+    pub async fn namespace_ends(&self, name: &str) -> bool {
+        let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
+        found.is_ok_and(|found| found.is_some_and(|it| it.metadata.deletion_timestamp.is_some()))
     }
 
     /// Adds or removes our finalizer. Returns whether something was written.

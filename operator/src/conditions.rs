@@ -1,7 +1,7 @@
 //! Conditions: what a status says, with a reason from an enumeration and a message with the next step. Pure.
 //!
 //! `Ready` is true when the resource does its job. `Reconciling` and `Stalled` are true when something is under way
-//! or in the way, as kstatus reads them.
+//! or in the way, as kstatus reads them: the first of the two in the list that is true decides.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -25,6 +25,12 @@ pub enum Type {
     ReplicationHealthy,
     /// A person made a broker primary that may lack acknowledged messages.
     DataLossPossible,
+    /// Brokers have it otherwise than it was declared.
+    Drifted,
+    /// The certificate that clients are shown holds.
+    CertificatesValid,
+    /// Nothing is on the broker group any more, as somebody asked.
+    Drained,
 }
 
 macro_rules! reasons {
@@ -61,14 +67,22 @@ reasons! {
     InsufficientReplicas,
     /// Brokers reach no name server.
     WaitingForNameServer,
+    /// Only fenced brokers could be primary.
+    Fenced,
     /// There is no room for messages.
     StorageFull,
+    /// It sleeps, as the spec says.
+    Hibernated,
+    /// The operator leaves it alone, as an annotation says.
+    Paused,
     /// The resource is being deleted.
     Deleting,
     /// Everything is as the spec says.
     UpToDate,
     /// Pods are being replaced.
     RollingUpdate,
+    /// Pods wait for a person, or for a time, to be replaced.
+    RolloutPaused,
     /// Pods are being added.
     ScalingUp,
     /// Pods are being removed.
@@ -77,6 +91,8 @@ reasons! {
     Switchover,
     /// Queues are being emptied.
     Draining,
+    /// They are empty, and gone.
+    Drained,
     /// Volumes are growing.
     Resizing,
     /// Nothing is in the way.
@@ -97,6 +113,10 @@ reasons! {
     RolloutDeadline,
     /// No broker that has every acknowledged message is there.
     QuorumLost,
+    /// Nobody takes the place of a primary that is lost: the spec says so.
+    FailoverDisabled,
+    /// Nobody takes the place of a primary that is lost: that happened too often.
+    FailoverBackoff,
     /// Deletion waits for others.
     DeletionBlocked,
     /// Everything of `spec.config` is in force, or the topic is on every group.
@@ -131,6 +151,8 @@ reasons! {
     UncleanPromotion,
     /// There is no such cluster.
     ClusterNotFound,
+    /// No broker group is chosen.
+    NoGroupChosen,
     /// The broker has a topic of this name that is someone else's.
     ForeignOwner,
     /// A broker cannot be reached.
@@ -139,6 +161,18 @@ reasons! {
     PartiallyApplied,
     /// A broker refused.
     ConfigRejected,
+    /// Brokers have it as it is declared.
+    AsDeclared,
+    /// Somebody else changed it, and it stays so.
+    Drifted,
+    /// Somebody else changed it, and it was put right.
+    Reverted,
+    /// The certificate holds, and will for a while.
+    Valid,
+    /// It holds not much longer.
+    ExpiringSoon,
+    /// It holds no more.
+    Expired,
 }
 
 /// One condition to be, without the times.
@@ -188,17 +222,28 @@ impl Type {
             Self::RoutesConsistent => "RoutesConsistent",
             Self::ReplicationHealthy => "ReplicationHealthy",
             Self::DataLossPossible => "DataLossPossible",
+            Self::Drifted => "Drifted",
+            Self::CertificatesValid => "CertificatesValid",
+            Self::Drained => "Drained",
         }
     }
 }
 
-/// The conditions for a status: `findings` in their order, with the time of the last change where nothing changed.
+/// The conditions for a status: Ready, Stalled, Reconciling, and the others in the order of `findings`, with the time of the last
+/// change where nothing changed.
 pub fn conditions(
     old: &[Condition],
-    findings: Vec<Finding>,
+    mut findings: Vec<Finding>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
+    // Both may hold: pods are being replaced, and the next has no image. What does not go by itself is what a person must hear of.
+    findings.sort_by_key(|finding| match finding.type_ {
+        Type::Ready => 0,
+        Type::Stalled => 1,
+        Type::Reconciling => 2,
+        _ => 3,
+    });
     findings
         .into_iter()
         .map(|finding| {
@@ -242,10 +287,9 @@ pub fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
 /// Whether a condition tells of trouble.
 pub fn is_bad(condition: &Condition) -> bool {
     match condition.type_.as_str() {
-        "Stalled" | "DataLossPossible" => condition.status == "True",
-        "ConfigApplied" | "StorageHealthy" | "RoutesConsistent" | "ReplicationHealthy" => {
-            condition.status == "False"
-        }
+        "Stalled" | "DataLossPossible" | "Drifted" => condition.status == "True",
+        "ConfigApplied" | "StorageHealthy" | "RoutesConsistent" | "ReplicationHealthy"
+        | "CertificatesValid" => condition.status == "False",
         _ => false,
     }
 }

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, TryFutureExt as _, future::BoxFuture, stream};
+use futures::{
+    FutureExt as _, StreamExt as _, TryFutureExt as _,
+    future::{BoxFuture, ready},
+    stream,
+};
 use kube::{
     Resource, ResourceExt as _,
     runtime::{
@@ -19,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::{self, Applier},
+    conditions::Reason,
     control::ControlPlane,
+    declared::{again::Again, drift::Followers},
     events::Events,
     identity::{CONTROL_PORT, Role},
     metrics::Metrics,
     pending::Pending,
     pods::{self, template::Images},
+    refusals::Refusals,
     watch::Stores,
 };
 
@@ -35,7 +42,11 @@ pub struct Context {
     /// Writes.
     pub applier: Applier,
     /// Asks brokers and name servers.
-    pub control: ControlPlane,
+    pub control: Arc<ControlPlane>,
+    /// Follows what changes on brokers.
+    pub followers: Followers,
+    /// When declared resources are looked at again of which nobody will tell.
+    pub again: Again,
     /// Tells users.
     pub events: Events,
     /// Counts.
@@ -44,9 +55,23 @@ pub struct Context {
     pub images: Images,
     /// The levels that each process was told, by incarnation of its pod.
     pub levels_told: Mutex<HashMap<String, BTreeMap<String, String>>>,
+    /// Larger volumes that were asked for and refused.
+    pub growth_refused: Refusals,
+    /// Since when a resource has had fewer pods than it should, by its uid.
+    pub lacks_since: Mutex<HashMap<String, Instant>>,
 }
 
 impl Context {
+    /// How long a resource has had fewer pods than it should. A pod that is being replaced is away for a moment only.
+    pub fn lacking_for(&self, uid: &str, pods: usize, wanted: i32) -> Duration {
+        let mut all = self.lacks_since.lock().expect("no panic while the lock is held");
+        if pods >= usize::try_from(wanted).unwrap_or_default() {
+            all.remove(uid);
+            return Duration::ZERO;
+        }
+        all.entry(uid.to_owned()).or_insert_with(Instant::now).elapsed()
+    }
+
     /// Tells running processes what to log, without a restart. A process that cannot be told reads it from its file
     /// when it starts again; until then the next reconcile tries again.
     pub async fn tell_levels(
@@ -98,6 +123,19 @@ fn level_changes(
     changes
 }
 
+/// The annotation of a resource that the operator is to leave alone.
+const PAUSED: &str = "mq.gantry.dev/paused";
+
+/// Whether the operator is to leave a resource alone.
+pub fn is_paused(resource: &impl Resource) -> bool {
+    resource.annotations().get(PAUSED).is_some_and(|value| value != "false")
+}
+
+/// What is to be said of a resource that is left alone.
+pub fn paused() -> (Reason, String) {
+    (Reason::Paused, format!("the operator changes nothing: remove the annotation {PAUSED} to go on"))
+}
+
 /// Why a reconcile must be done again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -138,9 +176,12 @@ pub async fn run<K, R>(
                 }
             };
             let ended_well = ended.clone();
-            reconcile(resource, context)
-                .inspect_ok(move |_| ended_well(true))
-                .inspect_err(move |_| ended(false))
+            // A namespace may come to be served, or be so no more, at any time; then all in it comes by here.
+            let reconciled = match context.stores.serves(&resource.namespace().unwrap_or_default()) {
+                true => reconcile(resource, context),
+                false => ready(Ok(Action::await_change())).boxed(),
+            };
+            reconciled.inspect_ok(move |_| ended_well(true)).inspect_err(move |_| ended(false))
         }
     };
     let again = move |resource: Arc<K>, error: &Error, _: Arc<Context>| {

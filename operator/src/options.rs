@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// The Gantry operator: makes NameServerSets, BrokerGroups and Topics real.
+use crate::selector;
+
+/// The Gantry operator: makes NameServerSets, BrokerGroups, Topics and ConsumerGroups real.
 ///
 /// In a cluster it uses its ServiceAccount; outside, the kubeconfig (KUBECONFIG or ~/.kube/config).
 /// RUST_LOG says what is logged, for example `info,operator=debug`.
@@ -14,6 +17,16 @@ pub struct Options {
     /// Namespaces to watch, separated by commas. Empty: all, which needs a ClusterRoleBinding.
     #[arg(long, env = "WATCH_NAMESPACES", default_value = "", value_name = "NAMES")]
     pub watch_namespaces: String,
+
+    /// Serve the namespaces that this label selector chooses, whenever they come to have such labels; needs a ClusterRoleBinding.
+    ///
+    /// As Kubernetes has it, in YAML or JSON: `{matchLabels: {messaging: gantry}}`.
+    #[arg(long, env = "WATCH_NAMESPACE_SELECTOR", value_name = "SELECTOR", value_parser = selector::parse, conflicts_with = "watch_namespaces")]
+    pub watch_namespace_selector: Option<LabelSelector>,
+
+    /// Watch nodes, which needs rights to them: primaries leave a node that is cordoned before it is drained.
+    #[arg(long, env = "WATCH_NODES", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub watch_nodes: bool,
 
     /// Namespace of the operator's own Lease. Unset: the namespace of the ServiceAccount or of the kubeconfig's context.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
@@ -50,17 +63,32 @@ pub enum LogFormat {
 }
 
 /// What is watched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Scope {
     /// Everything.
     All,
+    /// Everything, to serve the namespaces with such labels.
+    Chosen(LabelSelector),
     /// One namespace.
     Namespace(String),
+}
+
+impl Scope {
+    /// The one namespace that it is about.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::All | Self::Chosen(_) => None,
+            Self::Namespace(name) => Some(name),
+        }
+    }
 }
 
 impl Options {
     /// What to watch: each namespace by itself, or everything at once.
     pub fn scopes(&self) -> Vec<Scope> {
+        if let Some(selector) = &self.watch_namespace_selector {
+            return vec![Scope::Chosen(selector.clone())];
+        }
         let mut names: Vec<&str> =
             self.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
         names.sort_unstable();
@@ -96,5 +124,32 @@ mod tests {
         let scopes = |names: &str| Options::parse_from(["operator", "--watch-namespaces", names]).scopes();
         assert_eq!(scopes(""), [Scope::All]);
         assert_eq!(scopes(" b, a,,b "), [Scope::Namespace("a".to_owned()), Scope::Namespace("b".to_owned())]);
+    }
+
+    #[test]
+    fn a_selector_is_whole_and_stands_alone() {
+        let parse = |arguments: &[&str]| {
+            let flags =
+                arguments.chunks(2).flat_map(|pair| [format!("--watch-{}", pair[0]), pair[1].to_owned()]);
+            Options::try_parse_from(std::iter::once("operator".to_owned()).chain(flags))
+        };
+        let selector =
+            "{matchExpressions: [{key: a, operator: In, values: [b]}, {key: c, operator: Exists}]}";
+        let scopes = parse(&["namespace-selector", selector]).unwrap().scopes();
+        let expected = serde_yaml::from_str(selector).unwrap();
+        assert_eq!(scopes, [Scope::Chosen(expected)]);
+        assert!(parse(&["namespace-selector", selector, "namespaces", "a"]).is_err());
+        for wrong in [
+            "",
+            "{}",
+            "a=b",
+            "{matchlabels: {a: b}}",
+            "{matchLabels: {}}",
+            "{matchExpressions: [{key: a, operator: Is}]}",
+            "{matchExpressions: [{key: a, operator: In}]}",
+            "{matchExpressions: [{key: a, operator: Exists, values: [b]}]}",
+        ] {
+            assert!(parse(&["namespace-selector", wrong]).is_err(), "{wrong}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     broker_group,
     context::{self, Context},
     control::ControlPlane,
+    declared::{self, again::Again},
     events::{self, Events},
     http::{self, WaitsFor},
     leader::{self, Elector, KubernetesLease, Timing},
@@ -20,7 +21,8 @@ use crate::{
     name_server_set,
     options::{Options, Scope},
     pods::template::Images,
-    schemas, topic, watch,
+    refusals::Refusals,
+    schemas, watch,
 };
 
 /// The name of the Lease.
@@ -29,26 +31,33 @@ const LEASE: &str = "gantry-operator";
 const GRACE: Duration = Duration::from_secs(10);
 /// NameServerSets or BrokerGroups that are reconciled at the same time.
 const WORKLOADS_AT_ONCE: u16 = 16;
-/// Topics that are reconciled at the same time. Each is mostly waiting for brokers and the API server.
-const TOPICS_AT_ONCE: u16 = 64;
+/// Topics that are reconciled at the same time, and ConsumerGroups. Each is mostly waiting for brokers and the API server.
+const DECLARED_AT_ONCE: u16 = 64;
 
-/// Runs until `stop`, or until something vital ends.
+/// Runs in the cluster that the environment names, until `stop` or until something vital ends.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = kube::Config::infer()
+        .await
+        .context("no cluster: run in a pod with a ServiceAccount, or set KUBECONFIG")?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).context("the cluster's configuration cannot be used")?;
+    run_by(&options, &client, &namespace, &stop).await
+}
+
+/// Runs by `client`, with its own Lease in `namespace`, until `stop` or until something vital ends.
+pub async fn run_by(
+    options: &Options,
+    client: &Client,
+    namespace: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let (waits_for, seen) = tokio::sync::watch::channel(Some("starting".to_owned()));
     let listener = http::bind(options.http_listen).await?;
     let pages_stop = CancellationToken::new();
     let mut vital = JoinSet::new();
     vital.spawn(http::serve(listener, Arc::clone(&metrics), seen, pages_stop.clone()));
-
-    let config = kube::Config::infer()
-        .await
-        .context("no cluster: run in a pod with a ServiceAccount, or set KUBECONFIG")?;
-    let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("the cluster's configuration cannot be used")?;
-
-    let lead = lead(&options, &client, &namespace, &metrics, &waits_for, &mut vital, &stop);
-    let outcome = lead.await;
+    let outcome = lead(options, client, namespace, &metrics, &waits_for, &mut vital, stop).await;
     pages_stop.cancel();
     outcome
 }
@@ -117,8 +126,8 @@ async fn lead(
     Ok(())
 }
 
-/// One scope: its own watches, stores and controllers. References stay within a namespace, so scopes
-/// need nothing of each other.
+/// One scope: its own watches, stores and controllers. Scopes know nothing of each other: a reference into another namespace
+/// counts only in the scope of all namespaces.
 #[expect(clippy::too_many_arguments, reason = "the one place where everything comes together")]
 fn start(
     options: &Options,
@@ -130,15 +139,21 @@ fn start(
     controllers: &mut JoinSet<anyhow::Result<()>>,
     stop: &CancellationToken,
 ) {
-    let (stores, queues) = watch::start(client, scope, metrics, vital);
+    let (stores, queues) = watch::start(client, scope, options.watch_nodes, metrics, vital);
+    let control = Arc::new(ControlPlane::new(Arc::clone(metrics)));
+    let (followers, following) = declared::drift::channel();
     let context = Arc::new(Context {
         stores: stores.clone(),
         applier: Applier::new(client.clone(), Arc::clone(metrics)),
-        control: ControlPlane::new(Arc::clone(metrics)),
+        control: Arc::clone(&control),
+        followers,
+        again: Again::default(),
         events: events.clone(),
         metrics: Arc::clone(metrics),
         images: Images { prefix: options.image_prefix.clone(), version: options.image_version.clone() },
         levels_told: std::sync::Mutex::default(),
+        growth_refused: Refusals::default(),
+        lacks_since: std::sync::Mutex::default(),
     });
     let (stop, scope) = (stop.clone(), scope.clone());
     controllers.spawn(async move {
@@ -146,7 +161,8 @@ fn start(
             return Ok(());
         }
         tracing::info!(?scope, "everything listed, reconciling");
-        let watch::Queues { name_server_sets, broker_groups, topics } = queues;
+        let (watched, waiting) = (stores.clone(), queues.clone());
+        let watch::Queues { name_server_sets, broker_groups, topics, consumer_groups } = queues;
         let sets = context::run(
             Arc::clone(&context),
             stores.name_server_sets,
@@ -163,11 +179,28 @@ fn start(
             stop.clone(),
             |group, context| broker_group::reconcile(group, context).boxed(),
         );
-        let topics =
-            context::run(context, stores.topics, topics, TOPICS_AT_ONCE, stop.clone(), |topic, context| {
-                topic::reconcile(topic, context).boxed()
-            });
-        futures::join!(sets, groups, topics);
+        let topics = context::run(
+            Arc::clone(&context),
+            stores.topics,
+            topics,
+            DECLARED_AT_ONCE,
+            stop.clone(),
+            |topic, context| declared::reconcile(topic, context).boxed(),
+        );
+        let consumer_groups = context::run(
+            context,
+            stores.consumer_groups,
+            consumer_groups,
+            DECLARED_AT_ONCE,
+            stop.clone(),
+            |group, context| declared::reconcile(group, context).boxed(),
+        );
+        let reconciling = async { futures::join!(sets, groups, topics, consumer_groups) };
+        // What is followed only feeds the queues, and ends with whoever reads them.
+        tokio::select! {
+            _ = reconciling => {}
+            () = following.run(&control, &watched, &waiting) => {}
+        }
         if stop.is_cancelled() { Ok(()) } else { Err(anyhow!("a queue of the controllers ended")) }
     });
 }

@@ -6,21 +6,23 @@
 use std::{fmt::Debug, hash::Hash};
 
 use anyhow::anyhow;
-use crds::{BrokerGroup, NameServerSet, Topic};
+use crds::{BrokerGroup, ConsumerGroup, NameServerSet, Topic};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::StatefulSet,
         coordination::v1::Lease,
-        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
+        core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
         policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
     },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
         reflector::{ObjectRef, Store, store, store::Writer},
@@ -31,12 +33,14 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::{
+    declared::{Declared, names::Names},
     identity::MANAGED_BY,
     metrics::Metrics,
     options::Scope,
     pending::Pending,
     routes::{Change, Routes, Target},
-    topic::names::TopicNames,
+    selector::selects,
+    slim,
 };
 use std::sync::Arc;
 
@@ -50,7 +54,11 @@ pub struct Stores {
     /// Resources.
     pub topics: Store<Topic>,
     /// Which of them ask for a name.
-    pub topic_names: TopicNames,
+    pub topic_names: Names<Topic>,
+    /// Resources.
+    pub consumer_groups: Store<ConsumerGroup>,
+    /// Which of them ask for a name.
+    pub consumer_group_names: Names<ConsumerGroup>,
     /// Our objects.
     pub stateful_sets: Store<StatefulSet>,
     /// Our objects.
@@ -73,6 +81,12 @@ pub struct Stores {
     pub roles: Store<Role>,
     /// Our objects.
     pub role_bindings: Store<RoleBinding>,
+    /// The nodes of the cluster, where they are to be looked at; empty as long as that is not allowed.
+    pub nodes: Option<Store<Node>>,
+    /// Names and labels of all namespaces, where the operator may serve any.
+    pub namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+    /// Which of them it serves, unless all. What is in the others is known here all the same.
+    pub chosen: Option<LabelSelector>,
 }
 
 /// The resources that are to be reconciled.
@@ -84,15 +98,19 @@ pub struct Queues {
     pub broker_groups: Pending<ObjectRef<BrokerGroup>>,
     /// For the controller of Topics.
     pub topics: Pending<ObjectRef<Topic>>,
+    /// For the controller of ConsumerGroups.
+    pub consumer_groups: Pending<ObjectRef<ConsumerGroup>>,
 }
 
 impl Queues {
-    fn add(&self, targets: Vec<Target>) {
+    /// Adds each to the queue of its kind.
+    pub fn add(&self, targets: Vec<Target>) {
         for target in targets {
             match target {
                 Target::NameServerSet(reference) => self.name_server_sets.add(reference),
                 Target::BrokerGroup(reference) => self.broker_groups.add(reference),
                 Target::Topic(reference) => self.topics.add(reference),
+                Target::ConsumerGroup(reference) => self.consumer_groups.add(reference),
             }
         }
     }
@@ -102,6 +120,7 @@ impl Queues {
 pub fn start(
     client: &Client,
     scope: &Scope,
+    watch_nodes: bool,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> (Stores, Queues) {
@@ -110,6 +129,7 @@ pub fn start(
     let (nss_store, nss_writer) = store();
     let (bg_store, bg_writer) = store();
     let (topic_store, topic_writer) = store();
+    let (consumer_groups, consumer_group_writer) = store();
     let (stateful_sets, stateful_set_writer) = store();
     let (services, service_writer) = store();
     let (config_maps, config_map_writer) = store();
@@ -121,11 +141,15 @@ pub fn start(
     let (endpoints, endpoint_writer) = store();
     let (roles, role_writer) = store();
     let (role_bindings, role_binding_writer) = store();
+    let (nodes, node_writer) = store();
+    let (namespaces, namespace_writer) = store();
     let stores = Stores {
         name_server_sets: nss_store,
         broker_groups: bg_store,
         topics: topic_store,
-        topic_names: TopicNames::default(),
+        topic_names: Names::default(),
+        consumer_groups,
+        consumer_group_names: Names::default(),
         stateful_sets,
         services,
         config_maps,
@@ -137,14 +161,23 @@ pub fn start(
         endpoints,
         roles,
         role_bindings,
+        nodes: watch_nodes.then_some(nodes),
+        namespaces: scope.namespace().is_none().then_some(namespaces),
+        chosen: match scope {
+            Scope::Chosen(selector) => Some(selector.clone()),
+            Scope::All | Scope::Namespace(_) => None,
+        },
     };
 
     let mut spawner =
         Spawner { client, scope, metrics, queues: queues.clone(), stores: stores.clone(), tasks };
-    spawner.resources(nss_writer, Routes::name_server_set, |_, _| {});
-    spawner.resources(bg_writer, Routes::broker_group, |_, _| {});
-    spawner.resources(topic_writer, Routes::topic, |stores, event| {
+    spawner.resources(nss_writer, Routes::name_server_set);
+    spawner.resources(bg_writer, Routes::broker_group);
+    spawner.declared(topic_writer, Routes::topic, |stores, event| {
         stores.topic_names.apply(event, &stores.topics);
+    });
+    spawner.declared(consumer_group_writer, Routes::consumer_group, |stores, event| {
+        stores.consumer_group_names.apply(event, &stores.consumer_groups);
     });
     spawner.objects(stateful_set_writer, Routes::object);
     spawner.objects(service_writer, Routes::object);
@@ -157,16 +190,23 @@ pub fn start(
     spawner.objects(endpoint_writer, Routes::endpoints);
     spawner.objects(role_writer, Routes::object);
     spawner.objects(role_binding_writer, Routes::object);
+    if watch_nodes {
+        spawner.nodes(node_writer);
+    }
+    if scope.namespace().is_none() {
+        spawner.namespaces(namespace_writer);
+    }
     (stores, queues)
 }
 
 impl Stores {
-    /// Waits until everything has been listed once.
+    /// Waits until everything has been listed once that nothing can be done without.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let lost = |_| anyhow!("a watch ended before it had listed anything");
         self.name_server_sets.wait_until_ready().await.map_err(lost)?;
         self.broker_groups.wait_until_ready().await.map_err(lost)?;
         self.topics.wait_until_ready().await.map_err(lost)?;
+        self.consumer_groups.wait_until_ready().await.map_err(lost)?;
         self.stateful_sets.wait_until_ready().await.map_err(lost)?;
         self.services.wait_until_ready().await.map_err(lost)?;
         self.config_maps.wait_until_ready().await.map_err(lost)?;
@@ -177,11 +217,22 @@ impl Stores {
         self.leases.wait_until_ready().await.map_err(lost)?;
         self.endpoints.wait_until_ready().await.map_err(lost)?;
         self.roles.wait_until_ready().await.map_err(lost)?;
-        self.role_bindings.wait_until_ready().await.map_err(lost)
+        self.role_bindings.wait_until_ready().await.map_err(lost)?;
+        // Nodes are not waited for: without the right to look at them no primary leaves one that is cordoned, and all else goes on.
+        match &self.namespaces {
+            Some(namespaces) => namespaces.wait_until_ready().await.map_err(lost),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the operator serves the namespace: what is in others is another operator's, or nobody's.
+    pub fn serves(&self, namespace: &str) -> bool {
+        let (Some(selector), Some(all)) = (&self.chosen, &self.namespaces) else { return true };
+        all.get(&ObjectRef::new(namespace)).is_some_and(|found| selects(selector, found.labels()))
     }
 
     /// Every resource.
-    fn everything(&self) -> Vec<Target> {
+    pub(crate) fn everything(&self) -> Vec<Target> {
         let sets = self
             .name_server_sets
             .state()
@@ -190,7 +241,12 @@ impl Stores {
         let groups =
             self.broker_groups.state().into_iter().map(|it| Target::BrokerGroup(ObjectRef::from_obj(&*it)));
         let topics = self.topics.state().into_iter().map(|it| Target::Topic(ObjectRef::from_obj(&*it)));
-        sets.chain(groups).chain(topics).collect()
+        let consumer_groups = self
+            .consumer_groups
+            .state()
+            .into_iter()
+            .map(|it| Target::ConsumerGroup(ObjectRef::from_obj(&*it)));
+        sets.chain(groups).chain(topics).chain(consumer_groups).collect()
     }
 }
 
@@ -198,6 +254,14 @@ impl Stores {
 type Route<K> = fn(&mut Routes, &Stores, Change<'_, K>) -> Vec<Target>;
 /// Takes an event into an index, after the store has it.
 type Index<K> = fn(&Stores, &Event<K>);
+
+/// What is done with what a watch tells, in this order.
+struct Look<K> {
+    /// Drops what is not kept.
+    slim: fn(&mut K),
+    index: Index<K>,
+    route: Route<K>,
+}
 
 struct Spawner<'a> {
     client: &'a Client,
@@ -209,37 +273,62 @@ struct Spawner<'a> {
 }
 
 impl Spawner<'_> {
-    fn resources<K>(&mut self, writer: Writer<K>, route: Route<K>, index: Index<K>)
+    fn resources<K>(&mut self, writer: Writer<K>, route: Route<K>)
     where
-        K: Watched,
+        K: Watched + Resource<Scope = NamespaceResourceScope>,
     {
-        self.follow(watcher::Config::default(), writer, route, index);
+        let look = Look { slim: slim::object, index: |_, _| {}, route };
+        self.follow(watcher::Config::default(), writer, look);
+    }
+
+    fn declared<K>(&mut self, writer: Writer<K>, route: Route<K>, index: Index<K>)
+    where
+        K: Watched + Declared,
+    {
+        let look = Look { slim: slim::declared, index, route };
+        self.follow(watcher::Config::default(), writer, look);
     }
 
     fn objects<K>(&mut self, writer: Writer<K>, route: Route<K>)
     where
-        K: Watched,
+        K: Watched + Resource<Scope = NamespaceResourceScope>,
     {
         let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
-        self.follow(watcher::Config::default().labels(&ours), writer, route, |_, _| {});
+        let look = Look { slim: slim::object, index: |_, _| {}, route };
+        self.follow(watcher::Config::default().labels(&ours), writer, look);
     }
 
-    fn follow<K: Watched>(
+    /// Nodes are in no namespace.
+    fn nodes(&mut self, writer: Writer<Node>) {
+        let look = Look { slim: slim::object, index: |_, _| {}, route: Routes::node };
+        self.spawn(Api::all(self.client.clone()), watcher::Config::default(), writer, look);
+    }
+
+    /// No more than their metadata is asked for.
+    fn namespaces(&mut self, writer: Writer<PartialObjectMeta<Namespace>>) {
+        let look = Look { slim: slim::object, index: |_, _| {}, route: Routes::namespace };
+        self.spawn(Api::all(self.client.clone()), watcher::Config::default(), writer, look);
+    }
+
+    fn follow<K: Watched + Resource<Scope = NamespaceResourceScope>>(
         &mut self,
         config: watcher::Config,
         writer: Writer<K>,
-        route: Route<K>,
-        index: Index<K>,
+        look: Look<K>,
     ) {
-        let api = match self.scope {
-            Scope::All => Api::all(self.client.clone()),
-            Scope::Namespace(namespace) => Api::namespaced(self.client.clone(), namespace),
+        let api = match self.scope.namespace() {
+            None => Api::all(self.client.clone()),
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
         };
+        self.spawn(api, config, writer, look);
+    }
+
+    fn spawn<K: Watched>(&mut self, api: Api<K>, config: watcher::Config, writer: Writer<K>, look: Look<K>) {
         let events = watcher(api, config).default_backoff();
         self.tasks.spawn(follow(
             events,
             writer,
-            (route, index),
+            look,
             self.stores.clone(),
             self.queues.clone(),
             Arc::clone(self.metrics),
@@ -248,25 +337,10 @@ impl Spawner<'_> {
 }
 
 /// What can be watched here.
-trait Watched:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + DeserializeOwned
-    + Clone
-    + Debug
-    + Send
-    + Sync
-    + 'static
-{
-}
+trait Watched: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
 impl<K> Watched for K
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + Debug
-        + Send
-        + Sync
-        + 'static,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
 }
@@ -274,7 +348,7 @@ where
 async fn follow<K: Watched>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     mut writer: Writer<K>,
-    (route, index): (Route<K>, Index<K>),
+    Look { slim, index, route }: Look<K>,
     stores: Stores,
     queues: Queues,
     metrics: Arc<Metrics>,
@@ -285,7 +359,7 @@ async fn follow<K: Watched>(
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let event = match event {
-            Ok(event) => event.modify(|object| object.managed_fields_mut().clear()),
+            Ok(event) => event.modify(slim),
             Err(error) => {
                 metrics.watch_failed(&kind);
                 tracing::warn!(kind, %error, "watch broken, trying again");

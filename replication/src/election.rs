@@ -1,11 +1,11 @@
 //! A member's life: it looks for a primary, follows it, stands for election, reigns.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use store::LogOffset;
 
 use crate::planted::{Bug, is_planted};
-use crate::reign::Reign;
+use crate::reign::{Reign, Standing};
 use crate::{Epoch, Has, InSync, Lease, MemberId, Mode, Now, Ordinal, Refusal, Seen, Settings, Version};
 
 /// What a member is.
@@ -31,6 +31,8 @@ pub enum Order {
         /// What its version must be.
         version: Version,
     },
+    /// Read the Lease now: somebody says that it changed. Nothing follows from that but the reading.
+    ReadLease,
     /// Follow this member: connect again and again, until there is another order.
     Follow(Ordinal),
     /// Take no records of any primary until there is another order. When the driver has obeyed no such record can be
@@ -108,8 +110,12 @@ pub struct Member {
     settings: Settings,
     role: Role,
     doubt: Doubt,
-    /// The highest epoch that it ever saw.
+    /// The highest epoch that it ever saw, in the Lease or on its disk.
     epoch: Epoch,
+    /// Somebody named a higher one, which the Lease has not confirmed.
+    hinted: bool,
+    /// When the Lease was last read because of that.
+    hint_followed_at: Option<Now>,
     lease: Option<Observed>,
     /// When it was last read, changed or not.
     read_at: Now,
@@ -127,6 +133,8 @@ pub struct Member {
     prepared: bool,
     /// It should not be primary until then: it just gave that up, or failed to get it.
     not_before: Now,
+    /// When it last asked in vain: it stands again once it has read the Lease since.
+    gave_up_at: Option<Now>,
     /// Counted from before the renewal was sent.
     valid_until: Now,
     renewed_at: Now,
@@ -170,6 +178,8 @@ impl Member {
             role: Role::Looking,
             doubt,
             epoch,
+            hinted: false,
+            hint_followed_at: None,
             lease: None,
             read_at: now,
             stream: (Stream::Lost, now),
@@ -181,6 +191,7 @@ impl Member {
             handing_over: None,
             prepared: false,
             not_before: now,
+            gave_up_at: None,
             valid_until: now,
             renewed_at: now,
             orders: VecDeque::new(),
@@ -190,6 +201,12 @@ impl Member {
     /// What to do next.
     pub fn order(&mut self) -> Option<Order> {
         self.orders.pop_front()
+    }
+
+    /// Is there something to do?
+    #[must_use]
+    pub fn wants_something(&self) -> bool {
+        !self.orders.is_empty()
     }
 
     /// Who it is.
@@ -204,7 +221,7 @@ impl Member {
         self.role
     }
 
-    /// The highest epoch that it knows of.
+    /// The highest epoch that it knows of. What others only say is none of it.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -245,9 +262,9 @@ impl Member {
         }
     }
 
-    /// Of a primary: how far each follower is, and whether it is connected.
-    pub fn followers(&self) -> impl Iterator<Item = (MemberId, Has, bool)> + '_ {
-        self.reign.iter().flat_map(Reign::followers)
+    /// Of a primary: how each follower stands.
+    pub fn followers(&self, now: Now) -> impl Iterator<Item = Standing> + '_ {
+        self.reign.iter().flat_map(move |reign| reign.followers(now))
     }
 
     // ---- what happens ----------------------------------------------------------------------------------------------
@@ -255,6 +272,7 @@ impl Member {
     /// The Lease was read.
     pub fn lease_seen(&mut self, now: Now, seen: Seen) {
         self.read_at = now;
+        self.hinted = false;
         // Nothing new, or an answer that was overtaken by another.
         let overtaken = |observed: &Observed| observed.seen.version >= seen.version;
         let believed = is_planted(Bug::StaleLeaseBelieved);
@@ -304,15 +322,8 @@ impl Member {
                 self.asked = None;
                 self.judge_reign(now);
             }
-            SwapOutcome::Unknown => {
-                if is_planted(Bug::UnfreezeOnUnknown)
-                    && self.role == Role::Standing
-                    && let Some(primary) = self.lease().and_then(|lease| lease.primary)
-                {
-                    self.become_role(Role::Replica(primary));
-                    self.orders.push_back(Order::Follow(primary));
-                }
-            }
+            // Asked again, or given up.
+            SwapOutcome::Unknown => {}
         }
         self.act(now);
     }
@@ -325,14 +336,16 @@ impl Member {
         self.act(now);
     }
 
-    /// Any message of the group named this epoch.
+    /// Somebody named this epoch. Anybody can, so it is no more than a reason to read the Lease: no safety rests on it,
+    /// for whoever takes the Lease is in the set itself, and refuses earlier reigns by itself.
     pub fn heard_epoch(&mut self, now: Now, epoch: Epoch) {
         if epoch > self.epoch {
-            self.epoch = epoch;
-            if let Role::Primary(own) = self.role
-                && epoch > own
-            {
-                self.step_down(now, Why::Deposed);
+            self.hinted = true;
+            if is_planted(Bug::HearsayBelieved) {
+                self.epoch = epoch;
+                if matches!(self.role, Role::Primary(_)) {
+                    self.step_down(now, Why::Deposed);
+                }
             }
         }
         self.act(now);
@@ -390,6 +403,14 @@ impl Member {
         }
     }
 
+    /// As the primary: a follower is about to stop.
+    pub fn follower_leaves(&mut self, now: Now, ordinal: Ordinal) {
+        if let Some(reign) = &mut self.reign {
+            reign.leaves(ordinal);
+        }
+        self.act(now);
+    }
+
     /// As the primary: a follower is gone.
     pub fn follower_gone(&mut self, now: Now, ordinal: Ordinal) {
         if let Some(reign) = &mut self.reign {
@@ -402,7 +423,8 @@ impl Member {
     pub fn hand_over(&mut self, now: Now, to: Option<Ordinal>) -> Option<Ordinal> {
         let reign = self.reign.as_ref()?;
         if self.handing_over.is_none() {
-            let heir = to.or_else(|| reign.heir()).filter(|heir| reign.is_connected_in_set(*heir))?;
+            let heirs = || reign.heirs().filter(|heir| !self.is_fenced(*heir));
+            let heir = to.map_or_else(|| heirs().last(), |to| heirs().find(|heir| *heir == to))?;
             self.handing_over = Some((heir, now));
         }
         self.act(now);
@@ -441,9 +463,19 @@ impl Member {
     // ---- what follows from it --------------------------------------------------------------------------------------
 
     fn act(&mut self, now: Now) {
+        self.follow_hint(now);
         match self.role {
             Role::Primary(_) => self.reign_on(now),
             Role::Looking | Role::Replica(_) | Role::Standing => self.look(now),
+        }
+    }
+
+    /// Looks whether there is a higher epoch as somebody says; not more often than the API server can bear, whoever says it.
+    fn follow_hint(&mut self, now: Now) {
+        let just_read = self.hint_followed_at.is_some_and(|at| now.since(at) < self.settings.retry / 2);
+        if self.hinted && !just_read {
+            self.hint_followed_at = Some(now);
+            self.orders.push_back(Order::ReadLease);
         }
     }
 
@@ -480,12 +512,17 @@ impl Member {
                 }
                 _ => lease.in_sync.clone(),
             };
+            let another_fell = !released && lease.primary.is_some_and(|fallen| fallen != self.me.ordinal);
+            let forgets = is_planted(Bug::BoundsForgotten);
             let lease = Lease {
                 holder: Some(self.name.clone()),
                 epoch: if is_planted(Bug::EpochNotRaised) { lease.epoch } else { lease.epoch.next() },
                 primary: Some(self.me.ordinal),
                 in_sync: if is_planted(Bug::OwnStoreNotRecorded) { set } else { set.with(self.me) },
                 wished: None,
+                fenced: if forgets { BTreeSet::new() } else { lease.fenced.clone() },
+                held: lease.held && !forgets,
+                failovers: lease.failovers + u64::from(another_fell),
             };
             let version = observed.seen.version;
             self.become_role(Role::Standing);
@@ -497,10 +534,14 @@ impl Member {
         }
         // Frozen until the swap's fate is known; now it is.
         if self.role != follow {
+            // A swap that it had given up was done: the one that it follows reigns no more.
+            let own = matches!(self.role, Role::Replica(_)) && lease.primary == Some(self.me.ordinal);
             self.stream = (Stream::Lost, now);
             self.become_role(follow);
             if let Role::Replica(primary) = follow {
                 self.orders.push_back(Order::Follow(primary));
+            } else if own {
+                self.orders.push_back(Order::Freeze);
             }
         }
     }
@@ -508,15 +549,28 @@ impl Member {
     fn may_stand(&self, now: Now, observed: &Observed) -> bool {
         let lease = &observed.seen.lease;
         let in_set = lease.in_sync.holds(self.me) || is_planted(Bug::TakeOutsideSet);
-        if !in_set || now < self.not_before || !self.trusts_its_end(lease) {
+        let unread = self.gave_up_at.is_some_and(|at| self.read_at <= at);
+        let fenced = self.is_fenced(self.me.ordinal) && !is_planted(Bug::FenceIgnored);
+        if !in_set || fenced || now < self.not_before || unread || !self.trusts_its_end(lease) {
             return false;
         }
+        let wished = lease.wished.filter(|wished| !lease.fenced.contains(wished));
+        let is_wished = wished == Some(self.me.ordinal);
         let (stream, since) = self.stream;
         let fallen = match (&lease.holder, lease.primary) {
+            (None, _) if lease.held && is_planted(Bug::HoldsHandOver) => None,
             (None, _) => Some(observed.at),
             // Its own, from before it fell.
             (Some(_), Some(primary)) if primary == self.me.ordinal => {
                 Some(if is_planted(Bug::OwnFallIsNow) { now } else { observed.at })
+            }
+            // A failover waits for a person, who names the next.
+            (Some(_), _)
+                if lease.held
+                    && (!is_wished || is_planted(Bug::HoldsWished))
+                    && !is_planted(Bug::HoldIgnored) =>
+            {
+                None
             }
             (Some(_), _) if stream == Stream::Up => None,
             // Who cannot read the Lease cannot swap it either: it would only hold up a primary that goes on.
@@ -539,14 +593,20 @@ impl Member {
         };
         let Some(fallen) = fallen else { return false };
         // One after the other, or they only hinder each other.
-        let turn = if lease.wished == Some(self.me.ordinal) {
+        let turn = if is_wished {
             0
         } else {
-            let before = lease.in_sync.ordinals().take_while(|ordinal| *ordinal != self.me.ordinal).count();
+            let before = lease.in_sync.ordinals().take_while(|ordinal| *ordinal != self.me.ordinal);
+            let before = before.filter(|ordinal| !lease.fenced.contains(ordinal)).count();
             let behind = self.somebody_has_more(&lease.in_sync);
-            before.min(8) as u32 + 4 * u32::from(behind) + 8 * u32::from(lease.wished.is_some())
+            before.min(8) as u32 + 4 * u32::from(behind) + 8 * u32::from(wished.is_some())
         };
         now >= fallen.plus(self.settings.retry / 8 * turn)
+    }
+
+    /// Whether the Lease says that this one must not be primary.
+    fn is_fenced(&self, ordinal: Ordinal) -> bool {
+        self.lease().is_some_and(|lease| lease.fenced.contains(&ordinal))
     }
 
     fn somebody_has_more(&self, set: &InSync) -> bool {
@@ -582,8 +642,13 @@ impl Member {
         let Some(observed) = &self.lease else { return };
         let (lease, version) = (observed.seen.lease.clone(), observed.seen.version);
         let Some(reign) = &mut self.reign else { return };
+        let fenced = |ordinal| lease.fenced.contains(&ordinal) && !is_planted(Bug::HandsOverToFenced);
+        if self.handing_over.is_some_and(|(heir, _)| fenced(heir)) {
+            (self.handing_over, self.prepared) = (None, false);
+        }
         if let Some(wished) = lease.wished
             && wished != self.me.ordinal
+            && !fenced(wished)
             && self.handing_over.is_none()
             && reign.is_connected_in_set(wished)
             && now >= self.not_before
@@ -593,7 +658,9 @@ impl Member {
         }
         if let Some((heir, since)) = self.handing_over {
             let ready = self.prepared || is_planted(Bug::ReleaseUnprepared);
-            if ready && (reign.is_level(heir) || is_planted(Bug::ReleaseBeforeLevel)) {
+            // A call whose message somebody lacks would have to be made again, though its message stays.
+            let answered = reign.is_confirmed(&self.settings) || now.since(since) >= self.settings.retry / 2;
+            if ready && answered && (reign.is_level(heir) || is_planted(Bug::ReleaseBeforeLevel)) {
                 let released = Lease { holder: None, wished: Some(heir), ..lease };
                 return self.swap(now, released, version);
             }
@@ -603,7 +670,13 @@ impl Member {
             }
         }
         let set = reign.wish(now, &self.settings);
-        let renew = now.since(self.renewed_at) >= self.settings.retry * 2;
+        // Cut off from the others it would keep them from electing one that can acknowledge; if that is too many for them,
+        // a change of primaries helps nobody.
+        let of_use = self.settings.mode == Mode::Async
+            || !self.settings.others_could()
+            || reign.may_send(now, &self.settings).is_ok()
+            || is_planted(Bug::RenewsInVain);
+        let renew = of_use && now.since(self.renewed_at) >= self.settings.retry * 2;
         if set != *reign.recorded() || renew {
             reign.ask(set.clone());
             self.swap(now, Lease { in_sync: set, ..lease }, version);
@@ -612,6 +685,9 @@ impl Member {
 
     /// Asks again where no answer came; the version makes that harmless.
     fn repeat_unanswered(&mut self, now: Now) {
+        if self.is_vain(now) {
+            return self.give_up_standing(now);
+        }
         let Some(asked) = &mut self.asked else { return };
         if asked.answered && now.since(asked.at) >= self.settings.retry {
             asked.answered = false;
@@ -619,6 +695,32 @@ impl Member {
             let (lease, version) = (asked.lease.clone(), asked.version);
             self.orders.push_back(Order::Swap { lease, version });
         }
+    }
+
+    /// It stands against a primary that may well go on, and the Lease cannot be changed now: the API server is away, or
+    /// reads and does not write.
+    fn is_vain(&self, now: Now) -> bool {
+        let Some(asked) = &self.asked else { return false };
+        let another = self.lease().is_some_and(|lease| {
+            lease.holder.is_some() && lease.primary.is_some_and(|primary| primary != self.me.ordinal)
+        });
+        let vain = self.role == Role::Standing && another && asked.answered;
+        vain && now.since(asked.at) >= self.settings.retry && !is_planted(Bug::StandsForEver)
+    }
+
+    /// Follows again, or all who wait for this member's acknowledgements wait as long as the API server is away.
+    ///
+    /// The swap may still be done. This member then is as one that was started again after it asked: it does not begin the
+    /// reign that it asked for, but stands once more when it reads of it. Whatever the old primary confirms until then,
+    /// all have who were in its set, and only they are in the new one.
+    fn give_up_standing(&mut self, now: Now) {
+        let Some(primary) = self.lease().and_then(|lease| lease.primary) else { return };
+        self.asked = None;
+        self.gave_up_at = Some(now);
+        self.not_before = now.plus(self.settings.retry);
+        self.stream = (Stream::Lost, now);
+        self.become_role(Role::Replica(primary));
+        self.orders.push_back(Order::Follow(primary));
     }
 
     fn swap(&mut self, now: Now, lease: Lease, version: Version) {
@@ -631,7 +733,10 @@ impl Member {
         let lease = asked.lease;
         let released = lease.holder.is_none();
         let (epoch, set) = (lease.epoch, lease.in_sync.clone());
-        self.lease = Some(Observed { seen: Seen { lease, version }, at: now });
+        // The answer may come later than what was read since.
+        if self.lease.as_ref().is_none_or(|known| known.seen.version < version) {
+            self.lease = Some(Observed { seen: Seen { lease, version }, at: now });
+        }
         self.epoch = self.epoch.max(epoch);
         match self.role {
             Role::Standing if epoch == self.epoch || is_planted(Bug::DoneInOldEpoch) => {
@@ -733,7 +838,7 @@ mod tests {
             epoch: Epoch(epoch),
             primary: Some(Ordinal(primary)),
             in_sync: set.iter().fold(InSync::default(), |set, ordinal| set.with(id(*ordinal))),
-            wished: None,
+            ..Lease::default()
         }
     }
 
@@ -752,6 +857,73 @@ mod tests {
         assert!(!stands(&mut fallen), "the other goes first");
         fallen.tick(at(1000));
         assert!(stands(&mut fallen), "and did not");
+    }
+
+    /// Whether it releases the Lease now.
+    fn releases(member: &mut Member) -> bool {
+        std::iter::from_fn(|| member.order())
+            .any(|order| matches!(order, Order::Swap { lease, .. } if lease.holder.is_none()))
+    }
+
+    #[test]
+    fn who_hands_over_waits_for_all_that_are_in_sync_and_not_for_long() {
+        let mut primary = member(1, found(5));
+        sees(&mut primary, 0, &lease(1, 1, &[0, 1, 2]), 5);
+        primary.tick(at(1000));
+        assert!(stands(&mut primary));
+        primary.swapped(at(1000), SwapOutcome::Done(6));
+        let epoch = primary.epoch();
+        for (ordinal, end) in [(0, 9), (2, 5)] {
+            primary.follower_connected(at(1010), id(ordinal), Has { end: LogOffset(end), state: 1 });
+        }
+        primary.own(at(1020), epoch, Has { end: LogOffset(9), state: 1 });
+        assert_eq!(primary.hand_over(at(1020), Some(Ordinal(0))), Some(Ordinal(0)));
+        primary.prepared(at(1020));
+        let mut lagging = primary.clone();
+        assert!(!releases(&mut primary), "2 lacks what a sender waits for");
+        primary.follower_has(at(1030), Ordinal(2), Has { end: LogOffset(9), state: 1 });
+        assert!(releases(&mut primary));
+        lagging.tick(at(1519));
+        assert!(!releases(&mut lagging));
+        lagging.tick(at(1520));
+        assert!(releases(&mut lagging), "it may never have it");
+    }
+
+    #[test]
+    fn a_primary_that_can_acknowledge_nothing_lets_its_lease_expire_until_it_can() {
+        for (members, lets_go) in [(3, true), (2, false)] {
+            let settings = Settings { members, min_in_sync: 2, ..Settings::default() };
+            assert_eq!(renews_again_and_again(settings), !lets_go, "{members} members");
+        }
+    }
+
+    /// A primary with one other in the set, which goes and comes: does it renew while it is away?
+    fn renews_again_and_again(settings: Settings) -> bool {
+        let mut primary = Member::new(id(1), "broker-1/a".to_owned(), settings, found(5), at(0));
+        sees(&mut primary, 0, &lease(1, 1, &[0, 1]), 5);
+        primary.tick(at(1000));
+        assert!(stands(&mut primary));
+        primary.swapped(at(1000), SwapOutcome::Done(6));
+        primary.follower_connected(at(1100), id(0), Has { end: LogOffset(5), state: 1 });
+        let mut version = 6;
+        let mut renews = |primary: &mut Member, from: u64| {
+            (from..from + 5000).step_by(100).any(|ms| {
+                primary.tick(at(ms));
+                let asks = stands(primary);
+                if asks {
+                    version += 1;
+                    primary.swapped(at(ms), SwapOutcome::Done(version));
+                }
+                asks
+            })
+        };
+        assert!(renews(&mut primary, 1200));
+        primary.follower_gone(at(6200), Ordinal(0));
+        let alone = renews(&mut primary, 8000);
+        assert!(matches!(primary.role(), Role::Primary(_)), "nobody else was elected");
+        primary.follower_connected(at(13_000), id(0), Has { end: LogOffset(5), state: 1 });
+        assert!(renews(&mut primary, 13_000));
+        alone
     }
 
     #[test]
@@ -810,9 +982,71 @@ mod tests {
         sees(&mut asks, 0, &lease(1, 1, &[1]), 5);
         asks.tick(at(10));
         assert!(stands(&mut asks));
-        asks.heard_epoch(at(20), Epoch(5));
+        sees(&mut asks, 20, &lease(5, 2, &[1, 2]), 9);
         asks.swapped(at(30), SwapOutcome::Done(6));
-        assert_eq!(asks.role(), Role::Standing, "until it has read who reigns");
+        assert_eq!(asks.role(), Role::Replica(Ordinal(2)), "it was overtaken");
+    }
+
+    #[test]
+    fn an_epoch_that_the_lease_does_not_confirm_changes_nothing() {
+        let mut primary = member(1, found(5));
+        sees(&mut primary, 0, &lease(1, 1, &[1]), 5);
+        primary.swapped(at(10), SwapOutcome::Done(6));
+        while primary.order().is_some() {}
+        primary.heard_epoch(at(20), Epoch(u64::MAX));
+        primary.heard_epoch(at(30), Epoch(u64::MAX));
+        let orders: Vec<_> = std::iter::from_fn(|| primary.order()).collect();
+        assert_eq!(orders, [Order::ReadLease], "once, whoever says it how often");
+        assert_eq!((primary.role(), primary.epoch()), (Role::Primary(Epoch(2)), Epoch(2)));
+        let own = Lease { holder: Some("broker-1/a".to_owned()), ..lease(2, 1, &[1]) };
+        sees(&mut primary, 40, &own, 6);
+        assert_eq!(primary.role(), Role::Primary(Epoch(2)));
+        // And one that is there: the Lease says so.
+        primary.heard_epoch(at(1000), Epoch(3));
+        assert_eq!(primary.order(), Some(Order::ReadLease));
+        sees(&mut primary, 1010, &lease(3, 2, &[1, 2]), 7);
+        assert_eq!(primary.role(), Role::Replica(Ordinal(2)));
+    }
+
+    #[test]
+    fn who_stands_while_the_api_server_goes_away_follows_again() {
+        let mut replica = member(1, found(5));
+        sees(&mut replica, 0, &lease(1, 0, &[0, 1]), 3);
+        sees(&mut replica, 9000, &lease(1, 0, &[0, 1]), 3);
+        assert!(stands(&mut replica), "it expired");
+        replica.swapped(at(9500), SwapOutcome::Unknown);
+        assert_eq!(replica.role(), Role::Standing, "it may be done any moment");
+        replica.tick(at(10_000));
+        assert_eq!(replica.order(), Some(Order::Follow(Ordinal(0))));
+        replica.tick(at(11_500));
+        assert!(!stands(&mut replica), "it knows no more than before");
+        replica.stream(at(11_600), Stream::Up);
+        // It was done after all: another reign than it thought of, and nobody's.
+        let own = Lease { holder: Some("broker-1/a".to_owned()), ..lease(2, 1, &[1]) };
+        replica.swapped(at(11_700), SwapOutcome::Done(4));
+        assert_eq!(replica.role(), Role::Replica(Ordinal(0)), "the answer comes too late");
+        sees(&mut replica, 20_000, &own, 4);
+        let orders: Vec<_> = std::iter::from_fn(|| replica.order()).collect();
+        let [.., Order::Freeze, Order::Swap { lease, version: 4 }] = &orders[..] else {
+            panic!("it stands again, of epoch 2: {orders:?}")
+        };
+        assert_eq!(lease.epoch, Epoch(3));
+    }
+
+    #[test]
+    fn where_the_lease_is_read_and_never_written_the_primary_goes_on_between_attempts() {
+        let mut replica = member(1, found(5));
+        sees(&mut replica, 0, &lease(1, 0, &[0, 1]), 3);
+        sees(&mut replica, 9000, &lease(1, 0, &[0, 1]), 3);
+        assert!(stands(&mut replica));
+        replica.swapped(at(9010), SwapOutcome::Conflict);
+        sees(&mut replica, 9020, &lease(1, 0, &[0, 1]), 3);
+        assert_eq!(replica.role(), Role::Standing, "what it read may be older than the conflict");
+        replica.tick(at(10_000));
+        sees(&mut replica, 10_100, &lease(1, 0, &[0, 1]), 3);
+        assert_eq!(replica.role(), Role::Replica(Ordinal(0)));
+        replica.tick(at(11_000));
+        assert!(stands(&mut replica), "and it tries again");
     }
 
     #[test]
@@ -822,6 +1056,101 @@ mod tests {
         doubtful.swapped(at(10), SwapOutcome::Done(6));
         assert_eq!(doubtful.role(), Role::Primary(Epoch(2)));
         assert_eq!(doubtful.doubt(), Doubt::None);
+    }
+
+    #[test]
+    fn a_fenced_member_stands_for_no_lease_and_the_others_do_not_wait_for_it() {
+        let fence = |lease: Lease| Lease { fenced: [Ordinal(1)].into(), ..lease };
+        let released = |wished| Lease { holder: None, wished, ..lease(1, 0, &[0, 1, 2]) };
+        let expired = lease(1, 0, &[0, 1, 2]);
+        let own = lease(1, 1, &[0, 1, 2]);
+        for left in [released(None), released(Some(Ordinal(1))), expired.clone(), own] {
+            let mut fenced = member(1, found(5));
+            sees(&mut fenced, 0, &fence(left.clone()), 3);
+            sees(&mut fenced, 60_000, &fence(left.clone()), 3);
+            assert!(!stands(&mut fenced), "{left:?}");
+            sees(&mut fenced, 60_000, &left, 4);
+            sees(&mut fenced, 70_000, &left, 4);
+            assert!(stands(&mut fenced), "the fence is gone");
+        }
+        // Of 0, 1 and 2 the last has its turn behind one other, whatever is wished for the one that may not.
+        let mut last = member(2, found(5));
+        sees(&mut last, 0, &fence(released(Some(Ordinal(1)))), 3);
+        last.tick(at(125));
+        assert!(stands(&mut last));
+    }
+
+    #[test]
+    fn a_primary_hands_over_to_nobody_who_is_fenced() {
+        let mut primary = reigning(&[0, 1, 2]);
+        for other in [1, 2] {
+            primary.follower_connected(at(100), id(other), Has { end: LogOffset(5), state: 1 });
+        }
+        let own = primary.lease().cloned().expect("it was seen");
+        let fenced = Lease { fenced: [Ordinal(1)].into(), ..own };
+        sees(&mut primary, 200, &Lease { wished: Some(Ordinal(1)), ..fenced.clone() }, 7);
+        assert!(!primary.is_handing_over(), "though it is wished for");
+        assert_eq!(primary.hand_over(at(300), Some(Ordinal(1))), None);
+        assert_eq!(primary.hand_over(at(300), None), Some(Ordinal(2)), "1 would be first");
+        // The heir is fenced in the meantime.
+        sees(&mut primary, 400, &Lease { fenced: [Ordinal(1), Ordinal(2)].into(), ..fenced }, 8);
+        assert!(!primary.is_handing_over());
+        assert!(matches!(primary.role(), Role::Primary(_)), "there is nobody else");
+    }
+
+    #[test]
+    fn a_held_failover_waits_for_a_wish_and_a_hand_over_does_not() {
+        let held = |lease: Lease| Lease { held: true, ..lease };
+        let lost = lease(1, 0, &[0, 1]);
+        let mut replica = member(1, found(5));
+        sees(&mut replica, 0, &held(lost.clone()), 3);
+        replica.stream(at(10), Stream::Refused);
+        sees(&mut replica, 60_000, &held(lost.clone()), 3);
+        assert!(!stands(&mut replica));
+        let mut by_wish = replica.clone();
+        sees(&mut by_wish, 60_100, &held(Lease { wished: Some(Ordinal(1)), ..lost.clone() }), 4);
+        by_wish.tick(at(61_000));
+        assert!(stands(&mut by_wish), "somebody named it");
+        let mut by_release = replica.clone();
+        sees(&mut by_release, 60_100, &held(Lease { holder: None, ..lost }), 4);
+        by_release.tick(at(61_000));
+        assert!(stands(&mut by_release), "the primary handed over");
+        // Nobody's place is taken.
+        let mut back = member(0, found(5));
+        sees(&mut back, 0, &held(lease(1, 0, &[0, 1])), 3);
+        assert!(stands(&mut back));
+    }
+
+    #[test]
+    fn who_takes_the_lease_keeps_what_it_does_not_decide_and_counts_who_fell() {
+        let bound = |lease| Lease { fenced: [Ordinal(2)].into(), held: true, failovers: 6, ..lease };
+        let wished = Some(Ordinal(1));
+        for (left, failovers) in [
+            (Lease { wished, ..lease(1, 0, &[0, 1]) }, 7),
+            (Lease { holder: None, wished, ..lease(1, 0, &[0, 1]) }, 6),
+            (lease(1, 1, &[0, 1]), 6),
+        ] {
+            let mut next = member(1, found(5));
+            sees(&mut next, 0, &bound(left.clone()), 3);
+            sees(&mut next, 9000, &bound(left), 3);
+            let asked = std::iter::from_fn(|| next.order()).find_map(|order| match order {
+                Order::Swap { lease, .. } => Some(lease),
+                _ => None,
+            });
+            let asked = asked.expect("it stands");
+            assert_eq!((asked.failovers, asked.held), (failovers, true));
+            assert_eq!(asked.fenced, [Ordinal(2)].into());
+        }
+    }
+
+    /// Member 0, which reigns in epoch 2 over this set.
+    fn reigning(set: &[u32]) -> Member {
+        let mut primary = member(0, found(5));
+        sees(&mut primary, 0, &lease(1, 0, set), 5);
+        assert!(stands(&mut primary));
+        primary.swapped(at(10), SwapOutcome::Done(6));
+        while primary.order().is_some() {}
+        primary
     }
 
     #[test]

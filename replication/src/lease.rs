@@ -1,6 +1,6 @@
 //! The one record that a group agrees on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -120,6 +120,12 @@ pub struct Lease {
     pub in_sync: InSync,
     /// Who should be next.
     pub wished: Option<Ordinal>,
+    /// Who must not be primary. Whoever operates the group says so; a member's swap keeps it as it is.
+    pub fenced: BTreeSet<Ordinal>,
+    /// Nobody takes the place of a primary that is lost, but the one that is wished for. Said and kept in the same way.
+    pub held: bool,
+    /// How often a member took the place of another that had not released the Lease.
+    pub failovers: u64,
 }
 
 /// The record, as it was read.

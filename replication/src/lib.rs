@@ -28,5 +28,5 @@ pub use lease::{InSync, Lease, LeaseError, Seen, Version};
 pub use planted::Bug;
 #[cfg(feature = "planted-bugs")]
 pub use planted::plant;
-pub use reign::Refusal;
+pub use reign::{Refusal, Standing};
 pub use settings::{Mode, Settings};

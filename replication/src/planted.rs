@@ -40,8 +40,8 @@ pub enum Bug {
     OwnStoreNotRecorded,
     /// A candidate takes records of the old epoch.
     NoFreeze,
-    /// A candidate goes on following while its swap may still be done.
-    UnfreezeOnUnknown,
+    /// A candidate takes no records as long as its swap is unanswered, however long that is.
+    StandsForEver,
     /// A conflict is taken for success.
     ConflictIsDone,
     /// No answer is taken for success.
@@ -94,11 +94,27 @@ pub enum Bug {
     BeginsWithoutState,
     /// The Lease is released before the driver wrote down what it alone knows.
     ReleaseUnprepared,
+    /// An epoch that somebody names counts without a look at the Lease.
+    HearsayBelieved,
+    /// A primary that can acknowledge nothing keeps the Lease, though the others could go on.
+    RenewsInVain,
+    /// A fenced member stands.
+    FenceIgnored,
+    /// A primary hands over to a fenced member.
+    HandsOverToFenced,
+    /// Members stand though failover is held.
+    HoldIgnored,
+    /// Where failover is held nobody takes a Lease that was released.
+    HoldsHandOver,
+    /// Where failover is held not even the one stands that is wished for.
+    HoldsWished,
+    /// Who takes the Lease leaves out who is fenced, and that failover is held.
+    BoundsForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 52] = [
         Self::AckBeforeAll,
         Self::AckByMost,
         Self::AskedNotWaitedFor,
@@ -116,7 +132,7 @@ impl Bug {
         Self::EpochNotRaised,
         Self::OwnStoreNotRecorded,
         Self::NoFreeze,
-        Self::UnfreezeOnUnknown,
+        Self::StandsForEver,
         Self::ConflictIsDone,
         Self::UnknownIsDone,
         Self::UnknownIsFailed,
@@ -143,6 +159,14 @@ impl Bug {
         Self::OwnFallIsNow,
         Self::BeginsWithoutState,
         Self::ReleaseUnprepared,
+        Self::HearsayBelieved,
+        Self::RenewsInVain,
+        Self::FenceIgnored,
+        Self::HandsOverToFenced,
+        Self::HoldIgnored,
+        Self::HoldsHandOver,
+        Self::HoldsWished,
+        Self::BoundsForgotten,
     ];
 }
 

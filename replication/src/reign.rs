@@ -1,6 +1,7 @@
 //! A primary's book of its followers: what is confirmed, who belongs to the in-sync set.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use store::LogOffset;
 
@@ -26,6 +27,23 @@ pub enum Refusal {
     HandingOver,
 }
 
+/// How a follower stands, as its primary sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Who it is.
+    pub member: MemberId,
+    /// How much it has.
+    pub has: Has,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether it is in the recorded set.
+    pub in_sync: bool,
+    /// So much of the log it lacks.
+    pub lag_bytes: u64,
+    /// It had all that there was so long ago.
+    pub lag: Duration,
+}
+
 /// A follower, as its primary knows it in this reign.
 #[derive(Clone, Copy, Debug)]
 struct Follower {
@@ -41,6 +59,8 @@ struct Follower {
     was_level: bool,
     /// It is about to be in the set: it is waited for.
     joining: bool,
+    /// It is about to stop.
+    leaving: bool,
 }
 
 /// The book.
@@ -90,7 +110,9 @@ impl Reign {
 
     /// This set is asked for: it may be recorded from now on.
     pub(crate) fn ask(&mut self, set: InSync) {
-        self.asked.push(set);
+        if !self.asked.contains(&set) {
+            self.asked.push(set);
+        }
     }
 
     pub(crate) fn own(&mut self, has: Has) {
@@ -108,6 +130,7 @@ impl Reign {
             mark: (now, self.own.end),
             was_level: false,
             joining: before.is_some_and(|before| before.joining),
+            leaving: false,
         };
         self.followers.insert(member.ordinal, follower);
     }
@@ -120,6 +143,13 @@ impl Reign {
             follower.level_at = follower.mark.0;
             follower.was_level = true;
             follower.mark = (now, end);
+        }
+    }
+
+    /// It is to be out of the set before it goes, so that nobody waits for it.
+    pub(crate) fn leaves(&mut self, ordinal: Ordinal) {
+        if let Some(follower) = self.followers.get_mut(&ordinal) {
+            follower.leaving = true;
         }
     }
 
@@ -173,6 +203,11 @@ impl Reign {
         self.confirmed
     }
 
+    /// Everything that this member has is.
+    pub(crate) fn is_confirmed(&mut self, settings: &Settings) -> bool {
+        self.confirm(settings).end >= self.own.end
+    }
+
     /// Members of the set that could acknowledge now, this one included.
     fn live(&self) -> usize {
         let live = |ordinal: &Ordinal| {
@@ -199,6 +234,7 @@ impl Reign {
     /// is about to join is waited for from now on.
     pub(crate) fn wish(&mut self, now: Now, settings: &Settings) -> InSync {
         let mut set = self.recorded.clone().without(self.me.ordinal).with(self.me);
+        let enough = self.live() >= settings.min_in_sync;
         for ordinal in self.recorded.ordinals().filter(|ordinal| *ordinal != self.me.ordinal) {
             let gone = match self.followers.get(&ordinal) {
                 None => now.since(self.began) > settings.max_absence,
@@ -206,11 +242,13 @@ impl Reign {
                     let member = MemberId { ordinal, store: follower.store };
                     let away = follower.connected.is_err_and(|since| now.since(since) > settings.max_absence);
                     let behind = now.since(follower.level_at) > settings.max_lag;
-                    away || behind || !self.recorded.holds(member)
+                    away || behind || follower.leaving || !self.recorded.holds(member)
                 }
             };
-            // Below the least there are no acknowledgements anyway, and whoever stays in the set may be elected.
-            let may_shrink = set.len() > settings.min_in_sync || is_planted(Bug::ShrinkBelowLeast);
+            // Below the least there are no acknowledgements anyway, and whoever stays in the set may be elected. One that is
+            // cut off from too many takes nobody out: they are to go on without it.
+            let able = set.len() > settings.min_in_sync && enough;
+            let may_shrink = able || is_planted(Bug::ShrinkBelowLeast);
             if gone && may_shrink && !is_planted(Bug::SetNotShrunk) {
                 set = set.without(ordinal);
             }
@@ -227,7 +265,7 @@ impl Reign {
             let level = level || is_planted(Bug::JoinBeforeLevel);
             let level = level || is_planted(Bug::LevelWithoutState) && follower.has.end >= confirmed.end;
             let close = now.since(follower.level_at) <= (settings.max_lag / 2).min(settings.retry * 2);
-            let able = follower.connected.is_ok() && follower.was_level && close;
+            let able = follower.connected.is_ok() && follower.was_level && close && !follower.leaving;
             // Waited for before it is level: while messages come in without a pause it would never have all of them.
             follower.joining = able && (level || !is_planted(Bug::JoinerNotHeldFor));
             if able && (level || settings.mode == Mode::Async) {
@@ -250,25 +288,37 @@ impl Reign {
         })
     }
 
-    /// A connected member of the set, the one that has most.
-    pub(crate) fn heir(&self) -> Option<Ordinal> {
-        let able = self.followers.iter().filter(|(ordinal, _)| self.is_connected_in_set(**ordinal));
-        able.max_by_key(|(ordinal, follower)| (follower.has.end, std::cmp::Reverse(**ordinal)))
-            .map(|(&ordinal, _)| ordinal)
+    /// Connected members of the set that stay; the last has most.
+    pub(crate) fn heirs(&self) -> impl Iterator<Item = Ordinal> + use<> {
+        let able = |(ordinal, follower): &(&Ordinal, &Follower)| {
+            self.is_connected_in_set(**ordinal) && !follower.leaving
+        };
+        let able = self.followers.iter().filter(able);
+        let mut able: Vec<_> =
+            able.map(|(&ordinal, follower)| (follower.has.end, std::cmp::Reverse(ordinal))).collect();
+        able.sort_unstable();
+        able.into_iter().map(|(_, std::cmp::Reverse(ordinal))| ordinal)
     }
 
-    /// How far each follower is, and whether it is connected.
-    pub(crate) fn followers(&self) -> impl Iterator<Item = (MemberId, Has, bool)> + '_ {
-        self.followers.iter().map(|(&ordinal, follower)| {
-            (MemberId { ordinal, store: follower.store }, follower.has, follower.connected.is_ok())
+    /// How each follower stands.
+    pub(crate) fn followers(&self, now: Now) -> impl Iterator<Item = Standing> + '_ {
+        self.followers.iter().map(move |(&ordinal, follower)| {
+            let member = MemberId { ordinal, store: follower.store };
+            let bytes = self.own.end.0.saturating_sub(follower.has.end.0);
+            Standing {
+                member,
+                has: follower.has,
+                connected: follower.connected.is_ok(),
+                in_sync: self.recorded.holds(member),
+                lag_bytes: bytes,
+                lag: if bytes == 0 { Duration::ZERO } else { now.since(follower.level_at) },
+            }
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const ME: MemberId = MemberId { ordinal: Ordinal(0), store: StoreId(10) };
@@ -297,6 +347,58 @@ mod tests {
             }
         }
         panic!("it is never level");
+    }
+
+    #[test]
+    fn a_follower_is_behind_since_it_last_had_everything() {
+        let mut reign = Reign::new(ME, at(0), InSync::only(ME), has(100, 1), LogOffset(100));
+        reign.connected(at(0), OTHER, has(100, 0));
+        reign.has(at(10), OTHER.ordinal, has(100, 1));
+        let lag = |reign: &Reign, now| {
+            reign.followers(at(now)).map(|follower| (follower.lag_bytes, follower.lag)).collect::<Vec<_>>()
+        };
+        assert_eq!(lag(&reign, 500), [(0, Duration::ZERO)], "whatever the time, it has everything");
+        // It says so from time to time.
+        reign.has(at(590), OTHER.ordinal, has(100, 1));
+        reign.own(has(130, 1));
+        reign.has(at(600), OTHER.ordinal, has(110, 1));
+        assert_eq!(lag(&reign, 700), [(20, Duration::from_millis(110))]);
+    }
+
+    #[test]
+    fn who_says_goodbye_leaves_the_set_at_once_and_does_not_join_again_before_it_came_back() {
+        let settings = Settings { members: 3, min_in_sync: 2, ..Settings::default() };
+        let third = MemberId { ordinal: Ordinal(2), store: StoreId(12) };
+        let all = InSync::only(ME).with(OTHER).with(third);
+        let mut reign = Reign::new(ME, at(0), all.clone(), has(100, 1), LogOffset(100));
+        reign.connected(at(0), OTHER, has(100, 1));
+        reign.connected(at(0), third, has(100, 1));
+        reign.leaves(third.ordinal);
+        let rest = InSync::only(ME).with(OTHER);
+        assert_eq!(reign.wish(at(1), &settings), rest);
+        assert_eq!(reign.heirs().collect::<Vec<_>>(), [OTHER.ordinal]);
+        reign.record(rest.clone());
+        reign.has(at(2), third.ordinal, has(100, 1));
+        assert_eq!(reign.wish(at(2), &settings), rest);
+        reign.leaves(OTHER.ordinal);
+        assert_eq!(reign.wish(at(3), &settings), rest, "below the least nobody is let go");
+        reign.connected(at(4), third, has(100, 1));
+        reign.has(at(5), third.ordinal, has(100, 1));
+        assert_eq!(reign.wish(at(5), &settings), all);
+        reign.record(all);
+        assert_eq!(reign.wish(at(6), &settings), InSync::only(ME).with(third), "one for the other");
+    }
+
+    #[test]
+    fn who_is_cut_off_from_too_many_takes_nobody_out_of_the_set() {
+        let settings = Settings { members: 3, min_in_sync: 2, ..Settings::default() };
+        let third = MemberId { ordinal: Ordinal(2), store: StoreId(12) };
+        let all = InSync::only(ME).with(OTHER).with(third);
+        let mut reign = Reign::new(ME, at(0), all.clone(), has(100, 1), LogOffset(100));
+        reign.connected(at(0), OTHER, has(100, 1));
+        assert_eq!(reign.wish(at(5000), &settings), InSync::only(ME).with(OTHER), "one never came");
+        reign.disconnected(at(5000), OTHER.ordinal);
+        assert_eq!(reign.wish(at(60_000), &settings), all);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Mode {
 /// What may differ from group to group; the same for all its members.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// How many the group has.
+    pub members: usize,
     /// Whose copy an acknowledgement waits for.
     pub mode: Mode,
     /// With a smaller in-sync set the primary refuses sends, and the set is not shrunk below.
@@ -33,9 +35,17 @@ pub struct Settings {
     pub hand_over: Duration,
 }
 
+impl Settings {
+    /// Whether the other members could acknowledge without this one.
+    pub(crate) fn others_could(&self) -> bool {
+        self.members > self.min_in_sync
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            members: 1,
             mode: Mode::Sync,
             min_in_sync: 1,
             max_lag: Duration::from_secs(10),

@@ -11,6 +11,8 @@ use crate::world::{Event, World};
 const HEALED_WITHIN: u64 = 120_000_000;
 /// The API server is away for so long at the end, longer than a Lease holds by the slowest clock.
 const WITHOUT_API: u64 = 30_000_000;
+/// Nobody takes the place of a primary for so long, where failover is held.
+const HELD_FOR: u64 = 30_000_000;
 /// A group goes on, some time after one of it is gone.
 const GONE_FOR: u64 = 40_000_000;
 /// A wished primary reigns after so long.
@@ -36,8 +38,23 @@ pub(crate) enum Stage {
         gone: usize,
         killed: bool,
     },
+    /// The primary is cut off from the members, and from nobody else: they go on without it.
+    CutOff {
+        since: u64,
+    },
+    /// The primary is gone for good, and failover is held: nobody takes its place before somebody names the next.
+    Held {
+        since: u64,
+        next: usize,
+        named: bool,
+    },
     /// Nothing happens, so that nothing is under way when the API server goes.
     Quiet {
+        since: u64,
+    },
+    /// The primary is cut off from all, until another stands; then everything is whole but the API server, which goes
+    /// away before it has heard of that.
+    StandsInVain {
         since: u64,
     },
     /// The API server is away; a stream is reset; whoever serves goes on.
@@ -168,6 +185,7 @@ impl World {
     /// A swap is about to be done.
     pub(crate) fn checks_of_swap(&mut self, node: usize, lease: &Lease) {
         let before = self.api.lease.clone();
+        self.obeys(node, &before, lease);
         if lease.epoch == before.epoch {
             if lease.holder.is_some() && lease.holder != before.holder {
                 self.broken(|| format!("member {node} holds the Lease of another in epoch {}", lease.epoch));
@@ -217,6 +235,29 @@ impl World {
         }
     }
 
+    /// Nobody takes or hands over a Lease against what the operator wrote into it, and it stays there.
+    fn obeys(&mut self, node: usize, before: &Lease, lease: &Lease) {
+        let ordinal = Ordinal(node as u32);
+        let takes = lease.epoch > before.epoch;
+        let lost = before.primary.filter(|fallen| before.holder.is_some() && *fallen != ordinal);
+        if (&lease.fenced, lease.held) != (&before.fenced, before.held) {
+            self.broken(|| format!("member {node} changes who may be primary"));
+        }
+        if takes && before.fenced.contains(&ordinal) {
+            self.broken(|| format!("member {node} takes the Lease, though it is fenced"));
+        }
+        if takes && lost.is_some() && before.held && before.wished != Some(ordinal) {
+            self.broken(|| format!("member {node} takes the place of {lost:?}, though failover is held"));
+        }
+        let releases = lease.holder.is_none() && before.holder.is_some();
+        if let Some(heir) = lease.wished.filter(|heir| releases && before.fenced.contains(heir)) {
+            self.broken(|| format!("member {node} hands over to {heir}, which is fenced"));
+        }
+        if lease.failovers != before.failovers + u64::from(takes && lost.is_some()) {
+            self.broken(|| format!("member {node} counts {} failovers", lease.failovers));
+        }
+    }
+
     /// A member begins to reign.
     pub(crate) fn reign_begins(&mut self, node: usize, epoch: Epoch) {
         let end = self.nodes[node].disk.log.end();
@@ -225,7 +266,10 @@ impl World {
         if let Some((other, _)) = self.checks.reigns.insert(epoch, (node, process)) {
             self.broken(|| format!("both {other} and {node} reign in epoch {epoch}"));
         }
-        self.has_everything(node);
+        // Who hears late that it was elected, when another is already, reigns over nobody: it can confirm nothing.
+        if epoch == self.api.lease.epoch {
+            self.has_everything(node);
+        }
         self.may_fall(node);
     }
 
@@ -305,18 +349,67 @@ impl World {
         Ok(primary)
     }
 
-    /// One of the two trials that end a run.
+    /// One of the trials that end a run.
     fn last_stage(&mut self, primary: usize) -> Stage {
         let others = self.nodes.len() - 1;
-        if self.random.chance(500) && self.settings.min_in_sync <= others {
+        let can_do_without_one = self.settings.min_in_sync <= others;
+        // The former primary may be fenced: somebody else must be there to take over.
+        let fenced = if others > 1 { self.api.lease.fenced.clone() } else { BTreeSet::new() };
+        self.bind(fenced.clone(), false);
+        if can_do_without_one && self.random.chance(150) {
+            let able = |at: &usize| *at != primary && !fenced.contains(&Ordinal(*at as u32));
+            let Some(next) = (0..self.nodes.len()).find(able) else { return Stage::Over };
+            self.bind(fenced, true);
+            self.stop(primary, true);
+            self.nodes[primary].powered = false;
+            self.say(|| format!("the primary {primary} is gone for good"));
+            return Stage::Held { since: self.now, next, named: false };
+        }
+        if self.is_sync() && can_do_without_one && self.random.chance(200) {
+            // It may take all but the fenced one out of the set before it knows how far it is cut off.
+            self.bind(BTreeSet::new(), false);
+            self.say(|| format!("member {primary} is cut off from the members"));
+            self.isolate(primary, self.now + HEALED_WITHIN);
+            return Stage::CutOff { since: self.now };
+        }
+        if self.random.chance(500) && can_do_without_one {
             let gone = (primary + 1 + self.random.below(others)) % self.nodes.len();
             if self.random.chance(500) {
                 self.wish(Some(Ordinal(gone as u32)));
             }
             return Stage::OneGone { since: self.now, gone, killed: false };
         }
+        self.bind(BTreeSet::new(), false);
         // In Async mode the primary has to stop, for its Lease expires.
         if self.is_sync() { Stage::Quiet { since: self.now } } else { Stage::Over }
+    }
+
+    /// The API server goes away: now, or when a member asks for the Lease because the primary is cut off.
+    fn lose_api(&mut self) -> Stage {
+        let is_primary = |node: &crate::member::Node| matches!(node.role(), Some(Role::Primary(_)));
+        let primary = self.nodes.iter().position(is_primary);
+        if let Some(primary) = primary.filter(|_| self.random.chance(500)) {
+            let until = self.now + HEALED_WITHIN;
+            self.say(|| format!("member {primary} is cut off"));
+            self.isolate(primary, until);
+            self.api.cut_until[primary] = until;
+            return Stage::StandsInVain { since: self.now };
+        }
+        self.say(|| "the API server is away".to_owned());
+        self.api.away_until = self.now + 2 * WITHOUT_API;
+        Stage::WithoutApi { since: self.now, reset: false }
+    }
+
+    /// A member asks for the Lease, and the API server goes away.
+    pub(crate) fn stands_at_last(&mut self, node: usize) {
+        let reigns = matches!(self.nodes[node].role(), Some(Role::Primary(_)));
+        if reigns || !matches!(self.checks.stage, Stage::StandsInVain { .. }) {
+            return;
+        }
+        self.say(|| "the API server is away, and all are connected".to_owned());
+        self.net.cut.clear();
+        self.api.away_until = self.now + 2 * WITHOUT_API;
+        self.checks.stage = Stage::WithoutApi { since: self.now, reset: true };
     }
 
     pub(crate) fn judge(&mut self) {
@@ -337,6 +430,10 @@ impl World {
                     }
                     let step = 1 + self.random.below(self.nodes.len() - 1);
                     let to = (primary + step) % self.nodes.len();
+                    let fences = self.random.chance(300);
+                    let fenced = fences.then_some(Ordinal(primary as u32)).into_iter().collect();
+                    let held = self.random.chance(300);
+                    self.bind(fenced, held);
                     self.wish(Some(Ordinal(to as u32)));
                     self.checks.stage = Stage::HandingOver { to, since: self.now, wished_at: self.now };
                 }
@@ -369,19 +466,28 @@ impl World {
                     self.checks.stage = Stage::OneGone { since, gone, killed: true };
                 }
             }
-            Stage::OneGone { since, .. } if self.now > since + GONE_FOR => {
+            Stage::Held { since, next, named: false } if self.now > since + HELD_FOR => {
+                self.wish(Some(Ordinal(next as u32)));
+                self.checks.stage = Stage::Held { since: self.now, next, named: true };
+            }
+            Stage::Held { named: false, .. } => {}
+            Stage::OneGone { since, .. } | Stage::CutOff { since } | Stage::Held { since, .. }
+                if self.now > since + GONE_FOR =>
+            {
                 if self.checks.last_acknowledged_at + GONE_FOR / 6 < self.now {
                     self.broken(|| "nothing is acknowledged with one member gone".to_owned());
                 }
                 self.checks.stage = Stage::Over;
             }
-            Stage::OneGone { .. } => {}
+            Stage::OneGone { .. } | Stage::CutOff { .. } | Stage::Held { .. } => {}
             Stage::Quiet { since } if self.now > since + WITHOUT_API / 5 => {
-                self.say(|| "the API server is away".to_owned());
-                self.api.away_until = self.now + 2 * WITHOUT_API;
-                self.checks.stage = Stage::WithoutApi { since: self.now, reset: false };
+                self.checks.stage = self.lose_api();
             }
             Stage::Quiet { .. } => {}
+            Stage::StandsInVain { since } if self.now > since + HEALED_WITHIN => {
+                self.broken(|| "nobody stands, though the primary is cut off".to_owned());
+            }
+            Stage::StandsInVain { .. } => {}
             Stage::WithoutApi { since, reset: false } if self.now > since + WITHOUT_API / 4 * 3 => {
                 let node = self.random.below(self.nodes.len());
                 self.say(|| format!("the streams of {node} are reset"));

@@ -1,6 +1,8 @@
 //! What goes wrong, how often, and what is never asked of a group: that it keeps what no machine has any more.
 
-use replication::{Doubt, InSync, Ordinal};
+use std::collections::BTreeSet;
+
+use replication::{Doubt, Epoch, InSync, Ordinal};
 
 use crate::disk::Disk;
 use crate::random::Random;
@@ -19,6 +21,7 @@ enum Fault {
     ApiAway,
     ApiCut,
     ApiFlaky,
+    ApiLate,
     ClockJump,
     Wish,
     HandOver,
@@ -27,9 +30,12 @@ enum Fault {
     Retention,
     CutThenCrashes,
     NewPrimaryFalls,
+    Lies,
+    Fence,
+    Hold,
 }
 
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 22] = [
     Fault::Crash,
     Fault::PowerCut,
     Fault::LoseVolume,
@@ -40,6 +46,7 @@ const FAULTS: [Fault; 18] = [
     Fault::ApiAway,
     Fault::ApiCut,
     Fault::ApiFlaky,
+    Fault::ApiLate,
     Fault::ClockJump,
     Fault::Wish,
     Fault::HandOver,
@@ -48,6 +55,9 @@ const FAULTS: [Fault; 18] = [
     Fault::Retention,
     Fault::CutThenCrashes,
     Fault::NewPrimaryFalls,
+    Fault::Lies,
+    Fault::Fence,
+    Fault::Hold,
 ];
 
 /// What goes wrong in this run: each has its own few kinds, so that rare things meet often in some.
@@ -103,10 +113,7 @@ impl World {
                 }
             }
             Fault::Isolate | Fault::IsolateFromAll => {
-                for other in (0..members).filter(|other| *other != node) {
-                    self.net.cut.insert((node, other), until);
-                    self.net.cut.insert((other, node), until);
-                }
+                self.isolate(node, until);
                 if kind == Fault::IsolateFromAll {
                     self.api.cut_until[node] = until;
                 }
@@ -114,6 +121,14 @@ impl World {
             Fault::ApiAway => self.api.away_until = until,
             Fault::ApiCut => self.api.cut_until[node] = until,
             Fault::ApiFlaky => self.api.flaky_until = until,
+            Fault::ApiLate => {
+                self.api.late_until = until;
+                // Who joins is gone again before the API server has it in the set.
+                for _ in 0..self.random.between(0, 6) {
+                    let (other, later) = (self.random.below(members), self.random.between(0, lasts));
+                    self.after(later, Event::Stop { node: other });
+                }
+            }
             Fault::ClockJump => {
                 let forward = self.random.skewed(1_000, 20_000_000);
                 self.nodes[node].clock.jump(forward);
@@ -145,11 +160,35 @@ impl World {
                     self.after(later, Event::Stop { node: other });
                 }
             }
+            Fault::Lies => {
+                for _ in 0..self.random.between(1, 20) {
+                    let to = self.random.below(members);
+                    let epoch = Epoch(self.api.lease.epoch.0 + self.random.skewed(1, 1 << 40));
+                    let later = self.random.between(0, lasts);
+                    self.after(later, Event::Lie { to, epoch });
+                }
+            }
+            Fault::Fence => {
+                // All of them, too: then nobody reigns until the fence goes.
+                let share = [0, 300, 700, 1000][self.random.below(4)];
+                let all = (0..members).map(|ordinal| Ordinal(ordinal as u32));
+                let fenced = all.filter(|_| self.random.chance(share)).collect();
+                self.bind(fenced, self.api.lease.held);
+            }
+            Fault::Hold => self.bind(self.api.lease.fenced.clone(), !self.api.lease.held),
             Fault::Retention => {
                 let disk = &mut self.nodes[node].disk;
                 let first = self.random.between(disk.log.first, disk.confirmed.min(disk.flushed) + 1);
                 disk.log.retain(first);
             }
+        }
+    }
+
+    /// Cuts a member off from all others.
+    pub(crate) fn isolate(&mut self, node: usize, until: u64) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.net.cut.insert((node, other), until);
+            self.net.cut.insert((other, node), until);
         }
     }
 
@@ -240,10 +279,12 @@ impl World {
     /// No faults any more.
     pub(crate) fn heal(&mut self) {
         self.say(|| "the faults stop".to_owned());
+        self.bind(BTreeSet::new(), false);
         self.net.cut.clear();
         self.net.slow_until = 0;
         self.api.away_until = 0;
         self.api.flaky_until = 0;
+        self.api.late_until = 0;
         for node in 0..self.nodes.len() {
             self.api.cut_until[node] = 0;
             self.nodes[node].freeze(0);

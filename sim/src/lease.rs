@@ -1,6 +1,8 @@
 //! The API server's side of the Lease: compare-and-swap, and all that can happen to requests and answers.
 
-use replication::{Lease, Seen, SwapOutcome, Version};
+use std::collections::BTreeSet;
+
+use replication::{Lease, Ordinal, Seen, SwapOutcome, Version};
 
 use crate::world::{Event, World};
 
@@ -17,6 +19,8 @@ pub(crate) struct Api {
     pub(crate) cut_until: Vec<u64>,
     /// Requests and answers get lost or late more often until then.
     pub(crate) flaky_until: u64,
+    /// Swaps are done, and their answers come, about when the member gives up waiting, until then.
+    pub(crate) late_until: u64,
     /// Swaps that may still be done.
     pub(crate) under_way: Vec<(usize, Lease, Version)>,
 }
@@ -30,6 +34,7 @@ impl Api {
             away_until: 0,
             cut_until: vec![0; members],
             flaky_until: 0,
+            late_until: 0,
             under_way: Vec::new(),
         }
     }
@@ -50,6 +55,10 @@ impl World {
 
     fn is_flaky(&self) -> bool {
         self.now < self.api.flaky_until
+    }
+
+    fn is_late(&self) -> bool {
+        self.now < self.api.late_until
     }
 
     /// A member asks for the record.
@@ -92,6 +101,8 @@ impl World {
         let mut delay = self.delay();
         if self.is_flaky() && self.random.chance(250) {
             delay = self.random.skewed(500_000, 15_000_000);
+        } else if self.is_late() && self.random.chance(300) {
+            delay = self.random.between(800_000, 2_000_000);
         }
         self.after(delay, Event::ApiSwap { node, process, id, lease: Box::new(lease), version });
         let patience = self.nodes[node].clock.real(self.settings.retry.as_micros() as u64);
@@ -125,8 +136,13 @@ impl World {
             self.say(|| format!("lease: the answer {outcome:?} to member {node} is lost"));
             return;
         }
-        let late = self.is_flaky() && self.random.chance(250);
-        let delay = if late { self.random.between(100_000, 1_500_000) } else { self.delay() };
+        let delay = if self.is_late() {
+            self.random.between(500_000, 1_200_000)
+        } else if self.is_flaky() && self.random.chance(250) {
+            self.random.between(100_000, 1_500_000)
+        } else {
+            self.delay()
+        };
         self.after(delay, Event::ApiAnswer { node, process, id, outcome });
     }
 
@@ -139,10 +155,20 @@ impl World {
     }
 
     /// The operator writes down who should be primary, or nobody.
-    pub(crate) fn wish(&mut self, wished: Option<replication::Ordinal>) {
+    pub(crate) fn wish(&mut self, wished: Option<Ordinal>) {
         let lease = Lease { wished, ..self.api.lease.clone() };
         self.say(|| format!("operator: wishes for {wished:?}"));
         self.api.put(lease, 1);
+        self.watched();
+    }
+
+    /// The operator writes down who must not be primary, and whether failover waits for it.
+    pub(crate) fn bind(&mut self, fenced: BTreeSet<Ordinal>, held: bool) {
+        if (&self.api.lease.fenced, self.api.lease.held) == (&fenced, held) {
+            return;
+        }
+        self.say(|| format!("operator: fences {fenced:?}, failover is held: {held}"));
+        self.api.put(Lease { fenced, held, ..self.api.lease.clone() }, 1);
         self.watched();
     }
 }
@@ -151,5 +177,7 @@ impl World {
 pub(crate) fn told(lease: &Lease) -> String {
     let holder = lease.holder.as_deref().unwrap_or("nobody");
     let wished = lease.wished.map_or_else(String::new, |wished| format!(", wished {wished}"));
-    format!("epoch {} {holder}, in sync {}{wished}", lease.epoch, lease.in_sync)
+    let held = if lease.held { ", held" } else { "" };
+    let fenced = if lease.fenced.is_empty() { String::new() } else { format!(", fenced {:?}", lease.fenced) };
+    format!("epoch {} {holder}, in sync {}{wished}{fenced}{held}", lease.epoch, lease.in_sync)
 }

@@ -10,8 +10,8 @@
 //!                 checks.rs: what must hold after every step, and once the faults stop
 //! ```
 //!
-//! `cargo test -p sim` runs some thousand seeds; `cargo run --release -p sim -- --seeds 100000` the nights, and
-//! `-- --seed 17 --trace` one of them again, word for word.
+//! `cargo test -p sim` runs some thousand seeds; `cargo xtask sim` a night's 100,000, and `cargo xtask sim 17` one of them
+//! again, word for word. `cargo xtask sim --planted` breaks the rules one by one, and counts what is noticed.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,7 @@
 //! One place of the group: its machine, its process, and in that a driver of [`replication::Member`] as the broker's.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use replication::{
     Doubt, Epoch, Found, Has, History, Lease, Member, MemberId, Now, Order, Ordinal, Role, Seen, Stream,
@@ -123,6 +124,8 @@ pub(crate) struct Running {
     stands_at: Option<Version>,
     /// The epoch of the Lease, and when it saw that first.
     epoch_seen: (Epoch, Now),
+    /// When it last read the Lease.
+    read_at: Now,
     /// The Lease holds until then at least, by the member's clock.
     valid_until: Now,
     next_read: Now,
@@ -254,6 +257,7 @@ impl World {
             swap: None,
             stands_at: None,
             epoch_seen: (Epoch(0), now),
+            read_at: now,
             valid_until: now,
             next_read: now,
             next_probe: now,
@@ -321,14 +325,18 @@ impl World {
                         run.stands_at = Some(version);
                     }
                 }
+                self.stands_at_last(node);
                 self.ask_swap(node, lease, version, id);
             }
+            Order::ReadLease => self.read_lease(node),
             Order::Follow(whom) => {
                 self.say(|| format!("member {node}: follows {whom}"));
                 self.leave(node);
                 let now = self.clock(node);
                 if let Some(run) = &mut self.nodes[node].run {
                     run.frozen = false;
+                    // It gave up the swap, whatever becomes of it.
+                    run.stands_at = None;
                     run.following = Some(Following {
                         whom: whom.0 as usize,
                         connection: None,
@@ -402,7 +410,8 @@ impl World {
         }
     }
 
-    /// Who asks for a Lease that another holds has waited for a while.
+    /// Who asks for a Lease that another holds has waited for a while, and has read it lately: else it only holds up a primary
+    /// that may well go on.
     fn has_cause(&mut self, node: usize, asked: &Lease) {
         let (now, patience) = (self.clock(node), self.settings.gone_after);
         let Some(run) = &self.nodes[node].run else { return };
@@ -413,6 +422,10 @@ impl World {
             self.broken(|| {
                 format!("member {node} stands against epoch {epoch}, of which it knows hardly anything")
             });
+        }
+        let unread = self.nodes[node].run.as_ref().map_or(Duration::ZERO, |run| now.since(run.read_at));
+        if other && unread > self.settings.retry * 2 {
+            self.broken(|| format!("member {node} stands, though it has not read the Lease for {unread:?}"));
         }
     }
 
@@ -515,6 +528,7 @@ impl World {
             if seen.lease.epoch > run.epoch_seen.0 {
                 run.epoch_seen = (seen.lease.epoch, now);
             }
+            run.read_at = now;
             run.stands_at = run.stands_at.filter(|version| seen.version <= *version);
         }
         self.tell(node, |member, now| member.lease_seen(now, seen));
@@ -643,6 +657,12 @@ impl World {
         self.after(delay, Event::ProbeAnswer { to: from, process, from: id, epoch, last, end });
     }
 
+    /// Somebody who is none of the group names an epoch.
+    pub(crate) fn lied_to(&mut self, node: usize, epoch: Epoch) {
+        self.say(|| format!("member {node}: hears of epoch {epoch}, which is a lie"));
+        self.tell(node, |member, now| member.heard_epoch(now, epoch));
+    }
+
     pub(crate) fn probe_answered(
         &mut self,
         to: usize,
@@ -687,7 +707,7 @@ impl World {
     /// The stream from the primary is over.
     fn stream_over(&mut self, node: usize, how: Stream, soon: bool) {
         let now = self.clock(node);
-        let pause = if soon { std::time::Duration::ZERO } else { self.settings.retry / 4 };
+        let pause = if soon { Duration::ZERO } else { self.settings.retry / 4 };
         let Some(following) = self.nodes[node].run.as_mut().and_then(|run| run.following.as_mut()) else {
             return;
         };
@@ -744,10 +764,11 @@ impl World {
     fn welcomed(&mut self, node: usize, id: ConnectionId, message: Message) {
         let Message::Welcome { epoch, way, history, chain, confirmed } = message else { return };
         let known = self.nodes[node].run.as_ref().map_or(Epoch(0), |run| run.member.epoch());
-        if epoch < known {
+        self.tell(node, |member, now| member.heard_epoch(now, epoch));
+        if epoch != known {
+            // Of an earlier reign, or of one that the Lease has yet to confirm.
             return self.stream_over(node, Stream::Lost, false);
         }
-        self.tell(node, |member, now| member.heard_epoch(now, epoch));
         if self.follows_by(node, id).is_none() {
             return;
         }
@@ -899,7 +920,8 @@ impl World {
         let Some(run) = &mut place.run else { return };
         let known = run.member.epoch();
         let confirmed = run.member.confirmed().end;
-        let Some(serving) = &mut run.serving else {
+        // Who knows of a later reign acknowledges nothing of this one.
+        let Some(serving) = run.serving.as_mut().filter(|serving| epoch <= serving.epoch) else {
             self.send(id, Side::Primary, Message::NotPrimary { epoch: known });
             return self.close(id, Side::Primary, false);
         };

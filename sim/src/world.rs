@@ -57,7 +57,7 @@ pub struct Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { seed, what, .. } = self;
-        write!(f, "seed {seed}: {what}\n  again: cargo run --release -p sim -- --seed {seed} --trace")
+        write!(f, "seed {seed}: {what}\n  again: cargo xtask sim {seed}")
     }
 }
 
@@ -111,6 +111,11 @@ pub(crate) enum Event {
         epoch: Epoch,
         last: Epoch,
         end: LogOffset,
+    },
+    /// Nobody of the group says that there is this epoch.
+    Lie {
+        to: usize,
+        epoch: Epoch,
     },
     /// A client does something.
     Client(usize),
@@ -217,6 +222,7 @@ impl World {
         let mode = if random.chance(820) { Mode::Sync } else { Mode::Async };
         let settings = Settings {
             mode,
+            members,
             min_in_sync: 1 + random.below(members),
             max_lag: Duration::from_secs(random.between(2, 11)),
             ..Settings::default()
@@ -293,6 +299,7 @@ impl World {
             Event::ProbeAnswer { to, from, epoch, last, end, .. } => {
                 self.probe_answered(to, from, epoch, last, end)
             }
+            Event::Lie { to, epoch } => self.lied_to(to, epoch),
             Event::Client(client) => self.client_acts(client),
             Event::Request { client, node, message, state } => self.requested(client, node, message, state),
             Event::Answer { client, node, message, outcome } => self.answered(client, node, message, outcome),
@@ -313,7 +320,7 @@ impl World {
             | Event::ApiAnswer { node, process, .. }
             | Event::SwapGivenUp { node, process, .. } => (*node, Some(*process)),
             Event::ProbeAnswer { to, process, .. } => (*to, Some(*process)),
-            Event::Probe { to, .. } => (*to, None),
+            Event::Probe { to, .. } | Event::Lie { to, .. } => (*to, None),
             Event::Request { node, .. } => (*node, None),
             _ => return Some(event),
         };

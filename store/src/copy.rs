@@ -51,7 +51,8 @@ impl Inner {
             return Err(CopyError::NotAtEnd { at, end: tail.end() });
         }
         let room = tail.room_to_copy(checked.rolls)?;
-        let stored_at_ms = checked.records.iter().map(|(head, _)| head.stored_at_ms).max();
+        let now_ms = self.clock.now_ms();
+        let stored_at_ms = checked.records.iter().map(|(head, _)| head.sure_stored_at_ms(now_ms)).max();
         tail.copy(bytes, room, stored_at_ms);
         let pending = checked.records.into_iter().zip(queues).filter_map(|((head, range), queue)| {
             let record = &bytes[range.clone()];

@@ -36,7 +36,7 @@
 //!
 //!                     quarantine            places of the log that are known to be damaged; a list for people
 //!                       ▲                   from recovery, readers, and from
-//!                     scrub                 all that is durable, read through once a day, slowly
+//!                     scrub                 all that is durable, and the views, read through once a day, slowly
 //!
 //!                     housekeeping          blocks written, snapshots taken, old segments removed if the keeper lets them go
 //!
@@ -100,7 +100,7 @@
 //! # Threads
 //!
 //! `store-flush` flushes, and confirms with sync flush. `store-ahead` touches pages, `store-make` makes segments.
-//! `store-keep` does the housekeeping, `store-read` reads old records, `store-scrub` reads the log through. `store-keys`
+//! `store-keep` does the housekeeping, `store-read` reads old records, `store-scrub` reads log and views through. `store-keys`
 //! indexes keys; after a crash it also makes up what is missing, and opening does not wait for it. All sleep while there is
 //! nothing to do, are joined by [`Store::close`], and
 //! if one panics the log is closed. Locks are taken in this order, and none is held while the disk flushes: the log's end,

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::commit_log::CommitLog;
 use crate::commit_log::codec::{Head, is_queued};
 use crate::commit_log::mark::{self, Mark};
-use crate::commit_log::recover::{Files, Known};
+use crate::commit_log::recover::{Files, Known, Met};
 use crate::config::{Config, Confirm, Flush};
 use crate::disk::{Disk, Lock};
 use crate::dispatch::{Dispatch, Pending};
@@ -28,7 +28,7 @@ use crate::quarantine::Quarantine;
 use crate::reads::Reads;
 use crate::scrub::Scrub;
 use crate::views::keys::{self, Keys};
-use crate::views::{RawEntry, Views};
+use crate::views::{Counts, RawEntry, Views};
 
 /// Hears where the log ends now.
 pub(crate) type OnAppended = Box<dyn Fn(LogOffset) + Send + Sync>;
@@ -113,18 +113,25 @@ impl Opened {
         let known = Known {
             from: complete.to,
             stored_at_ms: complete.stored_at_ms,
+            now_ms: clock.now_ms(),
             believe,
             // A snapshot tells of durable records only.
             settle: config.flush == Flush::Sync || by_another || complete.replace_snapshot,
         };
         let mut replay = Replay::new(Believed::of(&config, disk.as_ref(), by_another)?, complete.to);
-        let (log, walked) =
-            files.recover(&known, progress, &mut |head, bytes, at| replay.show(&views, head, bytes, at))?;
+        let (log, walked) = files.recover(&known, progress, &mut |met, at| match met {
+            Met::Record(head, bytes) => replay.show(&views, head, bytes, at),
+            Met::Remains(head, bytes) if replay.is_confirmed(at, bytes) => {
+                note_remains(&mut counts, &views, head, bytes, at);
+            }
+            Met::Remains(..) => {}
+            Met::Unreadable(records) => counts.note_unreadable(records),
+        })?;
         let (confirmed, pending) = replay.over(log.min(), walked.end);
         let unconfirmed = pending.len();
         pending.iter().for_each(|entry| counts.forget(&entry.queue));
         views
-            .recovered(log.min(), walked.end, counts)
+            .recovered(log.min()..walked.end, confirmed, counts)
             .and_then(|()| {
                 if complete.replace_snapshot || by_another {
                     views.write_snapshot(confirmed, log.stored_at_ms(), log.min())?;
@@ -211,6 +218,8 @@ impl Opened {
             Arc::clone(&clock),
             Arc::clone(&log),
             Arc::clone(&quarantine),
+            Arc::clone(&views),
+            keys.clone(),
             config.scrub.clone(),
         );
         let inner = Arc::new(Inner {
@@ -336,6 +345,14 @@ impl Drop for Opened {
     }
 }
 
+/// What a damaged record had in its queue is not given to another one.
+fn note_remains(counts: &mut Counts, views: &Views, head: &Head, bytes: &[u8], at: LogOffset) {
+    let topic = head.topic(bytes);
+    if is_queued(head.sys_flag) && !views.hides(topic, at) {
+        counts.note_remains(topic, head.queue_id, head.queue_offset);
+    }
+}
+
 /// Up to where what recovery finds was confirmed.
 ///
 /// With [`Confirm::Told`] a record that was confirmed may count as unconfirmed again after a crash, until it is told once
@@ -367,11 +384,14 @@ impl Replay {
         Self { believed, confirmed: from, pending: Vec::new() }
     }
 
+    fn is_confirmed(&self, at: LogOffset, bytes: &[u8]) -> bool {
+        at.plus(bytes.len() as u64) <= self.believed
+    }
+
     fn show(&mut self, views: &Views, head: &Head, bytes: &[u8], at: LogOffset) {
-        let end = at.plus(bytes.len() as u64);
-        let is_confirmed = end <= self.believed;
+        let is_confirmed = self.is_confirmed(at, bytes);
         if is_confirmed {
-            self.confirmed = end;
+            self.confirmed = at.plus(bytes.len() as u64);
         }
         if !is_queued(head.sys_flag) {
             return;

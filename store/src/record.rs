@@ -50,6 +50,12 @@ impl NewRecord<'_> {
 pub struct Properties(Vec<u8>);
 
 impl Properties {
+    /// None, with room for so many bytes of them.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// Adds a pair. The caller has checked that neither holds a control character.
     pub fn push(&mut self, name: &str, value: &str) {
         self.0.extend_from_slice(name.as_bytes());

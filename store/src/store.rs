@@ -333,6 +333,13 @@ impl Store {
         self.inner().views.deleted()
     }
 
+    /// Grows with every change of what [`Store::deleted_topics`] says, so that who keeps that need not ask for all of it
+    /// again. Whoever sees the log end behind a deletion sees it grown.
+    #[must_use]
+    pub fn deletions(&self) -> u64 {
+        self.inner().views.deletions()
+    }
+
     /// The topics that ever had a message and whose names begin so, in no order.
     #[must_use]
     pub fn topics_beginning_with(&self, prefix: &str) -> Vec<Arc<str>> {

@@ -71,7 +71,9 @@ pub(crate) fn run(
             let mut command = Command::new("cargo");
             command
                 .current_dir(root)
-                .args(["test", "--locked", "--package=e2e", "--features=cluster"])
+                .args(["test", "--locked", "--no-fail-fast", "--package=e2e", "--features=cluster"])
+                // An error says by its context where it comes from; backtraces bury it.
+                .env("RUST_LIB_BACKTRACE", "0")
                 // More at a time starve each other on a small machine.
                 .env("RUST_TEST_THREADS", "2")
                 .env("GANTRY_KUBECONFIG", kubeconfig)

@@ -36,6 +36,7 @@ const SOURCES: &[&str] = &[
     "namesrv/",
     "operator/",
     "proto/",
+    "replication/",
     "store/",
 ];
 
@@ -168,7 +169,10 @@ fn key(root: &Path) -> Result<String> {
     writeln!(into, "{}", std::env::consts::ARCH)?;
     for file in files::all(root)? {
         let name = file.to_string_lossy().into_owned();
-        if SOURCES.iter().any(|s| name.starts_with(s)) && !name.contains("/tests/") {
+        if SOURCES.iter().any(|s| name.starts_with(s))
+            && !name.contains("/tests/")
+            && !name.contains("/benches/")
+        {
             let bytes = fs::read(root.join(&file))?;
             writeln!(into, "{name} {}", bytes.len())?;
             into.write_all(&bytes)?;

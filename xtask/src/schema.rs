@@ -10,6 +10,7 @@ const SPECS: &[(&str, &str, bool)] = &[
     ("nameServer", "NameServerSet", false),
     ("brokerGroups", "BrokerGroup", true),
     ("topics", "Topic", true),
+    ("consumerGroups", "ConsumerGroup", true),
 ];
 
 /// Fields of a spec that the chart fills in.

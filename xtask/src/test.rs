@@ -11,7 +11,7 @@ use clap::Args;
 use crate::image::target_folder;
 use crate::run::{run as call, step};
 use crate::tools::Tools;
-use crate::{charts, check, e2e, image, trial};
+use crate::{charts, check, e2e, guard, image, room, trial};
 
 /// What to leave out, and what to use.
 #[derive(Args)]
@@ -28,6 +28,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(80 * 60);
 
 /// Runs it all. The cluster's own programs and the clients are built beside the rest: on a new machine they take longest.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    room::make(root)?;
     if options.no_cluster {
         check::run(root)?;
         crates(root)?;
@@ -43,6 +44,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         step("trials", || trial::all(root))?;
         step("stores between Java and here", || e2e::java(root))?;
         let images = step("images", || image::build(root))?;
+        step("what the hot calls cost", || guard::run(root, false))?;
         let tools = step("programs of the local cluster", || joined(cluster.join()))?;
         step("charts", || charts::golden(root, false))?;
         let clients = step("official clients", || joined(clients.join()))?;

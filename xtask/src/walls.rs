@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fuzz", &["proto"]),
     ("namesrv", &["access", "proto", "fuzz"]),
     ("broker", &["store", "replication", "access", "proto", "fuzz"]),
-    ("operator", &["crds", "proto"]),
+    ("operator", &["crds", "proto", "broker"]),
     ("cli", &["broker", "namesrv", "store", "access", "crds", "proto"]),
     ("bench", &["crds", "proto", "store"]),
     ("trials", &["store", "proto"]),
@@ -37,6 +37,8 @@ const ABSENT: &[(&str, &[&str])] = &[
     ("proto", &["kube", "k8s-openapi", "redb"]),
     ("crds", &["tonic", "redb"]),
     ("namesrv", &["kube", "k8s-openapi", "redb"]),
+    // Only its tests know a broker.
+    ("operator", &["redb"]),
 ];
 
 /// What `cargo metadata` tells of the packages.

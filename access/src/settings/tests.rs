@@ -41,6 +41,10 @@ fn consumer(kind: ClientType) -> Settings {
     }
 }
 
+fn answered(client: &ClientIdentity, settings: Settings, facts: &Facts) -> Result<TelemetryCommand, Refusal> {
+    answer(client, settings, facts, &Filters::new(9)).map(|answered| answered.command)
+}
+
 fn settings_of(command: TelemetryCommand) -> Settings {
     assert_eq!(command.status.map(|status| status.code), Some(Code::Ok as i32));
     match command.command {
@@ -60,7 +64,7 @@ fn subscription_of(settings: &Settings) -> &Subscription {
 fn a_producer_gets_limits_and_an_exponential_back_off_in_every_language() {
     for language in [Language::Java, Language::Python, Language::Node, Language::Go, Language::Other] {
         let sent = producer();
-        let got = settings_of(answer(&client(language), sent.clone(), &facts()).unwrap());
+        let got = settings_of(answered(&client(language), sent.clone(), &facts()).unwrap());
         assert_eq!(got.access_point, sent.access_point);
         assert_eq!(got.client_type, sent.client_type);
         let Some(PubSub::Publishing(publishing)) = got.pub_sub else { panic!("not a producer any more") };
@@ -83,7 +87,8 @@ fn a_consumer_gets_the_kind_of_back_off_that_it_understands() {
     let check = |language: Language, backoff: &Backoff, is_exponential: bool| {
         let facts =
             Facts { group: GroupFacts { backoff: backoff.clone(), ..GroupFacts::default() }, ..facts() };
-        let got = settings_of(answer(&client(language), consumer(ClientType::PushConsumer), &facts).unwrap());
+        let got =
+            settings_of(answered(&client(language), consumer(ClientType::PushConsumer), &facts).unwrap());
         let policy = got.backoff_policy.unwrap();
         assert_eq!(policy.max_attempts, 17);
         let strategy = policy.strategy.unwrap();
@@ -131,7 +136,7 @@ fn a_curve_keeps_its_ends_in_the_other_kind() {
 fn a_consumer_keeps_its_words_and_gets_the_groups_values() {
     let facts = Facts { group: GroupFacts { ordered: true, ..GroupFacts::default() }, ..facts() };
     let got =
-        settings_of(answer(&client(Language::Java), consumer(ClientType::PushConsumer), &facts).unwrap());
+        settings_of(answered(&client(Language::Java), consumer(ClientType::PushConsumer), &facts).unwrap());
     let subscription = subscription_of(&got);
     assert_eq!(subscription.group, Some(resource("billing")));
     assert_eq!(subscription.subscriptions.len(), 1);
@@ -141,8 +146,9 @@ fn a_consumer_keeps_its_words_and_gets_the_groups_values() {
     assert_eq!(subscription.lite_subscription_quota, None);
     assert_eq!(got.metric.map(|metric| metric.on), Some(false));
 
-    let lite =
-        settings_of(answer(&client(Language::Java), consumer(ClientType::LitePushConsumer), &facts).unwrap());
+    let lite = settings_of(
+        answered(&client(Language::Java), consumer(ClientType::LitePushConsumer), &facts).unwrap(),
+    );
     assert!(subscription_of(&lite).lite_subscription_quota > Some(0));
     assert!(subscription_of(&lite).max_lite_topic_size > Some(0));
 }
@@ -151,10 +157,10 @@ fn a_consumer_keeps_its_words_and_gets_the_groups_values() {
 fn clients_that_say_little_are_answered_all_the_same() {
     // Rust and Node producers declare no topics, Rust simple consumers no subscriptions.
     let bare = Settings { pub_sub: Some(PubSub::Publishing(Publishing::default())), ..Settings::default() };
-    assert!(answer(&client(Language::Rust), bare, &facts()).is_ok());
+    assert!(answered(&client(Language::Rust), bare, &facts()).is_ok());
     let bare =
         Settings { pub_sub: Some(PubSub::Subscription(Subscription::default())), ..Settings::default() };
-    assert!(answer(&client(Language::Rust), bare.clone(), &facts()).is_ok());
+    assert!(answered(&client(Language::Rust), bare.clone(), &facts()).is_ok());
     assert_eq!(group_of(&client(Language::Rust), &bare), Ok(None));
     assert_eq!(
         group_of(&client(Language::Java), &consumer(ClientType::PushConsumer)).unwrap().unwrap().as_str(),
@@ -165,7 +171,7 @@ fn clients_that_say_little_are_answered_all_the_same() {
 #[test]
 fn bad_settings_are_refused_with_their_code() {
     let check = |settings: Settings, code: Code| {
-        assert_eq!(answer(&client(Language::Java), settings, &facts()).unwrap_err().code, code);
+        assert_eq!(answered(&client(Language::Java), settings, &facts()).unwrap_err().code, code);
     };
     check(Settings::default(), Code::BadRequest);
     let publishing = |topic: &str| Publishing {
@@ -194,7 +200,7 @@ fn bad_settings_are_refused_with_their_code() {
     check(with(vec![("a".to_owned(), "v".repeat(257))]), code);
     check(with((0..20).map(|n| (format!("k{n}"), "v".repeat(250))).collect()), code);
     let fine = with(vec![("zone.name-1".to_owned(), "eu".to_owned())]);
-    assert!(answer(&client(Language::Java), fine, &facts()).is_ok());
+    assert!(answered(&client(Language::Java), fine, &facts()).is_ok());
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use access::certificate;
 use access::listener::TlsMode;
+use access::ports::Port;
 use access::yaml::{self, Section};
 
 use super::{Advertised, Config, KNOBS, Lease, Replication};
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "clusterName",
     "brokerName",
     "brokerId",
@@ -24,6 +25,8 @@ const KEYS: [&str; 17] = [
     "messageRetention",
     "logging",
     "certificate",
+    "listeners",
+    "listenerAddresses",
     "replication",
     "config",
 ];
@@ -83,6 +86,8 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
         root.section("certificate", &["file", "keyFile"], |section| {
             config.certificate = certificate::Files::read_from(section);
         });
+        Port::read_from(root, |listeners| config.listeners = listeners);
+        root.text("listenerAddresses", |file| config.listener_addresses = Some(file.into()));
         root.section("messageRetention", &RETENTION_KEYS, |section| {
             section.parsed("time", yaml::parse_duration, |time| config.retention.time = time);
             section.number("diskPercent", 1, 99, |percent| {

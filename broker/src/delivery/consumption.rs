@@ -17,6 +17,10 @@ use super::queue::{Flight, Millis, Queue};
 /// How soon a delivery is visible again whose client is gone or never got it.
 pub(super) const GIVEN_BACK_AFTER: Millis = 1000;
 
+/// How long what a client kept by being online stays away in the next life of the queue: its acknowledgement may have come and
+/// been lost with the former life, and then nobody is left who would give it back.
+pub(super) const RESTORED_FOR: Millis = 30_000;
+
 /// Why a handle is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
@@ -75,7 +79,19 @@ impl Consumption {
     }
 
     /// Adds a queue as it was kept, before the first poll.
-    pub(super) fn restore(&mut self, id: u32, queue: Queue) {
+    pub(super) fn restore(&mut self, now: Millis, id: u32, mut queue: Queue) {
+        let is_renewed = |flight: &Flight| flight.renewal.is_some();
+        let renewed: Vec<u64> =
+            queue.flights().filter(|(_, flight)| is_renewed(flight)).map(|(offset, _)| offset).collect();
+        for offset in renewed {
+            queue.update(offset, |flight| {
+                let soon = now + RESTORED_FOR;
+                flight.visible_at = flight.visible_at.min(soon);
+                if let Some(renewal) = &mut flight.renewal {
+                    renewal.until = renewal.until.min(soon);
+                }
+            });
+        }
         for (offset, flight) in queue.flights() {
             // A clock that was set back must not make stamps of this life look old.
             self.first_stamp = self.first_stamp.max(flight.stamp + 1);

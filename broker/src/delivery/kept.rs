@@ -32,14 +32,13 @@ pub(super) fn row(group: &str, topic: &str, id: u32, queue: &Queue) -> Row {
     Row { key: format!("{group}/{topic}/{id}"), value: encode(queue) }
 }
 
-pub(super) fn write(meta: &Meta, rows: &[Row]) -> Result<(), Error> {
-    meta.write(|transaction| {
-        let mut table = transaction.open_table(DELIVERY)?;
-        for row in rows {
-            table.insert(row.key.as_str(), row.value.as_slice())?;
-        }
-        Ok(())
-    })
+/// Writes them within a transaction of the caller.
+pub(super) fn write(transaction: &Transaction, rows: &[Row]) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(DELIVERY)?;
+    for row in rows {
+        table.insert(row.key.as_str(), row.value.as_slice())?;
+    }
+    Ok(())
 }
 
 /// Removes the rows for which `gone` holds, given group and topic.

@@ -45,13 +45,13 @@ use tokio_util::task::TaskTracker;
 pub(crate) use consumption::{Invalid, Strictness};
 pub(crate) use dead_letters::{Error as DeadLetterError, NotBuried};
 pub(crate) use kept::{Again, Standing as KeptStanding, put_standings, standings};
-pub(crate) use offsets::{Progress, PullFailed};
+pub(crate) use offsets::{Progress, PullFailed, Pulls};
 pub(crate) use poll::{Ask, Batch, NotReceived, Received};
 
 use crate::log::Log;
 use crate::meta::{self, Meta};
 use crate::metrics::Skipped;
-use crate::topics::Registry;
+use crate::topics::{MessageType, Registry};
 use queue::Millis;
 use subscription::{Place, Subscription};
 
@@ -136,7 +136,7 @@ impl Delivery {
             match (delivery.needs.topics.group(&group), delivery.existing(&topic)) {
                 (Some(group), Some(topic)) => {
                     let subscription = delivery.subscription(&group.name, &topic);
-                    subscription.state.lock().restore(id, queue);
+                    subscription.state.lock().restore(now_ms(), id, queue);
                 }
                 // A crash came between the deletion of a group or topic and that of its state.
                 (None, _) | (_, None) => stale = true,
@@ -146,6 +146,11 @@ impl Delivery {
             kept::remove(&delivery.needs.meta, |group, topic| {
                 delivery.needs.topics.group(group).is_none() || delivery.existing(topic).is_none()
             })?;
+        }
+        for (held, bytes) in lite::kept::read_all(&delivery.needs.meta)? {
+            let parent = delivery.needs.topics.topic(held.parent.as_str());
+            let is_there = parent.is_some_and(|parent| parent.config.message_type == MessageType::Lite);
+            delivery.lite.restore_held(held, bytes, is_there);
         }
         Ok(delivery)
     }
@@ -222,7 +227,8 @@ impl Delivery {
     /// Writes what changed. Blocks on the disk; what fails is tried again with the next call.
     pub(crate) fn persist(&self) -> Result<(), meta::Error> {
         let dirty = std::mem::take(&mut *self.dirty.lock());
-        if dirty.is_empty() {
+        let held = self.lite.take_changed();
+        if dirty.is_empty() && held.is_empty() {
             return Ok(());
         }
         let mut rows = Vec::new();
@@ -232,7 +238,12 @@ impl Delivery {
             let (group, topic) = (subscription.group.as_str(), subscription.topic.as_str());
             rows.extend(state.take_touched().map(|(id, queue)| kept::row(group, topic, id, queue)));
         }
-        kept::write(&self.needs.meta, &rows).inspect_err(|_| {
+        let written = self.needs.meta.write(|transaction| {
+            kept::write(transaction, &rows)?;
+            lite::kept::write(transaction, &held)
+        });
+        written.inspect_err(|_| {
+            self.lite.not_written(&held);
             for subscription in &dirty {
                 subscription.state.lock().touch();
                 self.changed(subscription);
@@ -253,7 +264,7 @@ impl Delivery {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failing = false;
         while self.needs.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-            if self.dirty.lock().is_empty() {
+            if self.dirty.lock().is_empty() && !self.lite.has_changed() {
                 continue;
             }
             let delivery = Arc::clone(&self);

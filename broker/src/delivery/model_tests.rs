@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use proptest::prelude::*;
 
-use super::consumption::{Consumption, GIVEN_BACK_AFTER, Invalid, Standing, Strictness};
+use super::consumption::{Consumption, GIVEN_BACK_AFTER, Invalid, RESTORED_FOR, Standing, Strictness};
 use super::handle::Handle;
 use super::kept;
 use super::pop::{
@@ -274,7 +274,7 @@ impl World {
         self.state = Consumption::new(self.now);
         for (id, row) in rows {
             let bounds = self.log.bounds_of(id);
-            self.state.restore(id, kept::decode(&row, &bounds, self.ordered).unwrap());
+            self.state.restore(self.now, id, kept::decode(&row, &bounds, self.ordered).unwrap());
         }
         // As the first use of a handle does.
         for id in 0..QUEUES {
@@ -409,6 +409,22 @@ fn what_a_client_kept_is_delivered_soon_after_it_is_gone() {
 }
 
 #[test]
+fn what_a_client_kept_comes_again_when_its_acknowledgement_was_lost_with_the_broker() {
+    for ordered in [false, true] {
+        let (mut log, mut state) = (one_message(), Consumption::new(0));
+        let keep = Wish { away: Away::While("c".into()), ..wish(1, 0) };
+        let handle = pop(&mut state, 0, &keep, &rules(ordered), &mut log)[0];
+        let kept = kept::encode(state.queue(0).unwrap());
+        let mut again = Consumption::new(10);
+        again.restore(10, 0, kept::decode(&kept, &log.bounds_of(0), ordered).unwrap());
+        let soon = 10 + RESTORED_FOR;
+        assert_eq!(again.standing(soon - 1, &handle, Strictness::Latest, &online), Ok(Standing::Live));
+        assert!(pop(&mut again, soon - 1, &keep, &rules(ordered), &mut log).is_empty());
+        assert_eq!(pop(&mut again, soon, &keep, &rules(ordered), &mut log)[0].attempt, 2, "it is online");
+    }
+}
+
+#[test]
 fn a_client_that_went_without_a_word_keeps_nothing_after_its_step() {
     let (mut log, mut state) = (one_message(), Consumption::new(0));
     let keep = Wish { away: Away::While("c".into()), ..wish(1, 0) };
@@ -481,7 +497,7 @@ fn what_is_deleted_while_the_broker_is_down_is_told_by_the_next_poll() {
     log.lanes[0] = vec![0; 10];
     log.starts[0] = 6;
     let mut state = Consumption::new(0);
-    state.restore(0, super::queue::Queue::load(2, [(1, Default::default())], [], &(6..10), false));
+    state.restore(0, 0, super::queue::Queue::load(2, [(1, Default::default())], [], &(6..10), false));
     let popped = state.pop(0, &wish(32, 10), &rules(false), &mut log);
     assert_eq!(popped.deliveries.len(), 4);
     assert_eq!(popped.skipped, [Skip { queue: 0, offsets: 1..6, messages: 5 }]);

@@ -6,15 +6,15 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use access::filter::Filter;
 use access::{GroupName, TopicName};
 use store::{QueueId, QueueOffset, ReadError, Record};
 use tokio::time::Instant;
 
 use super::Delivery;
-use super::poll::{DISK_PATIENCE, TooManyReads};
+use super::poll::{DISK_PATIENCE, NotReceived, TooManyReads};
 use super::pop::{Look, Source as _};
 use super::source::{Need, Queues, Shelf};
-use crate::filter::Filter;
 
 /// How a group stands on a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,19 @@ pub(crate) enum Progress {
     Done,
 }
 
+/// What a client reads, by offset.
+#[derive(Clone, Debug)]
+pub(crate) struct Pulls {
+    pub(crate) group: GroupName,
+    pub(crate) topic: TopicName,
+    pub(crate) queue_id: u32,
+    pub(crate) offset: u64,
+    pub(crate) max: usize,
+    pub(crate) filter: Filter,
+    /// How long to wait for a message.
+    pub(crate) wait: Duration,
+}
+
 /// What a pull brings.
 #[derive(Debug)]
 pub(crate) struct Pulled {
@@ -66,6 +79,9 @@ enum Pull {
 /// Why a pull fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullFailed {
+    /// Group or topic do not allow it.
+    #[error(transparent)]
+    Refused(#[from] NotReceived),
     /// Outside of the queue.
     #[error("offset {offset} is not in the queue, which reaches from {start} to {end}: pull within", start = bounds.start, end = bounds.end)]
     OutOfRange {
@@ -181,19 +197,12 @@ impl Delivery {
         })
     }
 
-    /// Reads on from `offset`, whatever groups have done; waits for messages at the end of the queue.
-    pub(crate) async fn pull(
-        &self,
-        topic: &TopicName,
-        id: u32,
-        offset: u64,
-        max: usize,
-        filter: &Filter,
-        wait: Duration,
-    ) -> Result<Pulled, PullFailed> {
+    /// Reads on from an offset, whatever groups have done; waits for messages at the end of the queue.
+    pub(crate) async fn pull(&self, pulls: &Pulls) -> Result<Pulled, PullFailed> {
+        let Pulls { group, topic, queue_id, offset, max, filter, wait } = pulls;
         let listeners = self.listeners(topic);
-        let deadline = Instant::now() + wait;
-        let mut next = offset;
+        let deadline = Instant::now() + *wait;
+        let mut next = *offset;
         let mut shelf = Shelf::default();
         listeners.pulling.fetch_add(1, Ordering::SeqCst);
         let _pulling = scopeguard(|| {
@@ -204,11 +213,12 @@ impl Delivery {
             let arrival = listeners.pulls.notified();
             tokio::pin!(arrival);
             arrival.as_mut().enable();
-            let bounds = self.bounds(topic, id);
+            self.consumable(group, topic)?;
+            let bounds = self.bounds(topic, *queue_id);
             if next < bounds.start || next > bounds.end {
                 return Err(PullFailed::OutOfRange { offset: next, bounds });
             }
-            match self.pull_now(topic, id, next, max, filter, &shelf)? {
+            match self.pull_now(topic, *queue_id, next, *max, filter, &shelf)? {
                 Pull::Away(needs) => {
                     tokio::select! {
                         biased;

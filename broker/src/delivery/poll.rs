@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::filter::Filter;
 use access::{GroupName, TopicName};
 use store::{FetchError, ReadError, Record};
 use tokio::time::Instant;
@@ -12,7 +13,6 @@ use super::pop::{Away, Delivered, Popped, Rules, Skip, Wish};
 use super::source::{Item, Need, Queues, Shelf};
 use super::subscription::Subscription;
 use super::{Delivery, now_ms};
-use crate::filter::Filter;
 use crate::topics::{self, MessageType, Topic, stable_hash};
 
 /// A poll that does not wait for messages waits so long for the disk.
@@ -179,11 +179,8 @@ pub(super) enum Attempt {
 impl Delivery {
     /// Takes messages for a client; waits for some if there are none. An empty batch: time is up.
     pub(crate) async fn receive(self: &Arc<Self>, ask: &Ask) -> Result<Batch, NotReceived> {
-        let rules = self.group_rules(&ask.group).await?;
-        if !rules.consume_enabled {
-            return Err(NotReceived::GroupDisabled(ask.group.clone()));
-        }
-        if self.readable(&ask.topic)?.config.message_type == MessageType::Lite {
+        self.group_rules(&ask.group).await?;
+        if self.consumable(&ask.group, &ask.topic)?.config.message_type == MessageType::Lite {
             return self.receive_lite(ask).await;
         }
         let subscription = self.subscription(&ask.group, &ask.topic);
@@ -192,7 +189,7 @@ impl Delivery {
         let mut parked = None;
         let mut shelf = Shelf::default();
         loop {
-            let topic = self.readable(&ask.topic)?;
+            let topic = self.consumable(&ask.group, &ask.topic)?;
             let capped = match self.attempt(&subscription, Shape::of(&topic), ask.max, ask, &shelf) {
                 Attempt::Messages(batch) => return Ok(batch),
                 Attempt::Away(needs) => {
@@ -271,11 +268,15 @@ impl Delivery {
         made.expect("creating a group does not panic")
     }
 
-    pub(super) fn readable(&self, name: &TopicName) -> Result<Arc<Topic>, NotReceived> {
-        match self.needs.topics.topic(name.as_str()) {
-            None => Err(NotReceived::NoTopic(name.clone())),
-            Some(topic) if !topic.config.readable => Err(NotReceived::NotReadable(name.clone())),
-            Some(topic) => Ok(topic),
+    /// The topic, as long as both it and the group allow to receive. Both may change while a poll waits.
+    pub(super) fn consumable(&self, group: &GroupName, topic: &TopicName) -> Result<Arc<Topic>, NotReceived> {
+        if self.needs.topics.group(group.as_str()).is_some_and(|group| !group.consume_enabled) {
+            return Err(NotReceived::GroupDisabled(group.clone()));
+        }
+        match self.needs.topics.topic(topic.as_str()) {
+            None => Err(NotReceived::NoTopic(topic.clone())),
+            Some(found) if !found.config.readable => Err(NotReceived::NotReadable(topic.clone())),
+            Some(found) => Ok(found),
         }
     }
 

@@ -7,10 +7,10 @@
 use std::ops::Range;
 
 use access::TopicName;
+use access::filter::Filter;
 use store::{Entry, FetchError, Fetched, Found, QueueId, QueueOffset, ReadError, Record, Store};
 
 use super::pop::{Look, Seen, Source};
-use crate::filter::Filter;
 use crate::log::Log;
 use crate::topics::stable_hash;
 

@@ -6,8 +6,10 @@
 
 use std::io::Read;
 
+use access::client::Language;
 use bytes::Bytes;
-use proto::v2::Encoding;
+use md5::{Digest as _, Md5};
+use proto::v2::{Digest, DigestType, Encoding};
 use store::Record;
 
 const COMPRESSED: i32 = 0x1;
@@ -32,6 +34,27 @@ pub(super) fn outgoing(record: &Record) -> (Bytes, Encoding) {
             (record.body.clone(), Encoding::Identity)
         }
     }
+}
+
+/// By what a client checks a body. All agree on how to write an MD5; a CRC32, which is made in a fiftieth of the time, is
+/// expected like this by Java and Go, and otherwise by others.
+pub(super) fn digest(body: &[u8], reader: Language) -> Digest {
+    let (r#type, checksum) = match reader {
+        Language::Java | Language::Go => (DigestType::Crc32, format!("{:X}", crc32fast::hash(body))),
+        Language::Python
+        | Language::Node
+        | Language::Rust
+        | Language::DotNet
+        | Language::Cpp
+        | Language::Other => (DigestType::Md5, upper_case_hexadecimal(&Md5::digest(body))),
+    };
+    Digest { r#type: r#type as i32, checksum }
+}
+
+fn upper_case_hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 fn unpack(sys_flag: i32, body: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -101,6 +124,30 @@ mod tests {
         check(0x201, ZSTD);
         check(0x301, ZLIB);
         check(0x1, ZLIB);
+    }
+
+    #[test]
+    fn each_client_gets_a_digest_that_it_can_check() {
+        let check = |body: &[u8], reader, r#type: DigestType, checksum: &str| {
+            let expected = Digest { r#type: r#type as i32, checksum: checksum.to_owned() };
+            assert_eq!(digest(body, reader), expected, "{reader}");
+        };
+        let md5 = "25F9E794323B453885F5181F1B624D0B";
+        for reader in [
+            Language::Python,
+            Language::Node,
+            Language::Rust,
+            Language::DotNet,
+            Language::Cpp,
+            Language::Other,
+        ] {
+            check(b"123456789", reader, DigestType::Md5, md5);
+        }
+        for reader in [Language::Java, Language::Go] {
+            check(b"123456789", reader, DigestType::Crc32, "CBF43926");
+            // The number's digits, no more.
+            check(b"0002245", reader, DigestType::Crc32, "F307");
+        }
     }
 
     #[test]

@@ -3,18 +3,17 @@
 //! Properties keep RocketMQ's names, so that its own tools read the log. The body is never copied on
 //! its way in, nor on its way out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use access::client::Language;
 use access::{LiteTopic, Refusal};
 use bytes::Bytes;
-use md5::{Digest as _, Md5};
 use proto::v2::{self, Code, Encoding};
 use store::{Properties, Record};
 
 use super::bodies;
 use crate::delivery::Received;
-use crate::filter::{Filter, Filters, Mistake};
 use crate::topics::MessageType;
 
 const KEYS: &str = "KEYS";
@@ -84,6 +83,8 @@ const MAX_PROPERTY_BYTES: usize = 16 << 10;
 /// A message group is shorter than this.
 const MESSAGE_GROUP_BYTES: usize = 64;
 const LONGEST_RECOVERY_S: i64 = 3600;
+/// Of the properties of most messages, encoded.
+const USUAL_PROPERTY_BYTES: usize = 256;
 
 /// RocketMQ's `MessageSysFlag.COMPRESSED_FLAG`: the body is what the client compressed.
 const COMPRESSED: i32 = 0x1;
@@ -161,7 +162,7 @@ pub(super) fn incoming(
         }
     };
 
-    let mut properties = Properties::default();
+    let mut properties = Properties::with_capacity(USUAL_PROPERTY_BYTES);
     for (name, value) in &user_properties {
         properties.push(name, value);
     }
@@ -242,7 +243,7 @@ fn check_body(body: &[u8], limit: usize) -> Result<(), Refusal> {
     }
 }
 
-fn check_properties(user: &HashMap<String, String>, system: &v2::SystemProperties) -> Result<(), Refusal> {
+fn check_properties(user: &BTreeMap<String, String>, system: &v2::SystemProperties) -> Result<(), Refusal> {
     let too_large = |sentence: String| Err(Refusal::new(Code::MessagePropertiesTooLarge, sentence));
     if user.len() > MAX_USER_PROPERTIES {
         return too_large(format!(
@@ -357,9 +358,14 @@ fn check_times(system: &v2::SystemProperties, longest_delay: Duration, now_ms: i
 }
 
 /// A message on its way to a client.
-pub(super) fn outgoing(received: Received, topic: v2::Resource, invisible: Option<Duration>) -> v2::Message {
+pub(super) fn outgoing(
+    received: Received,
+    topic: v2::Resource,
+    invisible: Option<Duration>,
+    reader: Language,
+) -> v2::Message {
     let Received { record, receipt_handle, attempt, .. } = received;
-    let mut message = stored(record, topic);
+    let mut message = stored(record, topic, reader);
     if let Some(system) = &mut message.system_properties {
         system.receipt_handle = Some(receipt_handle);
         system.delivery_attempt = Some(i32::try_from(attempt).unwrap_or(i32::MAX));
@@ -369,11 +375,10 @@ pub(super) fn outgoing(received: Received, topic: v2::Resource, invisible: Optio
 }
 
 /// A message as it lies in the log.
-pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
+pub(super) fn stored(record: Record, topic: v2::Resource, reader: Language) -> v2::Message {
     let (body, encoding) = bodies::outgoing(&record);
-    let checksum = digest(&body);
     let mut system = v2::SystemProperties {
-        body_digest: Some(v2::Digest { r#type: v2::DigestType::Md5 as i32, checksum }),
+        body_digest: Some(bodies::digest(&body, reader)),
         body_encoding: encoding as i32,
         message_type: v2::MessageType::Normal as i32,
         born_timestamp: Some(timestamp(record.born_at_ms)),
@@ -383,7 +388,7 @@ pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
         queue_offset: Some(i64::try_from(record.queue_offset.0).unwrap_or(i64::MAX)),
         ..v2::SystemProperties::default()
     };
-    let mut user_properties = HashMap::new();
+    let mut user_properties = BTreeMap::new();
     let (mut origin_topic, mut origin_id) = (None, None);
     for (name, value) in record.properties() {
         match name {
@@ -435,34 +440,6 @@ pub(super) fn stored(record: Record, topic: v2::Resource) -> v2::Message {
     v2::Message { topic: Some(topic), user_properties, system_properties: Some(system), body }
 }
 
-/// MD5 in upper-case hexadecimal: the one digest that all clients agree on.
-fn digest(body: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut text = String::with_capacity(32);
-    for byte in Md5::digest(body) {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-/// A filter of type TAG, which is what an unspecified type means, or SQL.
-pub(super) fn filter(
-    expression: Option<&v2::FilterExpression>,
-    filters: &Filters,
-) -> Result<Filter, Refusal> {
-    let Some(v2::FilterExpression { r#type, expression }) = expression else { return Ok(Filter::All) };
-    let illegal = |mistake: Mistake| Refusal::new(Code::IllegalFilterExpression, mistake.to_string());
-    match v2::FilterType::try_from(*r#type) {
-        Ok(v2::FilterType::Tag | v2::FilterType::Unspecified) => Filter::tags(expression).map_err(illegal),
-        Ok(v2::FilterType::Sql) => filters.sql(expression).map_err(illegal),
-        Err(_) => Err(Refusal::new(
-            Code::IllegalFilterExpression,
-            format!("the filter type {} is unknown: use TAG or SQL", r#type),
-        )),
-    }
-}
-
 /// A duration that is not negative. The conversion that comes with the type negates what is, and the least number has no
 /// opposite.
 pub(super) fn duration(wire: &prost_types::Duration) -> Option<Duration> {
@@ -494,7 +471,8 @@ fn is_blank(text: &str) -> bool {
 }
 
 fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
+    // Of plain ASCII no character need be decoded.
+    text.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) && text.chars().any(char::is_control)
 }
 
 /// Whether a value that the server does not check further fits between the separators of properties.

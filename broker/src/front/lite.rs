@@ -14,9 +14,6 @@ use crate::delivery::Invalid;
 use crate::delivery::lite::{Change, Holding, Sending, Start};
 use crate::topics::MessageType;
 
-/// All lite topics of a parent.
-const ALL: &str = "*";
-
 /// Where messages of `topic` lie, given the lite topic that a call names.
 pub(super) fn kept_in<'a>(
     topic: &'a TopicName,
@@ -65,7 +62,7 @@ impl Front {
             );
             return Err(Refusal::new(Code::IllegalTopic, sentence));
         }
-        let holding = holding(&lite_topic_set)?;
+        let holding = Holding::of(lite_topic_set.iter().map(String::as_str))?;
         let change = match LiteSubscriptionAction::try_from(action) {
             Ok(LiteSubscriptionAction::PartialAdd) => Change::Add(holding),
             Ok(LiteSubscriptionAction::PartialRemove) => Change::Remove(holding),
@@ -88,18 +85,6 @@ impl Front {
         let held = self.delivery.hold_lite(&client.id, &group, &topic, change, start).await;
         held.map_err(status::over_lite_quota)
     }
-}
-
-fn holding(names: &[String]) -> Result<Holding, Refusal> {
-    let mut holding = Holding::default();
-    for name in names {
-        if name == ALL {
-            holding.all = true;
-        } else {
-            holding.names.insert(LiteTopic::parse(name)?);
-        }
-    }
-    Ok(holding)
 }
 
 /// Where lite topics begin that are new to the group. `None`: where the group is, and that is their start.

@@ -23,13 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::client::ClientIdentity;
+use access::filter::Filters;
 use futures::stream;
 use proto::v2::messaging_service_server::MessagingService;
 use proto::v2::*;
 use tonic::{Request, Response, Streaming};
 
 use crate::delivery::Delivery;
-use crate::filter::Filters;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::schedule::Timers;
@@ -39,6 +39,7 @@ use crate::transactions::Transactions;
 type Answer<T> = Result<Response<T>, tonic::Status>;
 
 /// The service, and the rooms that it leads to.
+#[derive(Clone)]
 pub(crate) struct Front {
     pub(crate) topics: Arc<Registry>,
     pub(crate) delivery: Arc<Delivery>,
@@ -56,6 +57,9 @@ pub(crate) struct Front {
 }
 
 /// Who calls; a call that does not say gets the answer that `refused` makes of the refusal.
+/// A primary that is one no more ends its connections at once, unless it hangs.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
 macro_rules! client_of {
     ($request:expr, |$status:ident| $refused:expr) => {
         match ClientIdentity::named($request.metadata()) {
@@ -85,10 +89,14 @@ impl MessagingService for Front {
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {
         let client = client_of!(request, |status| SendMessageResponse { status, entries: Vec::new() });
         let peer = request.remote_addr();
-        let answer = self.send(&client, peer, request.into_inner()).await;
+        let (metadata, _, request) = request.into_parts();
+        let answer = self.send(&client, &metadata, peer, request).await;
         let failed = answer.status.as_ref().is_none_or(|status| status.code != Code::Ok as i32);
         if failed && self.log.is_deposed() {
-            // An answer would count for the client; this makes it try again, over another connection.
+            // An answer would count for the client; this makes it try again, over another connection: once this one is told goodbye.
+            // Before, all its tries would end here.
+            let goodbye = self.telemetry.stop.cancelled();
+            let _: Result<(), _> = tokio::time::timeout(GOODBYE_WITHIN, goodbye).await;
             return Err(tonic::Status::unavailable(
                 "another member of this broker group is the primary now: connect again",
             ));

@@ -11,7 +11,7 @@ use proto::v2::{
 };
 
 use super::{Front, convert, status};
-use crate::delivery::PullFailed;
+use crate::delivery::{PullFailed, Pulls};
 
 const MAX_BATCH: i32 = 32;
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -130,9 +130,9 @@ impl Front {
             filter_expression,
             long_polling_timeout,
         } = request;
-        GroupName::of(group.as_ref(), client)?;
-        let (topic, id) = self.queue(client, message_queue.as_ref())?;
-        let filter = convert::filter(filter_expression.as_ref(), &self.filters)?;
+        let group = GroupName::of(group.as_ref(), client)?;
+        let (topic, queue_id) = self.queue(client, message_queue.as_ref())?;
+        let filter = self.filters.of(filter_expression.as_ref())?;
         let offset = u64::try_from(offset).map_err(|_| {
             Refusal::new(
                 Code::IllegalOffset,
@@ -143,7 +143,8 @@ impl Front {
         let wait = long_polling_timeout.as_ref().and_then(convert::duration).unwrap_or_default();
         let wait =
             wait.min(LONGEST_WAIT).min(client.deadline.map_or(LONGEST_WAIT, |deadline| deadline / 4 * 3));
-        let pulled = match self.delivery.pull(&topic, id, offset, max, &filter, wait).await {
+        let pulls = Pulls { group, topic, queue_id, offset, max, filter, wait };
+        let pulled = match self.delivery.pull(&pulls).await {
             Ok(pulled) => pulled,
             // As RocketMQ does (`PULL_OFFSET_MOVED`): where to go on comes with it.
             Err(ref error @ PullFailed::OutOfRange { ref bounds, offset }) => {
@@ -165,7 +166,7 @@ impl Front {
             pulled
                 .records
                 .into_iter()
-                .map(|record| Content::Message(convert::stored(record, resource.clone()))),
+                .map(|record| Content::Message(convert::stored(record, resource.clone(), client.language))),
         );
         contents.push(Content::NextOffset(wire_offset(pulled.next)));
         Ok(contents)

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use access::client::{ClientIdentity, Language};
+use access::filter::Filters;
 use access::{GroupName, Refusal, TopicName, status as wire};
 use futures::Stream;
 use proto::v2::receive_message_response::Content;
@@ -12,7 +13,6 @@ use proto::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, S
 
 use super::{Front, convert, status};
 use crate::delivery::{Ask, Batch, now_ms};
-use crate::filter::Filters;
 
 const MAX_BATCH: i32 = 32;
 const SHORTEST_INVISIBLE: Duration = Duration::from_secs(10);
@@ -53,6 +53,7 @@ impl Front {
             status: Some(status::ok()),
             batch: Some(batch),
             topic: topic.unwrap_or_default(),
+            reader: client.language,
             invisible: ask.invisible,
             time: Some(now_ms()),
         })
@@ -77,7 +78,7 @@ fn ask(
     } = request;
     let group = GroupName::of(group.as_ref(), client)?;
     let topic = TopicName::of(topic, client)?;
-    let filter = convert::filter(filter_expression.as_ref(), filters)?;
+    let filter = filters.of(filter_expression.as_ref())?;
     let invisible = match auto_renew {
         true => None,
         false => Some(checked_invisible(invisible_duration.as_ref())?),
@@ -128,6 +129,7 @@ pub(crate) struct Receiving {
     status: Option<Status>,
     batch: Option<Batch>,
     topic: Resource,
+    reader: Language,
     invisible: Option<Duration>,
     time: Option<i64>,
 }
@@ -138,6 +140,7 @@ impl Receiving {
             status: Some(status),
             batch: None,
             topic: Resource::default(),
+            reader: Language::Other,
             invisible: None,
             time: Some(now_ms()),
         }
@@ -148,7 +151,8 @@ impl Receiving {
             return Some(Content::Status(status));
         }
         if let Some(received) = self.batch.as_mut().and_then(Batch::pop) {
-            return Some(Content::Message(convert::outgoing(received, self.topic.clone(), self.invisible)));
+            let message = convert::outgoing(received, self.topic.clone(), self.invisible, self.reader);
+            return Some(Content::Message(message));
         }
         self.time.take().map(|time| Content::DeliveryTimestamp(convert::timestamp(time)))
     }

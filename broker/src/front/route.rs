@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use access::client::ClientIdentity;
 use access::hop::{self, Door};
-use access::{GroupName, Refusal, TopicName, route};
+use access::{GroupName, ListenerName, Refusal, TopicName, route};
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::{
     self, Code, QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
@@ -30,6 +30,8 @@ pub(crate) struct Routes {
     registration: Registration,
     topics: Arc<topics::Registry>,
     own: v2::Broker,
+    /// By which listener calls come; `None`: by `internal`.
+    via: Option<ListenerName>,
     turn: Arc<AtomicUsize>,
 }
 
@@ -37,7 +39,24 @@ impl Routes {
     /// `own`: this broker as clients see it.
     #[must_use]
     pub(crate) fn new(registration: Registration, topics: Arc<topics::Registry>, own: v2::Broker) -> Self {
-        Self { registration, topics, own, turn: Arc::default() }
+        Self { registration, topics, own, via: None, turn: Arc::default() }
+    }
+
+    /// The same for calls that come by this listener.
+    pub(crate) fn seen_from(&self, listener: ListenerName) -> Self {
+        Self { via: Some(listener), ..self.clone() }
+    }
+
+    /// The topic, and this broker as whoever calls sees it. Otherwise there is no such topic, or this broker has no address at
+    /// the listener by which the call came.
+    fn here(&self, topic: &TopicName) -> Result<(Arc<topics::Topic>, v2::Broker), Option<&ListenerName>> {
+        let topic = self.topics.topic(topic.as_str()).ok_or(None)?;
+        let Some(listener) = &self.via else { return Ok((topic, self.own.clone())) };
+        let address = self.registration.address_at(listener);
+        // Addresses that are none were refused by every name server, and are not told here either.
+        let endpoints = address.and_then(|address| route::endpoints_for_clients(&address).ok());
+        let endpoints = endpoints.ok_or(Some(listener))?;
+        Ok((topic, v2::Broker { endpoints: Some(endpoints), ..self.own.clone() }))
     }
 
     /// Which queues a topic has, and where.
@@ -51,9 +70,11 @@ impl Routes {
                 return Ok(answer);
             }
             let asked = request.topic.unwrap_or_default();
-            let own = self.topics.topic(topic.as_str());
-            let queues = own.map(|own| route::queues(&asked, &self.own, &wire::topic(&own.config)));
-            Ok(route::route_answer(&client, &topic, queues.unwrap_or_default()))
+            let (queues, hidden_at) = match self.here(&topic) {
+                Ok((own, me)) => (route::queues(&asked, &me, &wire::topic(&own.config)), None),
+                Err(hidden_at) => (Vec::new(), hidden_at),
+            };
+            Ok(route::route_answer(&client, &topic, queues, hidden_at))
         };
         answer.await.unwrap_or_else(|refusal: Refusal| QueryRouteResponse {
             status: Some(refusal.status(&client)),
@@ -77,11 +98,13 @@ impl Routes {
             }
             let asked = request.topic.unwrap_or_default();
             let ordered = self.topics.group_or_default(&group).ordered;
-            let own = self.topics.topic(topic.as_str());
-            let assignments = own
-                .as_ref()
-                .map(|own| route::assignments(&asked, &self.own, &wire::topic(&own.config), ordered));
-            Ok(route::assignment_answer(&client, &topic, own.is_some(), assignments.unwrap_or_default()))
+            let (exists, assignments, hidden_at) = match self.here(&topic) {
+                Ok((own, me)) => {
+                    (true, route::assignments(&asked, &me, &wire::topic(&own.config), ordered), None)
+                }
+                Err(hidden_at) => (false, Vec::new(), hidden_at),
+            };
+            Ok(route::assignment_answer(&client, &topic, exists, assignments, hidden_at))
         };
         answer.await.unwrap_or_else(|refusal: Refusal| QueryAssignmentResponse {
             status: Some(refusal.status(&client)),
@@ -122,7 +145,7 @@ impl Routes {
         call: impl AsyncFn(MessagingServiceClient<Channel>, Request<Q>) -> Result<Response<A>, tonic::Status>,
     ) -> Option<A> {
         for channel in self.whom_to_ask(metadata) {
-            let hop = hop::request(Door::Broker, client, metadata, request.clone());
+            let hop = hop::request(Door::Broker, self.via.as_ref(), client, metadata, request.clone());
             match call(MessagingServiceClient::new(channel), hop).await {
                 Ok(answer) => return Some(answer.into_inner()),
                 Err(error) => tracing::debug!(%error, "a name server does not answer"),

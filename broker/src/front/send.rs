@@ -2,11 +2,15 @@
 //! placed where such messages wait.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use access::client::ClientIdentity;
 use access::{RecallHandle, Refusal, TopicName};
+use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::{Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
 use store::{LogOffset, NewRecord, QueueId};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
 
 use super::convert::{self, Incoming};
 use super::{Front, status};
@@ -18,11 +22,25 @@ impl Front {
     pub(super) async fn send(
         &self,
         client: &ClientIdentity,
+        metadata: &MetadataMap,
         peer: Option<SocketAddr>,
         request: SendMessageRequest,
     ) -> SendMessageResponse {
         let count = request.messages.len();
-        match self.store_messages(client, peer, request.messages).await {
+        let stored = match self.topic_of(client, &request.messages) {
+            Ok((name, topic)) if topic.config.writable => {
+                self.store_messages(client, peer, name, topic, request.messages).await
+            }
+            Ok((name, _)) => match self.send_elsewhere(client, metadata, &request).await {
+                Some(answer) => return answer,
+                None => Err(Refusal::new(
+                    Code::Forbidden,
+                    format!("topic {name} is not writable: make it so, or send to another one"),
+                )),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        match stored {
             Ok(entries) => SendMessageResponse { status: Some(status::ok()), entries },
             Err(refusal) => {
                 self.metrics.refused_sends.inc();
@@ -33,20 +51,40 @@ impl Front {
         }
     }
 
+    fn topic_of(
+        &self,
+        client: &ClientIdentity,
+        messages: &[Message],
+    ) -> Result<(TopicName, Arc<Topic>), Refusal> {
+        let name = one_topic(client, messages)?;
+        let topic = self.topics.topic(name.as_str()).ok_or_else(|| status::topic_not_found(&name))?;
+        Ok((name, topic))
+    }
+
+    /// Where the topic leaves this broker, another one takes the messages: routes are up to 30 seconds old, and Go and Rust do
+    /// not look at the permissions in them.
+    async fn send_elsewhere(
+        &self,
+        client: &ClientIdentity,
+        metadata: &MetadataMap,
+        request: &SendMessageRequest,
+    ) -> Option<SendMessageResponse> {
+        let call = async |mut server: MessagingServiceClient<Channel>, hop| server.send_message(hop).await;
+        let answer = self.routes.ask_a_name_server(client, metadata, request, call).await?;
+        // Its name server may be one that passes nothing on.
+        let is_of_a_broker =
+            answer.status.as_ref().is_some_and(|status| status.code() != Code::NotImplemented);
+        is_of_a_broker.then_some(answer)
+    }
+
     async fn store_messages(
         &self,
         client: &ClientIdentity,
         peer: Option<SocketAddr>,
+        name: TopicName,
+        topic: Arc<Topic>,
         messages: Vec<Message>,
     ) -> Result<Vec<SendResultEntry>, Refusal> {
-        let name = one_topic(client, &messages)?;
-        let topic = self.topics.topic(name.as_str()).ok_or_else(|| status::topic_not_found(&name))?;
-        if !topic.config.writable {
-            return Err(Refusal::new(
-                Code::Forbidden,
-                format!("topic {name} is not writable: make it so, or send to another one"),
-            ));
-        }
         let now_ms = now_ms();
         let mut incoming = Vec::with_capacity(messages.len());
         for message in messages {

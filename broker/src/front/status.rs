@@ -159,6 +159,7 @@ pub(super) fn over_lite_quota(error: OverQuota) -> Refusal {
 
 pub(super) fn not_pulled(error: &PullFailed) -> Refusal {
     let code = match error {
+        PullFailed::Refused(error) => return not_received(error),
         PullFailed::OutOfRange { .. } => Code::IllegalOffset,
         PullFailed::TooManyReads => Code::TooManyRequests,
         PullFailed::Read(_) => Code::InternalServerError,

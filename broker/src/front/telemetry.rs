@@ -1,26 +1,23 @@
 //! Telemetry, Heartbeat, NotifyClientTermination: the calls by which a broker knows its clients.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use access::client::ClientIdentity;
-use access::settings::{self, Backoff, Facts, GroupFacts};
+use access::filter::Filters;
+use access::settings::{self, Answered, Backoff, Facts, GroupFacts};
 use access::telemetry::{self, Desk};
-use access::{GroupName, Refusal, TopicName, status};
+use access::{GroupName, Refusal, status};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use proto::v2::settings::PubSub;
 use proto::v2::{
     HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationRequest, NotifyClientTerminationResponse,
-    Settings, SubscriptionEntry, TelemetryCommand,
+    Settings, TelemetryCommand,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Streaming};
 
 use super::connections::{Clients, Gone, Said};
-use super::convert;
-use crate::filter::Filters;
 use crate::topics;
 
 /// The stream of answers and commands to a client.
@@ -94,32 +91,20 @@ impl Telemetry {
 impl Desk for Telemetry {
     fn settings(&self, client: &ClientIdentity, settings: Settings) -> Result<TelemetryCommand, Refusal> {
         let group = settings::group_of(client, &settings)?;
-        let mut filters = BTreeMap::new();
-        for entry in subscriptions(&settings) {
-            let filter = convert::filter(entry.expression.as_ref(), &self.filters)?;
-            filters.insert(TopicName::of(entry.topic.as_ref(), client)?, filter.text().into());
-        }
         let publishes = settings::topics_of(client, &settings);
         let facts = Facts {
             max_body_bytes: self.max_body_bytes,
             group: group.as_ref().map(|group| self.facts_of(group)).unwrap_or_default(),
         };
-        let answer = settings::answer(client, settings, &facts)?;
+        let Answered { command, filters } = settings::answer(client, settings, &facts, &self.filters)?;
+        let filters = filters.into_iter().map(|(topic, filter)| (topic, filter.text().into())).collect();
         self.clients.said(Instant::now(), client, Said { group, filters });
         self.clients.publishes_only(client, publishes);
-        Ok(answer)
+        Ok(command)
     }
 
     fn reported(&self, client: &ClientIdentity, command: TelemetryCommand) {
         tracing::info!(client = client.id, ?command, "a client reports on a command");
-    }
-}
-
-/// What a consumer subscribes.
-fn subscriptions(settings: &Settings) -> &[SubscriptionEntry] {
-    match &settings.pub_sub {
-        Some(PubSub::Subscription(subscription)) => &subscription.subscriptions,
-        Some(PubSub::Publishing(_)) | None => &[],
     }
 }
 
@@ -146,8 +131,11 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
+    use proto::v2::settings::PubSub;
     use proto::v2::telemetry_command::Command;
-    use proto::v2::{Code, FilterExpression, FilterType, Publishing, Resource, Subscription};
+    use proto::v2::{
+        Code, FilterExpression, FilterType, Publishing, Resource, Subscription, SubscriptionEntry,
+    };
 
     use super::*;
     use crate::meta::Meta;
@@ -192,7 +180,7 @@ mod tests {
         let (telemetry, _folder) = telemetry();
         let group = GroupName::parse("billing").unwrap();
         let config = GroupConfig { ordered: true, ..GroupConfig::new(group.clone(), 5) };
-        telemetry.topics.upsert_group(config).unwrap();
+        telemetry.topics.upsert_group(config, false).unwrap();
         let answer = telemetry.settings(&client(), consumer("billing")).unwrap();
         let Some(Command::Settings(settings)) = answer.command else { panic!("no settings") };
         assert_eq!(settings.backoff_policy.map(|policy| policy.max_attempts), Some(5));

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::open::{Open, Reigning};
-use super::sender::{Sender, welcome};
+use super::sender::{Deletions, Sender, welcome};
 use super::wire;
 
 /// Messages to a follower that wait to be sent.
@@ -55,6 +55,11 @@ impl ReplicationDoor {
     /// What was open; calls are to come again.
     pub(super) fn take(&self) -> Option<Arc<Open>> {
         self.inner.open.swap(None)
+    }
+
+    /// What is open.
+    pub(super) fn opened(&self) -> Option<Arc<Open>> {
+        self.inner.open.load_full()
     }
 
     /// Ends the streams of all followers.
@@ -137,6 +142,13 @@ impl Replication for ReplicationDoor {
         }
         open.tell(|member, now| member.heard_epoch(now, Epoch(hello.epoch)));
         let reign = open.reigning().ok_or_else(no_primary)?;
+        if Epoch(hello.epoch) > reign.epoch {
+            // Whoever knows of a later reign acknowledges nothing of this one. Whether there is one, the Lease says.
+            return Err(Status::unavailable(format!(
+                "this is the primary of reign {}, and the follower knows of reign {}: it reads the Lease, try again",
+                reign.epoch, hello.epoch
+            )));
+        }
         if !matches!(open.ask(|member| member.role()), Role::Primary(epoch) if epoch == reign.epoch) {
             return Err(no_primary());
         }
@@ -163,8 +175,14 @@ impl Replication for ReplicationDoor {
             let registered =
                 Registered { door: self.clone(), open: Arc::clone(&open), ordinal: follower.ordinal, number };
             let (acknowledge, acknowledged) = watch::channel(end);
-            let sender =
-                Sender { open: Arc::clone(&open), reign: reign.clone(), sink, acknowledged, sent: end };
+            let sender = Sender {
+                open: Arc::clone(&open),
+                reign: reign.clone(),
+                sink,
+                acknowledged,
+                sent: end,
+                deletions: Deletions::default(),
+            };
             let tasks = open.tasks.clone();
             tasks.spawn(async move {
                 let _registered = registered;
@@ -207,7 +225,9 @@ impl Replication for ReplicationDoor {
         let open = self.open("")?;
         let reign = open.reigning().ok_or_else(no_primary)?;
         let Some(heir) = open.tell(|member, now| member.hand_over(now, to)) else {
-            return Err(Status::failed_precondition("no other in-sync member follows now: see its log"));
+            return Err(Status::failed_precondition(
+                "no other in-sync member that is not fenced follows now: see its log",
+            ));
         };
         // The door outlives the reign.
         let limit = open.settings.lease.duration;
@@ -248,12 +268,17 @@ async fn acknowledgements(
                 return;
             }
         };
-        let control::Acknowledgement { epoch, log_end, state } = acknowledgement;
+        let control::Acknowledgement { epoch, log_end, state, leaving } = acknowledgement;
         if Epoch(epoch) != reign.epoch {
             return;
         }
         acknowledge.send_replace(LogOffset(log_end));
-        open.tell(|member, now| member.follower_has(now, ordinal, Has { end: LogOffset(log_end), state }));
+        open.tell_often(|member, now| {
+            member.follower_has(now, ordinal, Has { end: LogOffset(log_end), state })
+        });
+        if leaving {
+            open.tell(|member, now| member.follower_leaves(now, ordinal));
+        }
         open.settle();
     }
 }

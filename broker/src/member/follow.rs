@@ -40,6 +40,7 @@ pub(super) enum Reshape {
 /// A replica at work.
 pub(super) struct Following {
     stop: CancellationToken,
+    leaving: CancellationToken,
     running: JoinHandle<()>,
     reshape: oneshot::Receiver<Reshape>,
 }
@@ -47,10 +48,16 @@ pub(super) struct Following {
 impl Following {
     /// Follows this member until told otherwise.
     pub(super) fn start(open: &Arc<Open>, primary: Ordinal) -> Self {
-        let stop = CancellationToken::new();
+        let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());
         let (tell, reshape) = oneshot::channel();
-        let follower = Follower { open: Arc::clone(open), primary, stop: stop.clone() };
-        Self { stop, running: open.tasks.spawn(follower.run(tell)), reshape }
+        let follower =
+            Follower { open: Arc::clone(open), primary, stop: stop.clone(), leaving: leaving.clone() };
+        Self { stop, leaving, running: open.tasks.spawn(follower.run(tell)), reshape }
+    }
+
+    /// Says goodbye: the primary is to take this member out of the set before it stops.
+    pub(super) fn leave(&self) {
+        self.leaving.cancel();
     }
 
     /// Takes nothing of the primary any more. When it returns nothing is under way.
@@ -80,6 +87,7 @@ struct Follower {
     open: Arc<Open>,
     primary: Ordinal,
     stop: CancellationToken,
+    leaving: CancellationToken,
 }
 
 /// How one attempt ended.
@@ -199,8 +207,7 @@ impl Follower {
             anyhow::bail!("the primary does not begin with a welcome")
         };
         let epoch = Epoch(welcome.epoch);
-        open.tell(|member, now| member.heard_epoch(now, epoch));
-        anyhow::ensure!(epoch >= open.ask(|member| member.epoch()), "it is the primary of an earlier reign");
+        self.until_known(epoch, limit).await?;
         let history = wire::read_history(welcome.history).context("the primary's history is none")?;
         let at = LogOffset(welcome.log_offset);
         if welcome.anew {
@@ -235,13 +242,26 @@ impl Follower {
         Ok(Begun::Copy(Box::new(Copying { epoch, began, tells, acknowledge, silence })))
     }
 
+    /// Waits until the Lease says that there is this reign: anybody may answer at an address.
+    async fn until_known(&self, epoch: Epoch, limit: Duration) -> anyhow::Result<()> {
+        let open = &self.open;
+        let mut lease = open.lease_changes();
+        open.tell(|member, now| member.heard_epoch(now, epoch));
+        let known = lease.wait_for(|_| open.ask(|member| member.epoch()) >= epoch);
+        tokio::time::timeout(limit, known).await.map_err(|_| {
+            anyhow::anyhow!("the Lease says nothing of reign {epoch}, of which it is the primary")
+        })??;
+        anyhow::ensure!(epoch == open.ask(|member| member.epoch()), "it is the primary of an earlier reign");
+        Ok(())
+    }
+
     /// Copies until the stream breaks.
     async fn copy(&self, copying: Copying) -> anyhow::Result<()> {
         let Copying { epoch, began, mut tells, acknowledge, silence } = copying;
         let (pass_on, messages) = mpsc::channel(WAITING_MESSAGES);
         let end = self.open.store().durable();
         let (has, had) =
-            watch::channel(control::Acknowledgement { epoch: epoch.0, log_end: end.0, state: 0 });
+            watch::channel(control::Acknowledgement { epoch: epoch.0, log_end: end.0, ..Default::default() });
         let copier = Copier { open: Arc::clone(&self.open), epoch, began, messages, has, state: 0 };
         let mut writing = tokio::task::spawn_blocking(move || copier.run());
         let received = async {
@@ -257,7 +277,7 @@ impl Follower {
         };
         let outcome = tokio::select! {
             outcome = received => outcome,
-            () = acknowledgements(had, acknowledge, silence / 4) => Ok(()),
+            () = acknowledgements(had, acknowledge, silence / 4, &self.leaving) => Ok(()),
             written = &mut writing => return written.context("copying died")?,
             () = self.stop.cancelled() => Ok(()),
         };
@@ -274,17 +294,22 @@ async fn acknowledgements(
     mut has: watch::Receiver<control::Acknowledgement>,
     tell: mpsc::Sender<control::FollowRequest>,
     every: Duration,
+    leaving: &CancellationToken,
 ) {
     loop {
-        let acknowledgement = *has.borrow_and_update();
+        let mut acknowledgement = *has.borrow_and_update();
+        acknowledgement.leaving = leaving.is_cancelled();
         let request = control::FollowRequest { request: Some(Asks::Acknowledgement(acknowledgement)) };
         if tell.send(request).await.is_err() {
             return;
         }
-        // A timeout: nothing changed, and that is told, too.
-        if let Ok(Err(_)) = tokio::time::timeout(every, has.changed()).await {
-            // The writer ended, and says why.
-            return std::future::pending().await;
+        tokio::select! {
+            // A timeout: nothing changed, and that is told, too.
+            changed = tokio::time::timeout(every, has.changed()) => if let Ok(Err(_)) = changed {
+                // The writer ended, and says why.
+                return std::future::pending().await;
+            },
+            () = leaving.cancelled(), if !acknowledgement.leaving => {}
         }
     }
 }
@@ -310,8 +335,14 @@ impl Copier {
             }
             self.durable()?;
             let Has { end, state } = Has { end: self.open.store().durable(), state: self.state };
-            self.open.tell(|member, now| member.own(now, self.epoch, Has { end, state }));
-            self.has.send_replace(control::Acknowledgement { epoch: self.epoch.0, log_end: end.0, state });
+            self.open.tell_often(|member, now| member.own(now, self.epoch, Has { end, state }));
+            let acknowledgement = control::Acknowledgement {
+                epoch: self.epoch.0,
+                log_end: end.0,
+                state,
+                ..control::Acknowledgement::default()
+            };
+            self.has.send_replace(acknowledgement);
         }
         Ok(())
     }
@@ -325,6 +356,7 @@ impl Copier {
                     crc32fast::hash(&stretch.bytes) == stretch.crc32,
                     "a stretch was damaged on its way"
                 );
+                self.open.counts.received_bytes.inc_by(stretch.bytes.len() as u64);
                 store.append_stretch(LogOffset(stretch.log_offset), &stretch.bytes, stretch.damaged)?;
             }
             Some(Tells::Deleted(deleted)) => {
@@ -340,9 +372,11 @@ impl Copier {
                 anyhow::ensure!(Epoch(pulse.epoch) == self.epoch, "a pulse of another reign");
                 let (confirmed, end) = (LogOffset(pulse.confirmed), store.durable());
                 self.open.keeper.heard(LogOffset(pulse.min));
+                let own = *self.open.appended.borrow();
+                self.open.behind.lock().heard(self.open.now(), LogOffset(pulse.log_end), own);
                 store.confirm_to(confirmed.min(end));
                 self.open.confirmed_to(confirmed.min(end));
-                let doubt = self.open.tell(|member, _| {
+                let doubt = self.open.tell_often(|member, _| {
                     member.told(confirmed, self.began, end);
                     member.doubt()
                 });

@@ -19,6 +19,10 @@ use crate::config::Replication;
 const IN_SYNC: &str = "mq.gantry.dev/in-sync";
 const PRIMARY: &str = "mq.gantry.dev/primary";
 const WISHED: &str = "mq.gantry.dev/wished-primary";
+const FENCED: &str = "mq.gantry.dev/fenced";
+const FAILOVER: &str = "mq.gantry.dev/failover";
+const HELD: &str = "held";
+const FAILOVERS: &str = "mq.gantry.dev/failovers";
 
 /// This member's pod, from its environment.
 #[derive(Clone, Debug)]
@@ -116,6 +120,7 @@ fn read(lease: &KubeLease) -> Result<Seen, Unreadable> {
     let ordinal = |name: &str| annotation(name).and_then(|text| text.parse().ok()).map(Ordinal);
     let in_sync = annotation(IN_SYNC).map_or("", String::as_str).parse();
     let in_sync = in_sync.map_err(|error: replication::LeaseError| Unreadable(error.to_string()))?;
+    let fenced = annotation(FENCED).map_or("", String::as_str).split(',');
     let spec = lease.spec.as_ref();
     let epoch = spec.and_then(|spec| spec.lease_transitions).and_then(|epoch| u64::try_from(epoch).ok());
     let lease = Lease {
@@ -124,6 +129,9 @@ fn read(lease: &KubeLease) -> Result<Seen, Unreadable> {
         primary: ordinal(PRIMARY),
         in_sync,
         wished: ordinal(WISHED),
+        fenced: fenced.filter_map(|part| part.trim().parse().ok().map(Ordinal)).collect(),
+        held: annotation(FAILOVER).is_some_and(|text| text == HELD),
+        failovers: annotation(FAILOVERS).and_then(|text| text.parse().ok()).unwrap_or_default(),
     };
     Ok(Seen { lease, version })
 }
@@ -140,7 +148,8 @@ impl Coordinator for KubernetesLease {
     }
 
     async fn swap(&self, lease: &Lease, version: Version) -> SwapOutcome {
-        let Lease { holder, epoch, primary, in_sync, wished } = lease;
+        // A merge leaves the others as they are.
+        let Lease { holder, epoch, primary, in_sync, wished, fenced: _, held: _, failovers } = lease;
         let text = |ordinal: &Option<Ordinal>| ordinal.map(|ordinal| ordinal.to_string());
         // A merge: a resource version in it makes it a swap.
         let patch = json!({
@@ -148,6 +157,7 @@ impl Coordinator for KubernetesLease {
                 "resourceVersion": version.to_string(),
                 "annotations": {
                     (IN_SYNC): in_sync.to_string(), (PRIMARY): text(primary), (WISHED): text(wished),
+                    (FAILOVERS): failovers.to_string(),
                 },
             },
             "spec": {
@@ -218,5 +228,33 @@ impl Coordinator for KubernetesLease {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operator_wrote_for_members_is_read() {
+        let lease = |annotations| -> KubeLease {
+            let lease = json!({"metadata": {"resourceVersion": "7", "annotations": annotations}});
+            serde_json::from_value(lease).expect("a Lease")
+        };
+        let annotations = json!({
+            (IN_SYNC): "0", (FENCED): "1, x,2", (FAILOVER): "held", (FAILOVERS): "3", (WISHED): "2",
+        });
+        let Seen { lease: read_lease, version } = read(&lease(annotations)).expect("it is well formed");
+        let expected = Lease {
+            in_sync: "0".parse().expect("a set"),
+            wished: Some(Ordinal(2)),
+            fenced: [Ordinal(1), Ordinal(2)].into(),
+            held: true,
+            failovers: 3,
+            ..Lease::default()
+        };
+        assert_eq!((read_lease, version), (expected, 7));
+        let none = read(&lease(json!({(FAILOVER): "free"}))).expect("it is well formed");
+        assert_eq!(none.lease, Lease::default());
     }
 }

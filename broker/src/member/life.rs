@@ -1,180 +1,39 @@
 //! A member from its start to its stop: hears the rules' orders and carries them out.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::vital;
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
-use proto::control;
-use proto::control::replication_client::ReplicationClient;
-use replication::{
-    Doubt, Epoch, Found, Member, MemberId, Order, Ordinal, Role, Seen, Settings, StoreId, SwapOutcome, Why,
-};
-use store::LogOffset;
-use store::disk::{Disk, RealDisk};
+use replication::{Member, Order, Ordinal, Role, Seen, SwapOutcome, Why};
+use store::disk::Disk;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
-use tonic::transport::Endpoint;
 
+use super::clients::ClientDoor;
 use super::coordinator::Coordinator;
 use super::door::ReplicationDoor;
 use super::follow::{Following, Reshape};
+use super::group::Standing;
+use super::introduce::introduce;
 use super::late::Late;
+use super::metrics::Counts;
 use super::open::Open;
-use super::passing::{Passing, Target};
-use super::reign::Reign;
-use super::reigns::Reigns;
-use super::wipe::wipe;
-use crate::config::{Config, Replication};
-use crate::local::Local;
-use crate::serve::{self, Ports, Process};
+use super::opening::Opening;
+use super::reign::{self, Reign};
+use crate::config::Replication;
+use crate::schedule::Foresight;
+use crate::serve::Process;
 
 /// How long a stop waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a replica that stops waits until the in-sync set is without it. The API server takes some milliseconds.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// kube-proxy follows a changed Service once a second.
 const SERVICE_FOLLOWS_WITHIN: Duration = Duration::from_millis(1500);
-
-/// What a member is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// What it is; `None` while its log is opened.
-    pub role: Option<Role>,
-    /// Whether it does what its role asks: as the primary it serves clients, as a replica it copies.
-    pub works: bool,
-    /// Its clients' port, as the primary.
-    pub clients: Option<SocketAddr>,
-}
-
-/// A running member.
-pub struct Group {
-    /// Where the other members reach it.
-    pub control_addr: SocketAddr,
-    tasks: vital::Tasks,
-    asked_to_stop: CancellationToken,
-    living: JoinHandle<anyhow::Result<()>>,
-    failed: watch::Receiver<Option<String>>,
-    standing: watch::Receiver<Standing>,
-    door: ReplicationDoor,
-}
-
-impl std::fmt::Debug for Group {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("control_addr", &self.control_addr).finish_non_exhaustive()
-    }
-}
-
-impl Group {
-    /// Starts a member at this place, of a group that agrees over this Lease; `name` is its process, as the holder of it.
-    pub async fn join(
-        config: Config,
-        ordinal: Ordinal,
-        name: String,
-        coordinator: Arc<dyn Coordinator>,
-    ) -> anyhow::Result<Self> {
-        let process = Process::new(config, None);
-        Self::start(process, ordinal, name, coordinator, Arc::new(RealDisk::default())).await
-    }
-
-    /// The same for a process that has begun.
-    pub(crate) async fn start(
-        process: Process,
-        ordinal: Ordinal,
-        name: String,
-        coordinator: Arc<dyn Coordinator>,
-        disk: Arc<dyn Disk>,
-    ) -> anyhow::Result<Self> {
-        let settings = process.config.replication.clone().context("no replication is configured")?;
-        let tasks = vital::Tasks::default();
-        let listener = Ports::bind_control_plane(&process.config)?;
-        let control_addr = listener.local_addr();
-        process.show_pages(&tasks).await?;
-
-        let late = Late::default();
-        let door = ReplicationDoor::new(tasks.stop_token());
-        let routes = late.beside(Routes::new(serve::replication_service(door.clone())));
-        let incoming = listener.accept(tasks.tracker(), tasks.stop_token());
-        let until = tasks.stop_token().cancelled_owned();
-        let serving = serve::server().add_routes(routes).serve_with_incoming_shutdown(incoming, until);
-        tasks.spawn("the control plane", serving);
-
-        let asked_to_stop = CancellationToken::new();
-        let (fails, failed) = watch::channel(None);
-        let (stands, standing) = watch::channel(Standing { role: None, works: false, clients: None });
-        let life = Life {
-            process,
-            settings,
-            ordinal,
-            name,
-            coordinator,
-            disk,
-            door: door.clone(),
-            late,
-            control_addr,
-            asked_to_stop: asked_to_stop.clone(),
-            tasks: tasks.tracker().clone(),
-            stands,
-            primary: watch::Sender::new(None),
-        };
-        let living = tasks.tracker().spawn(async move {
-            let outcome = life.run().await;
-            if let Err(error) = &outcome {
-                fails.send_replace(Some(format!("{error:#}")));
-            }
-            outcome
-        });
-        Ok(Self { control_addr, tasks, asked_to_stop, living, failed, standing, door })
-    }
-
-    /// What it is, as that changes.
-    #[must_use]
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
-    }
-
-    /// Waits until it cannot go on, and says why.
-    pub async fn failed(&self) -> anyhow::Error {
-        let mut failed = self.failed.clone();
-        tokio::select! {
-            reason = failed.wait_for(Option::is_some) => match reason {
-                Ok(reason) => anyhow::anyhow!(reason.clone().unwrap_or_default()),
-                Err(_) => anyhow::anyhow!("the member ended"),
-            },
-            reason = self.tasks.failed() => anyhow::anyhow!(reason),
-        }
-    }
-
-    /// Hands over, if it is the primary, and stops.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        self.asked_to_stop.cancel();
-        let outcome = self.living.await.context("the member died")?;
-        self.tasks.stop(Duration::from_secs(2)).await;
-        tracing::info!("member stopped");
-        outcome
-    }
-
-    /// Is gone all at once for the others and for clients, as if the process were killed; only the files are closed well.
-    pub async fn vanish(self) {
-        self.living.abort();
-        // It was asked to end.
-        let _ = self.living.await;
-        self.tasks.stop(Duration::ZERO).await;
-        self.door.end_streams();
-        if let Some(open) = self.door.take() {
-            let closing = tokio::task::spawn_blocking(move || {
-                open.meta().close();
-                open.store().close()
-            });
-            if let Ok(Err(error)) = closing.await {
-                tracing::error!(%error, "the log did not close well");
-            }
-        }
-    }
-}
 
 /// How a life with one opening of the log ended.
 enum Ended {
@@ -185,28 +44,29 @@ enum Ended {
     Stopped,
 }
 
-struct Life {
-    process: Process,
-    settings: Replication,
-    ordinal: Ordinal,
-    name: String,
-    coordinator: Arc<dyn Coordinator>,
-    disk: Arc<dyn Disk>,
-    door: ReplicationDoor,
-    late: Late,
-    control_addr: SocketAddr,
-    asked_to_stop: CancellationToken,
-    tasks: TaskTracker,
-    stands: watch::Sender<Standing>,
-    /// The member that clients are passed on to.
-    primary: watch::Sender<Option<Ordinal>>,
+/// A member, from its start to its stop.
+pub(super) struct Life {
+    pub(super) process: Process,
+    pub(super) settings: Replication,
+    pub(super) ordinal: Ordinal,
+    pub(super) name: String,
+    pub(super) coordinator: Arc<dyn Coordinator>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) door: ReplicationDoor,
+    pub(super) late: Late,
+    pub(super) control_addr: SocketAddr,
+    pub(super) asked_to_stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) counts: Counts,
+    pub(super) stands: watch::Sender<Standing>,
+    pub(super) clients: Arc<ClientDoor>,
 }
 
 impl Life {
-    async fn run(self) -> anyhow::Result<()> {
+    /// Ends when it was asked to stop, or cannot go on.
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let began = Instant::now();
         let mut reshape = None;
-        let mut passing = self.pass_on();
         loop {
             self.process.standing.opens();
             // Those of a reign that ended, and what they hold.
@@ -214,8 +74,7 @@ impl Life {
             self.stands.send_replace(Standing { role: None, works: false, clients: None });
             let open = self.open(began, reshape.take()).await?;
             self.door.set(Some(Arc::clone(&open)));
-            let (ended, next) = self.live(&open, passing).await;
-            passing = next;
+            let ended = self.live(&open).await;
             self.door.set(None);
             self.door.end_streams();
             let closing = tokio::task::spawn_blocking(move || {
@@ -228,7 +87,7 @@ impl Life {
                 Ended::Reshape(shape) => reshape = Some(shape),
                 Ended::Stopped => {
                     self.pass_on_at_last().await;
-                    passing.end().await;
+                    self.clients.close().await;
                     return closed.context("closing the log");
                 }
             }
@@ -239,59 +98,22 @@ impl Life {
     }
 
     async fn open(&self, began: Instant, reshape: Option<Reshape>) -> anyhow::Result<Arc<Open>> {
-        let (process, settings, disk) = (self.process.clone(), self.settings.clone(), Arc::clone(&self.disk));
-        let (ordinal, name, tasks) = (self.ordinal, self.name.clone(), self.tasks.clone());
-        let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<Arc<Open>> {
-            let config = Arc::clone(&process.config);
-            let mut store = config.store();
-            match reshape {
-                Some(Reshape::CutTo(end)) => {
-                    tracing::warn!(
-                        log_end = end.0,
-                        "the log is cut back to where it parts from the primary's"
-                    );
-                    store::cut_back(Arc::clone(&disk), &store, end)?;
-                }
-                Some(Reshape::BeginAt(first)) => {
-                    tracing::warn!(first = first.0, "the log begins anew as a copy of the primary's");
-                    wipe(&config.data_dir).context("removing what is of no use")?;
-                    store.first_offset = Some(first.0);
-                }
-                None => {}
-            }
-            let mut local = Local::open(&config, store.clone(), Arc::clone(&disk), &process.standing)?;
-            let torn_at = local.recovered.torn_at;
-            if let Some(torn_at) = torn_at {
-                // What lies behind the hole was never acknowledged, or is on the others: it is copied again.
-                tracing::warn!(log_end = torn_at.0, "the log has a hole near its end and is cut there");
-                local.meta.close();
-                local.store.close()?;
-                store::cut_back(Arc::clone(&disk), &store, torn_at)?;
-                local = Local::open(&config, store, disk, &process.standing)?;
-            }
-            let reigns = Reigns::load(Arc::clone(&local.disk), &config.data_dir, local.store.id())?;
-            let interrupted =
-                (local.store.was_interrupted() && config.flush == store::Flush::Async) || torn_at.is_some();
-            let rules = rules(&settings);
-            let confirmed = local.store.confirmed();
-            let open =
-                Open::new(config, settings, local, tasks, ordinal, reigns, began, |me, reigns, has, now| {
-                    let found = Found {
-                        epoch: reigns.seen(),
-                        doubt: if interrupted { Doubt::LostTail } else { Doubt::None },
-                        last: reigns.history().up_to(has.end).last(),
-                        has,
-                        confirmed,
-                    };
-                    Member::new(me, name, rules, found, now)
-                });
-            Ok(open)
-        });
+        let opening = Opening {
+            process: self.process.clone(),
+            settings: self.settings.clone(),
+            disk: Arc::clone(&self.disk),
+            ordinal: self.ordinal,
+            name: self.name.clone(),
+            tasks: self.tasks.clone(),
+            counts: self.counts.clone(),
+            began,
+        };
+        let opening = tokio::task::spawn_blocking(move || opening.open(reshape));
         opening.await.context("opening the data directory")?
     }
 
     /// Until the log must be closed.
-    async fn live(&self, open: &Arc<Open>, passing: Passing) -> (anyhow::Result<Ended>, Passing) {
+    async fn live(&self, open: &Arc<Open>) -> anyhow::Result<Ended> {
         let (sees, mut seen) = mpsc::channel(16);
         let coordinator = Arc::clone(&self.coordinator);
         let watching = sees.clone();
@@ -306,7 +128,16 @@ impl Life {
         reader.read();
         let mut read_at = Instant::now();
         let (swaps, mut swapped) = mpsc::channel(4);
-        let mut work = Work { following: None, reign: None, passing: Some(passing) };
+        let foresees = Arc::clone(open);
+        let foresight = tokio::task::spawn_blocking(move || {
+            let Open { config, local, tasks, .. } = &*foresees;
+            Foresight::start(local, &config.data_dir, tasks)
+        });
+        let foresight = match foresight.await.map_err(io::Error::other).and_then(|opened| opened) {
+            Ok(foresight) => Some(foresight),
+            Err(error) => return Err(error).context("opening the schedule of delayed messages"),
+        };
+        let mut work = Work { following: None, reign: None, foresight };
         let mut ticks = tokio::time::interval(self.settings.lease.retry / 8);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping: Option<Instant> = None;
@@ -341,13 +172,19 @@ impl Life {
                 () = self.asked_to_stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(Instant::now());
                     open.ask(|member| member.hand_over(open.now(), None));
+                    if let Some(following) = &work.following {
+                        following.leave();
+                    }
                 }
             }
             let mut reopen = false;
             while let Some(order) = open.ask(Member::order) {
-                match self.obey(open, order, &mut work, &swaps).await {
+                match self.obey(open, order, &mut work, (&reader, &swaps)).await {
                     Ok(go_on) => reopen |= !go_on,
-                    Err(error) => return (Err(error), self.end(open, work).await),
+                    Err(error) => {
+                        self.end(open, work).await;
+                        return Err(error);
+                    }
                 }
             }
             if open.ask(|member| member.must_prepare())
@@ -359,7 +196,7 @@ impl Life {
             }
             let hands_over = open.ask(|member| member.is_handing_over());
             if handed_over && !hands_over && matches!(open.ask(|member| member.role()), Role::Primary(_)) {
-                let followers: Vec<_> = open.ask(|member| member.followers().collect());
+                let followers: Vec<_> = open.ask(|member| member.followers(open.now()).collect());
                 tracing::warn!(has = ?open.has(), ?followers, "the hand-over is given up: the other did not come level");
             }
             handed_over = hands_over;
@@ -367,7 +204,11 @@ impl Life {
             if let Some(since) = stopping {
                 let primary = matches!(open.ask(|member| member.role()), Role::Primary(_));
                 let hopeless = !open.ask(|member| member.is_handing_over());
-                if !primary || hopeless || since.elapsed() > HAND_OVER_WITHIN {
+                let over = match primary {
+                    true => hopeless || since.elapsed() > HAND_OVER_WITHIN,
+                    false => since.elapsed() > LEAVE_WITHIN || !self.is_waited_for(open, &work),
+                };
+                if over {
                     break Ok(Ended::Stopped);
                 }
             }
@@ -375,16 +216,25 @@ impl Life {
                 break Ok(Ended::Again);
             }
         };
-        let passing = self.end(open, work).await;
-        (ended, passing)
+        self.end(open, work).await;
+        ended
     }
 
-    /// Ends what the member is at; clients that come are passed on from the first moment on.
-    async fn end(&self, open: &Open, mut work: Work) -> Passing {
-        self.primary.send_replace(None);
-        let passing = work.passing.take().unwrap_or_else(|| self.pass_on());
+    /// Ends what the member is at. Who is told goodbye comes again at once, and waits for the next primary.
+    async fn end(&self, open: &Open, work: Work) {
+        self.clients.lead_nowhere();
         work.end(open).await;
-        passing
+        // It may have begun to serve in between.
+        self.clients.lead_nowhere();
+    }
+
+    /// As a replica that says goodbye: the in-sync set is still to be without it, and can be.
+    fn is_waited_for(&self, open: &Open, work: &Work) -> bool {
+        let lease = open.lease.borrow();
+        let in_set = lease.as_ref().is_some_and(|lease| {
+            lease.in_sync.holds(open.me) && lease.in_sync.len() > self.settings.min_in_sync
+        });
+        in_set && work.following.is_some() && open.ask(|member| member.is_following())
     }
 
     /// The Service that follows the primary needs a moment to do so: until then clients still come here.
@@ -397,24 +247,17 @@ impl Life {
                 // Nobody else took over.
                 return;
             }
-            self.primary.send_if_modified(|now| next.is_some() && std::mem::replace(now, next) != next);
+            if let Some(next) = next {
+                self.clients.lead_to(next);
+            }
             tokio::time::sleep(SERVICE_FOLLOWS_WITHIN / 10).await;
         }
     }
 
-    /// Connects clients that come here to the primary.
-    fn pass_on(&self) -> Passing {
-        let target = Target {
-            primary: self.primary.subscribe(),
-            member_address: self.settings.member_address.clone(),
-            port: self.process.config.client_listen.port(),
-        };
-        Passing::start(self.process.config.client_listen, target)
-    }
-
     fn saw(&self, open: &Arc<Open>, seen: Seen) {
-        open.lease.send_replace(Some(seen.lease.clone()));
+        let lease = seen.lease.clone();
         open.ask(|member| member.lease_seen(open.now(), seen));
+        open.lease.send_replace(Some(lease));
         open.settle();
     }
 
@@ -424,9 +267,10 @@ impl Life {
         open: &Arc<Open>,
         order: Order,
         work: &mut Work,
-        swaps: &mpsc::Sender<SwapOutcome>,
+        (reader, swaps): (&Reader, &mpsc::Sender<SwapOutcome>),
     ) -> anyhow::Result<bool> {
         match order {
+            Order::ReadLease => reader.read(),
             Order::Swap { lease, version } => {
                 let (coordinator, swaps) = (Arc::clone(&self.coordinator), swaps.clone());
                 self.tasks.spawn(async move {
@@ -436,11 +280,7 @@ impl Life {
                 });
             }
             Order::Freeze => {
-                // The port is free for a reign, and refuses whoever another member passes on too early.
-                self.primary.send_replace(None);
-                if let Some(passing) = work.passing.take() {
-                    passing.end().await;
-                }
+                self.clients.lead_nowhere();
                 if let Some(following) = work.following.take() {
                     following.freeze().await;
                 }
@@ -453,15 +293,29 @@ impl Life {
                     following.freeze().await;
                 }
                 tracing::info!(primary = primary.0, "another member is the primary");
-                work.passing.get_or_insert_with(|| self.pass_on());
                 work.following = Some(Following::start(open, primary));
             }
             Order::Reign(epoch) => {
-                let control = (&self.late, self.control_addr);
-                let reign = Reign::begin(open, epoch, &self.process, control, &self.coordinator).await?;
+                let foreseen = match work.foresight.take() {
+                    Some(foresight) => foresight.end().await,
+                    None => None,
+                };
+                let needs = reign::Needs {
+                    open: Arc::clone(open),
+                    ordinal: self.ordinal,
+                    process: self.process.clone(),
+                    late: self.late.clone(),
+                    control_addr: self.control_addr,
+                    coordinator: Arc::clone(&self.coordinator),
+                    clients: Arc::clone(&self.clients),
+                    foreseen,
+                };
+                let reign = Reign::begin(epoch, needs).await?;
                 work.reign = Some(reign);
+                self.counts.reigns.inc();
             }
             Order::StepDown(why) => {
+                self.counts.stepped_down(why);
                 match why {
                     Why::HandedOver => tracing::info!("handed over, this member is a replica now"),
                     Why::Deposed => tracing::warn!("another member is the primary now"),
@@ -481,7 +335,7 @@ impl Life {
         if let Role::Replica(primary) = role
             && follows
         {
-            self.primary.send_if_modified(|now| now.replace(primary) != Some(primary));
+            self.clients.lead_to(primary);
         }
         let clients = work.reign.as_ref().and_then(Reign::clients);
         let works = match role {
@@ -515,7 +369,8 @@ impl Life {
 struct Work {
     following: Option<Following>,
     reign: Option<Reign>,
-    passing: Option<Passing>,
+    /// Until it reigns.
+    foresight: Option<Foresight>,
 }
 
 impl Work {
@@ -534,6 +389,12 @@ impl Work {
         }
         if let Some(reign) = self.reign {
             reign.end(open).await;
+        }
+        if let Some(foresight) = self.foresight
+            && let Some(foreseen) = foresight.end().await
+            && let Err(error) = tokio::task::spawn_blocking(move || foreseen.leave()).await
+        {
+            tracing::error!(%error, "the schedule of delayed messages is not written");
         }
     }
 }
@@ -579,63 +440,5 @@ async fn settle(open: Arc<Open>) {
         if appended.changed().await.is_err() {
             return;
         }
-    }
-}
-
-/// Hears of the others while there is no primary to follow.
-async fn introduce(open: Arc<Open>, ordinal: Ordinal) {
-    let mut ticks = tokio::time::interval(open.settings.lease.retry);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if open.ask(|member| member.is_following() || matches!(member.role(), Role::Primary(_))) {
-            continue;
-        }
-        let others = (0..open.settings.members).map(Ordinal).filter(|other| *other != ordinal);
-        let answers = others.map(|other| {
-            let open = Arc::clone(&open);
-            async move {
-                match hear(&open, other).await {
-                    Ok((member, last, end, epoch)) => open.tell(|rules, now| {
-                        rules.heard_epoch(now, epoch);
-                        rules.heard(now, member, epoch, last, end);
-                    }),
-                    Err(error) => {
-                        tracing::debug!(member = other.0, %error, "a member does not say how it is")
-                    }
-                }
-            }
-        });
-        futures::future::join_all(answers).await;
-    }
-}
-
-async fn hear(open: &Open, other: Ordinal) -> anyhow::Result<(MemberId, Epoch, LogOffset, Epoch)> {
-    let limit = open.settings.lease.retry;
-    let asked = async {
-        let address = format!("http://{}", open.settings.address_of(other.0));
-        let channel = Endpoint::from_shared(address)?.connect_timeout(limit).connect().await?;
-        let request = control::IntroduceRequest {
-            group: open.config.broker_name.clone(),
-            epoch: open.ask(|member| member.epoch()).0,
-        };
-        let answer = ReplicationClient::new(channel).introduce(request).await?.into_inner();
-        let member = answer.member.context("it does not say who it is")?;
-        let member = MemberId { ordinal: Ordinal(member.ordinal), store: StoreId(member.store) };
-        anyhow::ensure!(member.ordinal == other, "another member answers at that address");
-        Ok((member, Epoch(answer.last_reign), LogOffset(answer.log_end), Epoch(answer.epoch)))
-    };
-    tokio::time::timeout(limit, asked).await?
-}
-
-fn rules(settings: &Replication) -> Settings {
-    let Replication { mode, min_in_sync, max_lag, lease, .. } = settings;
-    Settings {
-        mode: *mode,
-        min_in_sync: *min_in_sync,
-        max_lag: *max_lag,
-        lease_duration: lease.duration,
-        retry: lease.retry,
-        ..Settings::default()
     }
 }

@@ -10,18 +10,22 @@
 //!     the primary           members have everything
 //! ```
 //!
-//! The log and the metadata are open all the time ([`open::Open`]). Only a primary opens what is above them, and the port for
-//! clients. Where a log must be cut, everything is closed and opened anew: as after a crash, by the same way.
+//! The log and the metadata are open all the time ([`open::Open`]), and so are the ports for clients ([`clients::ClientDoor`]). Only a
+//! primary opens what is above the log. Where a log must be cut, everything is closed and opened anew: as after a crash, by the same way.
 
+mod clients;
 mod coordinator;
 mod door;
 mod follow;
+mod group;
+mod introduce;
 mod keeper;
 mod kubernetes;
 mod late;
 mod life;
+mod metrics;
 mod open;
-mod passing;
+mod opening;
 mod reign;
 mod reigns;
 mod sender;
@@ -34,8 +38,8 @@ use access::{logging, vital};
 use anyhow::Context as _;
 pub use coordinator::{Coordinator, Unreadable};
 pub(crate) use door::ReplicationDoor;
+pub use group::{Group, Standing};
 pub(crate) use late::Late;
-pub use life::{Group, Standing};
 use store::disk::RealDisk;
 
 use crate::config::Config;

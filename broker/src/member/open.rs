@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::keeper::LikePrimary;
+use super::metrics::{Behind, Counts};
 use super::reigns::Reigns;
 use crate::config::{Config, Replication};
 use crate::local::Local;
@@ -36,6 +37,9 @@ pub(super) struct Open {
     pub(super) confirmed: watch::Sender<LogOffset>,
     /// As a replica.
     pub(super) keeper: Arc<LikePrimary>,
+    /// As a replica.
+    pub(super) behind: Mutex<Behind>,
+    pub(super) counts: Counts,
     /// As it was last seen.
     pub(super) lease: watch::Sender<Option<Lease>>,
     /// The present reign, if this is the primary.
@@ -58,6 +62,7 @@ impl Open {
         tasks: TaskTracker,
         ordinal: Ordinal,
         reigns: Reigns,
+        counts: Counts,
         began: Instant,
         make: impl FnOnce(MemberId, &Reigns, Has, Now) -> Member,
     ) -> Arc<Self> {
@@ -76,6 +81,8 @@ impl Open {
             appended: watch::Sender::new(has.end),
             confirmed: watch::Sender::new(local.store.confirmed()),
             keeper: Arc::default(),
+            behind: Mutex::default(),
+            counts,
             lease: watch::Sender::new(None),
             reign: Mutex::new(None),
             local,
@@ -106,6 +113,18 @@ impl Open {
     pub(super) fn tell<T>(&self, event: impl FnOnce(&mut Member, Now) -> T) -> T {
         let outcome = event(&mut self.member.lock(), self.now());
         self.happened.notify_one();
+        outcome
+    }
+
+    /// The same of what happens with every message: nobody is called unless the rules want something.
+    pub(super) fn tell_often<T>(&self, event: impl FnOnce(&mut Member, Now) -> T) -> T {
+        let mut member = self.member.lock();
+        let outcome = event(&mut member, self.now());
+        let wants = member.wants_something();
+        drop(member);
+        if wants {
+            self.happened.notify_one();
+        }
         outcome
     }
 

@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use access::vital;
 use anyhow::Context as _;
-use replication::Epoch;
+use replication::{Epoch, Ordinal};
 use store::LogOffset;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::clients::ClientDoor;
 use super::coordinator::Coordinator;
 use super::late::Late;
 use super::open::{Open, Reigning};
 use crate::health::Health;
 use crate::log::{Acknowledge, Gate};
-use crate::serve::{self, Control, Ports, Primary, Process, Running};
+use crate::schedule::Foreseen;
+use crate::serve::{self, ClientPorts, Control, Ports, Primary, Process, Running};
 
 /// For calls under way when a reign ends: nothing that they wait for comes.
-const END_WITHIN: Duration = Duration::from_secs(2);
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// A reign, from the order to begin it.
 pub(super) struct Reign {
@@ -37,13 +39,8 @@ enum State {
 
 impl Reign {
     /// Writes down that it begins, and begins. An error: this member cannot.
-    pub(super) async fn begin(
-        open: &Arc<Open>,
-        epoch: Epoch,
-        process: &Process,
-        control: (&Late, SocketAddr),
-        coordinator: &Arc<dyn Coordinator>,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn begin(epoch: Epoch, needs: Needs) -> anyhow::Result<Self> {
+        let open = &needs.open;
         let noting = Arc::clone(open);
         let start = tokio::task::spawn_blocking(move || {
             let end = noting.store().state().appended;
@@ -58,17 +55,9 @@ impl Reign {
         open.set_reign(Some(Reigning { epoch, journal }));
         tracing::info!(epoch = epoch.0, log_end = start.0, "this member is the primary");
         let stop = CancellationToken::new();
-        let serving = Serving {
-            open: Arc::clone(open),
-            epoch,
-            process: process.clone(),
-            late: control.0.clone(),
-            control_addr: control.1,
-            coordinator: Arc::clone(coordinator),
-            stop: stop.clone(),
-        };
-        let state = State::Opening(open.tasks.spawn(serving.serve(start)));
-        Ok(Self { stop, state, late: control.0.clone() })
+        let (open, late) = (Arc::clone(&needs.open), needs.late.clone());
+        let state = State::Opening(open.tasks.spawn(serve(needs, epoch, start, stop.clone())));
+        Ok(Self { stop, state, late })
     }
 
     /// Writes down how far consumers are, so that whoever takes over knows.
@@ -101,7 +90,7 @@ impl Reign {
             State::Failed => None,
         };
         if let Some(running) = running
-            && let Err(error) = running.stop_within(END_WITHIN).await
+            && let Err(error) = running.stop().await
         {
             tracing::warn!(%error, "the reign did not end well");
         }
@@ -155,50 +144,59 @@ impl Drop for Reign {
     }
 }
 
-/// What serving needs.
-struct Serving {
-    open: Arc<Open>,
-    epoch: Epoch,
-    process: Process,
-    late: Late,
-    control_addr: SocketAddr,
-    coordinator: Arc<dyn Coordinator>,
-    stop: CancellationToken,
+/// What a reign needs.
+pub(super) struct Needs {
+    pub(super) open: Arc<Open>,
+    pub(super) ordinal: Ordinal,
+    pub(super) process: Process,
+    /// Where the control plane is served.
+    pub(super) late: Late,
+    pub(super) control_addr: SocketAddr,
+    pub(super) coordinator: Arc<dyn Coordinator>,
+    pub(super) clients: Arc<ClientDoor>,
+    /// What it knew of delayed messages as a replica.
+    pub(super) foreseen: Option<Foreseen>,
 }
 
-impl Serving {
-    /// `None`: it was stopped before.
-    async fn serve(self, start: LogOffset) -> anyhow::Result<Option<Running>> {
-        let Self { open, epoch, process, late, control_addr, coordinator, stop } = self;
-        // What the views, cursors and transactions are opened from is what everybody has.
-        let mut confirmed = open.confirmed.subscribe();
-        open.settle();
-        let everybody_has = confirmed.wait_for(|confirmed| *confirmed >= start);
-        if stop.run_until_cancelled(everybody_has).await.is_none() {
-            return Ok(None);
-        }
-        let tasks = vital::Tasks::default();
-        let primary = Primary {
-            epoch: epoch.0,
-            acknowledge: Acknowledge::Replicated(Arc::clone(&open) as Arc<dyn Gate>),
-        };
-        let ports = Ports {
-            clients: Ports::bind_clients(&process.config)?,
-            control: Control::Within(late, control_addr),
-        };
-        let running = serve::serve(&process, open.local.clone(), ports, tasks.clone(), Some(primary)).await?;
-        let announcing = async move {
-            while let Err(error) = coordinator.announce().await {
-                tracing::warn!(%error, "clients cannot be told where the primary is");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            std::future::pending::<()>().await;
-        };
-        let until = tasks.stop_token();
-        tasks.spawn("telling clients where the primary is", async move {
-            until.run_until_cancelled(announcing).await;
-            Ok::<(), std::convert::Infallible>(())
-        });
-        Ok(Some(running))
+/// `None`: it was stopped before.
+async fn serve(
+    needs: Needs,
+    epoch: Epoch,
+    start: LogOffset,
+    stop: CancellationToken,
+) -> anyhow::Result<Option<Running>> {
+    let Needs { open, ordinal, process, late, control_addr, coordinator, clients, foreseen } = needs;
+    // What the views, cursors and transactions are opened from is what everybody has.
+    let mut confirmed = open.confirmed.subscribe();
+    open.settle();
+    let everybody_has = confirmed.wait_for(|confirmed| *confirmed >= start);
+    if stop.run_until_cancelled(everybody_has).await.is_none() {
+        return Ok(None);
     }
+    let tasks = vital::Tasks::default();
+    let primary = Primary {
+        ordinal: ordinal.0,
+        epoch: epoch.0,
+        acknowledge: Acknowledge::Replicated(Arc::clone(&open) as Arc<dyn Gate>),
+        foreseen,
+        stop_grace: STOP_GRACE,
+    };
+    let ports = Ports {
+        clients: ClientPorts::new(&process.config, clients.lead_here())?,
+        control: Control::Within(late, control_addr),
+    };
+    let running = serve::serve(&process, open.local.clone(), ports, tasks.clone(), Some(primary)).await?;
+    let announcing = async move {
+        while let Err(error) = coordinator.announce().await {
+            tracing::warn!(%error, "clients cannot be told where the primary is");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let until = tasks.stop_token();
+    tasks.spawn("telling clients where the primary is", async move {
+        until.run_until_cancelled(announcing).await;
+        Ok::<(), std::convert::Infallible>(())
+    });
+    Ok(Some(running))
 }

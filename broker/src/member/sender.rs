@@ -1,5 +1,7 @@
 //! What a primary sends to one follower: its log from where the follower's ends, and its state.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +9,9 @@ use anyhow::Context as _;
 use proto::control;
 use proto::control::follow_response::Response as Tells;
 use replication::Epoch;
-use store::{LogOffset, Stretch};
+use store::{LogOffset, Store, Stretch};
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::open::{Open, Reigning};
 use super::wire;
@@ -19,6 +21,8 @@ use crate::meta::journal::{Change, Forgotten};
 const STRETCH_BYTES: usize = 256 << 10;
 /// Bytes of log that are sent and not acknowledged.
 const WINDOW_BYTES: u64 = 16 << 20;
+/// Who follows needs what is confirmed for its views, and no producer waits for that: it is not told of each message.
+const TELL_CONFIRMED_EVERY: Duration = Duration::from_millis(5);
 /// Bytes of state in one message.
 const STATE_BYTES: usize = 256 << 10;
 /// Old log is read at this pace, so that those who write and read what is new do not feel it.
@@ -35,12 +39,41 @@ pub(super) struct Sender {
     pub(super) acknowledged: watch::Receiver<LogOffset>,
     /// Up to where it was sent.
     pub(super) sent: LogOffset,
+    pub(super) deletions: Deletions,
+}
+
+/// Which topics were deleted at which ends of the log, as it was last looked up.
+#[derive(Default)]
+pub(super) struct Deletions {
+    as_of: Option<u64>,
+    by_place: BTreeMap<LogOffset, Vec<String>>,
+}
+
+impl Deletions {
+    /// Asks the store only if something changed: there may be as many as there were topics.
+    fn refresh(&mut self, store: &Store) {
+        let now = store.deletions();
+        if self.as_of == Some(now) {
+            return;
+        }
+        self.as_of = Some(now);
+        self.by_place.clear();
+        for (topic, place) in store.deleted_topics() {
+            self.by_place.entry(place).or_default().push(topic);
+        }
+    }
+
+    /// The first place behind this one.
+    fn behind(&self, at: LogOffset) -> Option<LogOffset> {
+        self.by_place.range((Bound::Excluded(at), Bound::Unbounded)).next().map(|(place, _)| *place)
+    }
 }
 
 impl Sender {
     /// Sends until the follower is gone or the reign over.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let (mut state, mut told) = (self.send_everything().await?, LogOffset(0));
+        let mut told_at = Instant::now();
         let mut min = self.open.store().state().min;
         let mut appended = self.open.appended.subscribe();
         let mut confirmed = self.open.confirmed.subscribe();
@@ -66,30 +99,33 @@ impl Sender {
             let window = self.sent.0.saturating_sub(self.acknowledged.borrow_and_update().0);
             let end = *appended.borrow_and_update();
             if self.sent < end && window < WINDOW_BYTES {
-                self.send_stretch().await?;
+                self.send_stretch(end).await?;
             }
             let now_confirmed = *confirmed.borrow_and_update();
-            if now_confirmed > told {
-                told = now_confirmed;
+            if now_confirmed > told && told_at.elapsed() >= TELL_CONFIRMED_EVERY {
+                (told, told_at) = (now_confirmed, Instant::now());
                 self.pulse(told, min).await?;
             }
-            if self.sent < *appended.borrow()
-                && self.sent.0.saturating_sub(self.acknowledged.borrow().0) < WINDOW_BYTES
-            {
+            let is_behind = self.sent < *appended.borrow();
+            let is_full = self.sent.0.saturating_sub(self.acknowledged.borrow().0) >= WINDOW_BYTES;
+            if is_behind && !is_full {
                 continue;
             }
+            let untold = now_confirmed > told;
             tokio::select! {
                 changed = appended.changed() => changed?,
-                changed = confirmed.changed() => changed?,
+                changed = confirmed.changed(), if !untold => changed?,
+                () = tokio::time::sleep_until(told_at + TELL_CONFIRMED_EVERY), if untold => {}
                 changed = journal.changed() => changed?,
-                changed = self.acknowledged.changed() => changed.context("the follower is gone")?,
+                changed = self.acknowledged.changed(), if is_full => changed.context("the follower is gone")?,
                 _ = pulse.tick() => {
                     // Where nothing is appended behind a deletion it would not be told otherwise.
                     if self.sent == *appended.borrow() {
-                        self.send_deletions(&self.open.store().deleted_topics()).await?;
+                        self.send_deletions().await?;
                     }
                     // Asking the store asks the system as well: from time to time, and not for each confirmation.
                     min = self.open.store().state().min;
+                    (told, told_at) = (*confirmed.borrow_and_update(), Instant::now());
                     self.pulse(told, min).await?;
                 }
                 () = self.sink.closed() => anyhow::bail!("the follower is gone"),
@@ -104,29 +140,26 @@ impl Sender {
 
     async fn pulse(&self, confirmed: LogOffset, min: LogOffset) -> anyhow::Result<()> {
         let (epoch, confirmed, min) = (self.reign.epoch.0, confirmed.0, min.0);
-        self.send(Tells::Pulse(control::Pulse { epoch, confirmed, min })).await
+        let log_end = self.open.appended.borrow().0;
+        self.send(Tells::Pulse(control::Pulse { epoch, confirmed, min, log_end })).await
     }
 
     /// What was deleted where the follower's log ends. Made a second time it changes nothing.
-    async fn send_deletions(&self, deleted: &[(String, LogOffset)]) -> anyhow::Result<()> {
-        let here = deleted.iter().filter(|(_, place)| *place == self.sent);
-        let topics: Vec<_> = here.map(|(topic, _)| topic.clone()).collect();
-        if topics.is_empty() {
-            return Ok(());
-        }
+    async fn send_deletions(&mut self) -> anyhow::Result<()> {
+        self.deletions.refresh(self.open.store());
+        let Some(topics) = self.deletions.by_place.get(&self.sent).cloned() else { return Ok(()) };
         self.send(Tells::Deleted(control::DeletedTopics { log_offset: self.sent.0, topics })).await
     }
 
-    /// The next piece of the log.
-    async fn send_stretch(&mut self) -> anyhow::Result<()> {
+    /// The next piece of the log, which ended here before.
+    async fn send_stretch(&mut self, end: LogOffset) -> anyhow::Result<()> {
         let store = self.open.store().clone();
         let at = self.sent;
-        // Deletions lie between records: the follower makes them where they were made here. Their marks are seen before
-        // the log grows past them.
-        let deleted = store.deleted_topics();
-        self.send_deletions(&deleted).await?;
-        let next = deleted.iter().map(|(_, place)| *place).filter(|place| *place > at).min();
-        let most = next.map_or(STRETCH_BYTES, |next| STRETCH_BYTES.min((next.0 - at.0) as usize));
+        // Deletions lie between records: the follower makes them where they were made here. The marks of those below `end`
+        // are seen, and nothing behind it is read: there may be some by now.
+        self.send_deletions().await?;
+        let next = self.deletions.behind(at).map_or(end, |next| next.min(end));
+        let most = STRETCH_BYTES.min((next.0 - at.0) as usize);
         let cold = at < store.hot_from();
         let stretch = if cold {
             let pause = Duration::from_secs_f64(STRETCH_BYTES as f64 / COLD_BYTES_PER_SECOND);
@@ -147,6 +180,7 @@ impl Sender {
             bytes,
             damaged,
         };
+        self.open.counts.sent_bytes.inc_by(stretch.bytes.len() as u64);
         self.send(Tells::Stretch(stretch)).await?;
         self.sent = next;
         Ok(())

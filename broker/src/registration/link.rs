@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::control::broker_report::Report;
 use proto::control::registry_client::RegistryClient;
-use proto::control::{BrokerReport, FullReport, Heartbeat, RegistryAck};
+use proto::control::{BrokerReport, FullReport, Heartbeat, ListenerEndpoints, RegistryAck};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,6 +15,7 @@ use tonic::transport::Endpoint;
 
 use super::telling::Telling;
 use super::{Identity, Shown, ShownBy};
+use crate::addresses::Addresses;
 use crate::topics;
 
 /// Three of them missed, and name servers take the broker off the routes.
@@ -34,6 +35,7 @@ const STEADY: Duration = Duration::from_secs(10);
 pub(super) struct Link {
     pub(super) addr: SocketAddr,
     pub(super) identity: Arc<Identity>,
+    pub(super) addresses: watch::Receiver<Addresses>,
     pub(super) topics: Arc<topics::Registry>,
     pub(super) shown_by: Arc<watch::Sender<ShownBy>>,
     pub(super) wanted: watch::Receiver<HashSet<SocketAddr>>,
@@ -103,6 +105,9 @@ impl Link {
     fn everything(&self) -> Telling {
         let Identity { cluster_name, broker_name, broker_id, epoch, clients, control } =
             (*self.identity).clone();
+        let listeners = self.addresses.borrow().clone().into_iter();
+        let listeners = listeners
+            .map(|(name, clients)| ListenerEndpoints { name: name.to_string(), clients: Some(clients) });
         let head = FullReport {
             cluster_name,
             broker_name,
@@ -115,6 +120,7 @@ impl Link {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             heartbeat_interval_ms: HEARTBEAT.as_millis() as u64,
             more: false,
+            listeners: listeners.collect(),
         };
         Telling::everything(head, self.topics.listing())
     }
@@ -141,6 +147,7 @@ struct Session {
     reports: mpsc::Sender<BrokerReport>,
     acks: tonic::Streaming<RegistryAck>,
     changed: watch::Receiver<u64>,
+    addresses: watch::Receiver<Addresses>,
     heartbeat: tokio::time::Interval,
     sequence: u64,
     /// What is being told now.
@@ -156,6 +163,8 @@ impl Session {
         let (reports, outbound) = mpsc::channel(UNACKNOWLEDGED * 2);
         // Watched before it is read: what changes in between is reported again.
         let changed = link.topics.watch();
+        let mut addresses = link.addresses.clone();
+        addresses.mark_unchanged();
         let acks = RegistryClient::new(channel).register(ReceiverStream::new(outbound)).await;
         let acks = acks.map_err(|status| said(&status))?.into_inner();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
@@ -167,6 +176,7 @@ impl Session {
             reports,
             acks,
             changed,
+            addresses,
             heartbeat,
             sequence: 0,
             telling: Some(telling),
@@ -201,6 +211,13 @@ impl Session {
                 {
                     changed.map_err(|_| "the broker stops".to_owned())?;
                     self.tell_changes(link);
+                }
+                Ok(()) = self.addresses.changed(),
+                    if self.telling.is_none() && self.unacknowledged.len() < UNACKNOWLEDGED =>
+                {
+                    let telling = link.everything();
+                    self.told_version = telling.version();
+                    self.telling = Some(telling);
                 }
                 _ = self.heartbeat.tick(), if self.sequence > 0 => {
                     // One that does not fit follows reports that say the same.

@@ -12,7 +12,7 @@
 //! takes nobody off the routes.
 
 mod link;
-mod telling;
+pub(crate) mod telling;
 pub(crate) mod wire;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,13 +20,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::vital;
+use access::{ListenerName, vital};
 use proto::control;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::addresses::Addresses;
 use crate::topics;
 
 /// How often names are resolved again.
@@ -68,24 +69,34 @@ type ShownBy = BTreeMap<SocketAddr, Shown>;
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
     shown_by: Arc<watch::Sender<ShownBy>>,
+    addresses: watch::Receiver<Addresses>,
 }
 
 impl Registration {
-    /// Registers with the name servers that `names` (`host:port`) stand for, until `tasks` stop.
+    /// Registers with the name servers that `names` (`host:port`) stand for, until `tasks` stop. Name servers are told `addresses`
+    /// again when they change.
     pub(crate) fn start(
         identity: Identity,
+        addresses: watch::Receiver<Addresses>,
         names: Vec<String>,
         topics: Arc<topics::Registry>,
         tasks: &vital::Tasks,
     ) -> Self {
         let shown_by = Arc::new(watch::Sender::new(ShownBy::new()));
         let stop = tasks.stop_token();
-        let keeper = Keeper { identity: Arc::new(identity), names, topics, shown_by: shown_by.clone(), stop };
+        let keeper = Keeper {
+            identity: Arc::new(identity),
+            addresses: addresses.clone(),
+            names,
+            topics,
+            shown_by: shown_by.clone(),
+            stop,
+        };
         tasks.spawn("the registration with name servers", async move {
             keeper.run().await;
             Ok::<(), std::convert::Infallible>(())
         });
-        Self { shown_by }
+        Self { shown_by, addresses }
     }
 
     /// A registration that stands still, for tests of whoever asks name servers.
@@ -94,7 +105,13 @@ impl Registration {
         let shown = |clients| Shown { version: 0, clients };
         let addresses = (1..).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let shown_by = addresses.zip(channels.into_iter().map(shown)).collect();
-        Self { shown_by: Arc::new(watch::Sender::new(shown_by)) }
+        let addresses = watch::Sender::new(Addresses::new()).subscribe();
+        Self { shown_by: Arc::new(watch::Sender::new(shown_by)), addresses }
+    }
+
+    /// Where clients reach this broker that come by this listener.
+    pub(crate) fn address_at(&self, listener: &ListenerName) -> Option<control::Endpoints> {
+        self.addresses.borrow().get(listener).cloned()
     }
 
     /// The name servers that show this broker now.
@@ -133,6 +150,7 @@ impl Registration {
 /// Keeps one link to each address.
 struct Keeper {
     identity: Arc<Identity>,
+    addresses: watch::Receiver<Addresses>,
     names: Vec<String>,
     topics: Arc<topics::Registry>,
     shown_by: Arc<watch::Sender<ShownBy>>,
@@ -190,6 +208,7 @@ impl Keeper {
         let link = link::Link {
             addr,
             identity: self.identity.clone(),
+            addresses: self.addresses.clone(),
             topics: self.topics.clone(),
             shown_by: self.shown_by.clone(),
             wanted,

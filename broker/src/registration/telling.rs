@@ -14,7 +14,7 @@ use crate::topics::{Changes, GroupConfig, Listing, Topic, TopicConfig};
 const MOST_IN_A_REPORT: usize = 5000;
 
 /// The reports of one version, made one by one.
-pub(super) enum Telling {
+pub(crate) enum Telling {
     /// Everything there is. The head goes with the first part of it.
     Everything {
         version: u64,
@@ -39,7 +39,7 @@ impl Telling {
         Self::Everything { version, head: Some(Box::new(head)), topics, groups }
     }
 
-    pub(super) fn changed(changes: Changes) -> Self {
+    pub(crate) fn changed(changes: Changes) -> Self {
         let Changes { version, topics, removed_topics, groups, removed_groups } = changes;
         Self::Changed {
             version,
@@ -50,13 +50,13 @@ impl Telling {
         }
     }
 
-    pub(super) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         let (Self::Everything { version, .. } | Self::Changed { version, .. }) = self;
         *version
     }
 
     /// The next report, and whether there are more. The last one is acknowledged for all.
-    pub(super) fn next_report(&mut self) -> (Report, bool) {
+    pub(crate) fn next_report(&mut self) -> (Report, bool) {
         let mut room = MOST_IN_A_REPORT;
         match self {
             Self::Everything { version: _, head, topics, groups } => {

@@ -88,6 +88,7 @@ struct Bench {
     addr: SocketAddr,
     topics: Arc<topics::Registry>,
     registration: Registration,
+    addresses: watch::Sender<Addresses>,
     tasks: vital::Tasks,
     _folder: tempfile::TempDir,
 }
@@ -115,8 +116,11 @@ impl Bench {
             clients: route::endpoints("10.0.0.1", 8081),
             control: control::Address { host: "10.0.0.1".to_owned(), port: 9878 },
         };
-        let registration = Registration::start(identity, vec![addr.to_string()], topics.clone(), &tasks);
-        Self { streams, addr, topics, registration, tasks, _folder: folder }
+        let addresses = watch::Sender::new(Addresses::new());
+        let names = vec![addr.to_string()];
+        let registration =
+            Registration::start(identity, addresses.subscribe(), names, topics.clone(), &tasks);
+        Self { streams, addr, topics, registration, addresses, tasks, _folder: folder }
     }
 
     async fn stream(&mut self) -> Stream {
@@ -229,4 +233,26 @@ async fn a_stop_ends_the_stream() {
     let registration = bench.registration.clone();
     bench.stop().await;
     assert!(!registration.is_registered());
+}
+
+#[tokio::test]
+async fn new_addresses_of_listeners_are_told_with_everything_else() {
+    let mut bench = Bench::new().await;
+    bench.upsert("orders");
+    let mut stream = bench.stream().await;
+    let (sequence, full) = stream.full().await;
+    assert_eq!(full.listeners, []);
+    stream.ack(sequence).await;
+    let external = ListenerName::parse("external").unwrap();
+    let at = route::endpoints("192.0.2.1", 30_081);
+    bench.addresses.send_replace(Addresses::from([(external.clone(), at.clone())]));
+    let (sequence, full) = stream.full().await;
+    let expected = control::ListenerEndpoints { name: external.to_string(), clients: Some(at.clone()) };
+    assert_eq!((full.listeners, full.topics.len()), (vec![expected], 1));
+    assert_eq!(bench.registration.address_at(&external), Some(at));
+    // Changes go on from there.
+    stream.ack(sequence).await;
+    bench.upsert("more");
+    assert_eq!(stream.change().await.1.topics.len(), 1);
+    bench.stop().await;
 }

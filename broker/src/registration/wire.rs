@@ -30,7 +30,7 @@ pub(crate) fn topic(topic: &TopicConfig) -> control::TopicConfig {
 /// A group for name servers, operator and command line.
 #[must_use]
 pub(crate) fn group(group: &GroupConfig) -> control::GroupConfig {
-    let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = group;
+    let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff, owner } = group;
     let kind = match backoff {
         Backoff::Exponential { initial_ms, max_ms, multiplier } => {
             let (initial_ms, max_ms, multiplier) = (*initial_ms, *max_ms, *multiplier);
@@ -50,5 +50,6 @@ pub(crate) fn group(group: &GroupConfig) -> control::GroupConfig {
         ordered: *ordered,
         max_attempts: *max_attempts,
         backoff: Some(control::Backoff { kind: Some(kind) }),
+        owner: owner.clone(),
     }
 }

@@ -18,6 +18,8 @@
 //!
 //! What is not promised: an order among messages of the same time whose producers did not wait for each other.
 
+mod foresight;
+mod known;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,8 @@ use store::schedule::{Noted, Schedule, Work};
 use store::{Clock, LogOffset, Recovered, Store};
 use tokio::sync::oneshot;
 
+pub(crate) use foresight::{Foreseen, Foresight};
+use known::Known;
 pub(crate) use record::{QUEUE, TOPIC, make_wait};
 use worker::Worker;
 
@@ -83,6 +87,8 @@ pub(crate) struct Needs {
     pub(crate) counts: Delayed,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
+    /// The schedule as it followed the log of the replica that this was.
+    pub(crate) foreseen: Option<Foreseen>,
 }
 
 /// The messages that wait, for everybody else.
@@ -116,32 +122,15 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Opens the schedule of this log. Reads a few small files.
-    pub(crate) fn open(needs: Needs, root: &Path, recovered: &Recovered) -> std::io::Result<Self> {
+    pub(crate) fn open(mut needs: Needs, root: &Path, recovered: &Recovered) -> std::io::Result<Self> {
         let store = needs.log.store();
-        let state = store.state();
-        let (schedule, noted) =
-            Schedule::open(Arc::clone(&needs.disk), root, state.min..state.appended, needs.limits)?;
-        // Another broker delivers, too, and does not say which.
-        let noted = match noted {
-            Some(_) if recovered.by_another => {
-                schedule.clear()?;
-                None
-            }
-            noted => noted,
+        let known = match needs.foreseen.take() {
+            Some(Foreseen(known)) => known,
+            None => open(store, Arc::clone(&needs.disk), root, recovered, needs.limits)?,
         };
-        let timers = Arc::new(Timers {
-            schedule,
-            waiting: Mutex::default(),
-            rung: AtomicBool::new(false),
-            signal: Mutex::default(),
-            bell: Condvar::new(),
-            writer_called: Mutex::default(),
-            writer_bell: Condvar::new(),
-            wanted_below: AtomicU64::new(0),
-            moved_below: AtomicU64::new(0),
-        });
+        let timers = Arc::clone(known.timers());
         store.ask_before_removal(Arc::clone(&timers) as Arc<dyn store::Keeper>);
-        let worker = Worker::new(needs, Arc::clone(&timers), noted, done_by_java(root));
+        let worker = Worker::new(needs, known);
         Ok(Self { timers, worker })
     }
 
@@ -167,6 +156,38 @@ impl Opened {
             });
         }
     }
+}
+
+/// The schedule of a log, as it was noted last.
+fn open(
+    store: &Store,
+    disk: Arc<dyn Disk>,
+    root: &Path,
+    recovered: &Recovered,
+    limits: Limits,
+) -> std::io::Result<Known> {
+    let state = store.state();
+    let (schedule, noted) = Schedule::open(disk, root, state.min..state.appended, limits)?;
+    // Another broker delivers, too, and does not say which.
+    let noted = match noted {
+        Some(_) if recovered.by_another => {
+            schedule.clear()?;
+            None
+        }
+        noted => noted,
+    };
+    let timers = Timers {
+        schedule,
+        waiting: Mutex::default(),
+        rung: AtomicBool::new(false),
+        signal: Mutex::default(),
+        bell: Condvar::new(),
+        writer_called: Mutex::default(),
+        writer_bell: Condvar::new(),
+        wanted_below: AtomicU64::new(0),
+        moved_below: AtomicU64::new(0),
+    };
+    Ok(Known::new(store.clone(), Arc::new(timers), noted, done_by_java(root)))
 }
 
 /// What a thread does.
@@ -229,6 +250,11 @@ impl Timers {
         self.call_writer();
     }
 
+    /// It was stopped, and another thread goes on.
+    fn go_on(&self) {
+        self.signal.lock().stop = false;
+    }
+
     fn is_stopping(&self) -> bool {
         self.signal.lock().stop
     }
@@ -252,6 +278,11 @@ impl Timers {
     fn call_writer(&self) {
         *self.writer_called.lock() = true;
         self.writer_bell.notify_one();
+    }
+
+    /// Was the writer called? It is not any more.
+    fn writer_is_called(&self) -> bool {
+        std::mem::take(&mut *self.writer_called.lock())
     }
 
     /// The writer's thread.

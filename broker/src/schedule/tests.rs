@@ -78,7 +78,7 @@ fn open(
     ));
     let limits = Limits { table_entries: 16, merge_entries: 9 };
     let (topics, counts) = (Arc::clone(topics), counts.clone());
-    let needs = Needs { log, topics, disk, counts, clock, limits };
+    let needs = Needs { log, topics, disk, counts, clock, limits, foreseen: None };
     let Opened { timers, mut worker } = Opened::open(needs, Path::new("/data"), &recovered).unwrap();
     assert!(worker.recover());
     (store, timers, worker)
@@ -477,4 +477,80 @@ proptest! {
     fn nothing_is_lost_early_or_delivered_twice_whatever_happens(ops in prop::collection::vec(op(), 1..60)) {
         run(&ops);
     }
+}
+
+#[test]
+fn what_followed_the_log_of_a_replica_delivers_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = Broker::new(folder.path());
+    let disk: Arc<dyn Disk> = Arc::new(broker.disk.clone());
+    let limits = Limits { table_entries: 16, merge_entries: 9 };
+    let root = Path::new("/replica");
+    let mut known = super::open(&broker.store, disk, root, &Recovered::default(), limits).unwrap();
+    assert!(known.follow(), "nothing yet");
+    for number in 0..100 {
+        broker.send("orders", 5_000 + number);
+    }
+    assert!(known.follow());
+    assert_eq!(known.timers().waiting("orders"), 100);
+    broker.recall(99).unwrap();
+    broker.clock.0.fetch_add(5_009, Ordering::Relaxed);
+    broker.step();
+    assert!(known.follow());
+    assert_eq!(known.timers().waiting("orders"), 89, "ten are delivered, one is recalled");
+    broker.send("orders", 5_000);
+
+    // It is the primary now.
+    let disk: Arc<dyn Disk> = Arc::new(broker.disk.clone());
+    let host = "127.0.0.1:8081".parse().unwrap();
+    let log = Arc::new(Log::new(broker.store.clone(), crate::log::Acknowledge::Appended, host));
+    let needs = Needs {
+        log,
+        topics: Arc::clone(&broker.topics),
+        disk,
+        counts: Delayed::default(),
+        clock: Arc::new(broker.clock.clone()),
+        limits,
+        foreseen: Some(Foreseen(known)),
+    };
+    let Opened { timers, worker } = Opened::open(needs, root, &Recovered::default()).unwrap();
+    (broker.timers, broker.worker) = (timers, worker);
+    assert!(broker.worker.recover());
+    assert_eq!(broker.timers.waiting("orders"), 90);
+    broker.clock.0.fetch_add(10_000, Ordering::Relaxed);
+    while broker.timers.waiting("orders") > 0 {
+        broker.step();
+    }
+    let mut numbers: Vec<_> = broker.delivered("orders").iter().map(|(number, _)| *number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..99).chain([100]).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_replica_knows_does_not_grow_with_what_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = Broker::new(folder.path());
+    let replica = MemoryDisk::default();
+    let limits = Limits { table_entries: 16, merge_entries: 9 };
+    let disk: Arc<dyn Disk> = Arc::new(replica.clone());
+    let mut known =
+        super::open(&broker.store, disk, Path::new("/replica"), &Recovered::default(), limits).unwrap();
+    let mut most = 0;
+    for round in 0..100 {
+        for number in 0..20 {
+            broker.send("orders", 1_000 + number);
+        }
+        broker.recall(20 * round).unwrap();
+        foresight::look(&mut known, &broker.store, broker.now()).unwrap();
+        broker.clock.0.fetch_add(1_100, Ordering::Relaxed);
+        broker.step();
+        let _work = broker.timers.write_some(&broker.store);
+        foresight::look(&mut known, &broker.store, broker.now()).unwrap();
+        most = most.max(replica.paths().len());
+    }
+    assert_eq!(known.timers().all_waiting(), []);
+    // Twenty that wait, and the runs of like size that are not merged yet.
+    assert!(most < 12, "{most} files");
+    let left = known.timers().schedule.pass_cancelled(i64::MAX, usize::MAX).unwrap();
+    assert!(left < 40, "{left} are known that are over");
 }

@@ -247,7 +247,8 @@ fn java_topic(topic: &TopicConfig, before: JavaTopic) -> JavaTopic {
 }
 
 fn java_group(group: &GroupConfig) -> JavaGroup {
-    let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff } = group;
+    // RocketMQ has no place for the owner.
+    let GroupConfig { name, consume_enabled, ordered, max_attempts, backoff, owner: _ } = group;
     let group_retry_policy = match backoff {
         Backoff::Custom { delays_ms } => JavaRetryPolicy {
             customized_retry_policy: Some(JavaCustomized { next: delays_ms.clone() }),

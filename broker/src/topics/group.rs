@@ -21,13 +21,16 @@ pub struct GroupConfig {
     pub max_attempts: u32,
     /// How long a message stays away after a failed delivery.
     pub backoff: Backoff,
+    /// Who manages it; empty: nobody.
+    pub owner: String,
 }
 
 impl GroupConfig {
     /// What a group gets that nobody has configured.
     #[must_use]
     pub fn new(name: GroupName, max_attempts: u32) -> Self {
-        Self { name, consume_enabled: true, ordered: false, max_attempts, backoff: Backoff::default() }
+        let owner = String::new();
+        Self { name, consume_enabled: true, ordered: false, max_attempts, backoff: Backoff::default(), owner }
     }
 }
 

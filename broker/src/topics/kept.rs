@@ -32,6 +32,9 @@ struct KeptGroup {
     ordered: bool,
     max_attempts: u32,
     backoff: Backoff,
+    /// Not in stores of earlier versions, which skip it in ours.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    owner: String,
 }
 
 pub(crate) fn topics(meta: &Meta) -> Result<Vec<TopicConfig>, Error> {
@@ -47,10 +50,10 @@ pub(crate) fn topics(meta: &Meta) -> Result<Vec<TopicConfig>, Error> {
 pub(crate) fn groups(meta: &Meta) -> Result<Vec<GroupConfig>, Error> {
     meta.read_all(GROUPS, |name, value| {
         let kept: KeptGroup = decode(name, value)?;
-        let KeptGroup { format, consume_enabled, ordered, max_attempts, backoff } = kept;
+        let KeptGroup { format, consume_enabled, ordered, max_attempts, backoff, owner } = kept;
         check_format(name, format)?;
         let name = GroupName::parse(name).map_err(|refusal| Error::Damaged(refusal.to_string()))?;
-        Ok(GroupConfig { name, consume_enabled, ordered, max_attempts, backoff })
+        Ok(GroupConfig { name, consume_enabled, ordered, max_attempts, backoff, owner })
     })
 }
 
@@ -99,13 +102,14 @@ fn topic_value(topic: &TopicConfig) -> Vec<u8> {
 }
 
 fn group_value(group: &GroupConfig) -> Vec<u8> {
-    let GroupConfig { name: _, consume_enabled, ordered, max_attempts, backoff } = group;
+    let GroupConfig { name: _, consume_enabled, ordered, max_attempts, backoff, owner } = group;
     encode(&KeptGroup {
         format: FORMAT,
         consume_enabled: *consume_enabled,
         ordered: *ordered,
         max_attempts: *max_attempts,
         backoff: backoff.clone(),
+        owner: owner.clone(),
     })
 }
 
@@ -122,4 +126,17 @@ fn check_format(name: &str, format: u32) -> Result<(), Error> {
         return Err(Error::Damaged(format!("{name} was written by a newer version: start that one")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_was_kept_before_owners_is_read_and_one_without_an_owner_is_kept_as_then() {
+        let text = r#"{"format":1,"consumeEnabled":true,"ordered":false,"maxAttempts":17,"backoff":{"custom":{"delaysMs":[1000]}}}"#;
+        let kept: KeptGroup = decode("g", text.as_bytes()).unwrap();
+        assert_eq!(kept.owner, "");
+        assert_eq!(String::from_utf8(encode(&kept)).unwrap(), text);
+    }
 }

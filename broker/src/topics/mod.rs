@@ -15,6 +15,7 @@ mod names;
 mod topic;
 mod wish;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -68,11 +69,11 @@ pub enum Error {
     /// The wish itself is wrong.
     #[error("{0}")]
     Invalid(String),
-    /// Somebody else manages the topic.
-    #[error("topic {topic} is managed by {owner}: change it there, or remove it there first")]
+    /// Somebody else manages the topic or the group.
+    #[error("{what} is managed by {owner}: change it there, or remove it there first")]
     Owned {
-        /// Which topic.
-        topic: TopicName,
+        /// Which one.
+        what: String,
         /// By whom.
         owner: String,
     },
@@ -115,6 +116,7 @@ pub struct Registry {
     history: Mutex<History>,
     last_version: AtomicU64,
     version: watch::Sender<u64>,
+    life: u64,
     meta: Arc<Meta>,
     default_max_attempts: u32,
 }
@@ -137,6 +139,7 @@ impl Registry {
             history: Mutex::default(),
             last_version: AtomicU64::new(0),
             version: watch::Sender::new(0),
+            life: RandomState::new().hash_one(0_u8).max(1),
             meta,
             default_max_attempts,
         })
@@ -154,6 +157,12 @@ impl Registry {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.last_version.load(Ordering::Acquire)
+    }
+
+    /// Within which versions can be compared: they begin anew whenever topics and groups are opened. Never 0.
+    #[must_use]
+    pub fn life(&self) -> u64 {
+        self.life
     }
 
     /// How many topics and groups there are.
@@ -218,8 +227,8 @@ impl Registry {
     }
 
     /// Makes the group so. Blocks on the disk.
-    pub fn upsert_group(&self, config: GroupConfig) -> Result<Changed, Error> {
-        self.change_one(Wish::Group(config))
+    pub fn upsert_group(&self, config: GroupConfig, only_if_unowned: bool) -> Result<Changed, Error> {
+        self.change_one(Wish::Group { config, only_if_unowned })
     }
 
     /// Creates the group with defaults if there is none. Blocks on the disk if it must.
@@ -230,13 +239,15 @@ impl Registry {
         if self.groups.len() >= MOST_GROUPS_BY_USE {
             return Err(Error::TooMany(MOST_GROUPS_BY_USE));
         }
-        self.upsert_group(GroupConfig::new(name.clone(), self.default_max_attempts))?;
+        // Others may make it, or declare it with settings of their own, before this is written: theirs stay.
+        let config = GroupConfig::new(name.clone(), self.default_max_attempts);
+        self.change_one(Wish::SomeGroup { config })?;
         Ok(self.group_or_default(name))
     }
 
-    /// Removes the group. Blocks on the disk.
-    pub fn delete_group(&self, name: &GroupName) -> Result<Changed, Error> {
-        self.change_one(Wish::NoGroup(name.clone()))
+    /// Removes the group; `owner`, where not empty, must be the one stamped. Blocks on the disk.
+    pub fn delete_group(&self, name: &GroupName, owner: &str) -> Result<Changed, Error> {
+        self.change_one(Wish::NoGroup { name: name.clone(), owner: owner.to_owned() })
     }
 
     fn change_one(&self, wish: Wish) -> Result<Changed, Error> {
@@ -352,6 +363,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let group = GroupConfig {
             ordered: true,
+            owner: "ns/billing/1".to_owned(),
             backoff: Backoff::Exponential { initial_ms: 1, max_ms: 2, multiplier: 1.5 },
             ..GroupConfig::new(GroupName::parse("billing").unwrap(), 3)
         };
@@ -360,7 +372,7 @@ mod tests {
             assert!(topics.upsert_topic(TopicConfig::new(name("orders"), 4), false).unwrap().changed);
             assert!(topics.upsert_topic(TopicConfig::new(name("gone"), 1), false).unwrap().changed);
             assert!(topics.delete_topic(&name("gone"), "").unwrap().changed);
-            assert!(topics.upsert_group(group.clone()).unwrap().changed);
+            assert!(topics.upsert_group(group.clone(), false).unwrap().changed);
         }
         let topics = registry(folder.path());
         assert_eq!(topics.topic("orders").unwrap().config, TopicConfig::new(name("orders"), 4));
@@ -458,6 +470,35 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_is_declared_while_its_first_poll_makes_it_keeps_its_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = registry(folder.path());
+        let configured = |group: &str, owner: &str| GroupConfig {
+            ordered: true,
+            owner: owner.to_owned(),
+            ..GroupConfig::new(GroupName::parse(group).unwrap(), 3)
+        };
+        for wanted in [configured("nobody-s", ""), configured("declared", "ns/declared/1")] {
+            std::thread::scope(|scope| {
+                let pen = topics.pen.lock();
+                let until_waiting = |count: usize| {
+                    while topics.waiting.lock().len() < count {
+                        std::thread::yield_now();
+                    }
+                };
+                let declared = scope.spawn(|| topics.upsert_group(wanted.clone(), true));
+                until_waiting(1);
+                let polled = scope.spawn(|| topics.ensure_group(&wanted.name));
+                until_waiting(2);
+                drop(pen);
+                assert!(declared.join().unwrap().unwrap().changed);
+                assert_eq!(*polled.join().unwrap().unwrap(), wanted);
+            });
+            assert_eq!(*topics.group(wanted.name.as_str()).unwrap(), wanted);
+        }
+    }
+
+    #[test]
     fn the_owner_of_a_topic_is_respected() {
         let folder = tempfile::tempdir().unwrap();
         let topics = registry(folder.path());
@@ -479,6 +520,6 @@ mod tests {
             assert!(refused.to_string().contains("between 1 and 1024"), "{refused}");
         }
         let group = GroupConfig::new(GroupName::parse("g").unwrap(), 0);
-        assert!(matches!(topics.upsert_group(group), Err(Error::Invalid(_))));
+        assert!(matches!(topics.upsert_group(group, false), Err(Error::Invalid(_))));
     }
 }

@@ -8,6 +8,9 @@ use access::{GroupName, TopicName};
 use super::names::{Named, Names};
 use super::{Backoff, Error, GroupConfig, MAX_QUEUES, Topic, TopicConfig};
 
+/// Bytes of an owner's stamp.
+const LONGEST_OWNER: usize = 512;
+
 /// A change that is asked for.
 #[derive(Clone, Debug)]
 pub enum Wish {
@@ -28,9 +31,24 @@ pub enum Wish {
         owner: String,
     },
     /// This group, just so.
-    Group(GroupConfig),
+    Group {
+        /// How.
+        config: GroupConfig,
+        /// Not if another owner is stamped on it.
+        only_if_unowned: bool,
+    },
+    /// A group of this name: this one, unless there is one already, however it is.
+    SomeGroup {
+        /// How, if there is none.
+        config: GroupConfig,
+    },
     /// No group of this name.
-    NoGroup(GroupName),
+    NoGroup {
+        /// Which.
+        name: GroupName,
+        /// Where not empty, it must be the owner stamped.
+        owner: String,
+    },
 }
 
 impl Named for Topic {
@@ -112,16 +130,29 @@ impl<'a> Plan<'a> {
                 }
                 self.changed_topics.insert(name.clone(), None);
             }
-            Wish::Group(config) => {
+            Wish::Group { config, only_if_unowned } => {
                 validate_group(config)?;
-                if self.group(&config.name).is_some_and(|group| *group == *config) {
+                if let Some(found) = self.group(&config.name) {
+                    if *only_if_unowned && !found.owner.is_empty() && found.owner != config.owner {
+                        return Err(owned_group(&found));
+                    }
+                    if *found == *config {
+                        return Ok(false);
+                    }
+                }
+                self.changed_groups.insert(config.name.clone(), Some(Arc::new(config.clone())));
+            }
+            Wish::SomeGroup { config } => {
+                validate_group(config)?;
+                if self.group(&config.name).is_some() {
                     return Ok(false);
                 }
                 self.changed_groups.insert(config.name.clone(), Some(Arc::new(config.clone())));
             }
-            Wish::NoGroup(name) => {
-                if self.group(name).is_none() {
-                    return Ok(false);
+            Wish::NoGroup { name, owner } => {
+                let Some(found) = self.group(name) else { return Ok(false) };
+                if !owner.is_empty() && found.owner != *owner {
+                    return Err(owned_group(&found));
                 }
                 self.changed_groups.insert(name.clone(), None);
             }
@@ -131,7 +162,20 @@ impl<'a> Plan<'a> {
 }
 
 fn owned(found: &TopicConfig) -> Error {
-    Error::Owned { topic: found.name.clone(), owner: found.owner.clone() }
+    Error::Owned { what: format!("topic {}", found.name), owner: found.owner.clone() }
+}
+
+fn owned_group(found: &GroupConfig) -> Error {
+    Error::Owned { what: format!("consumer group {}", found.name), owner: found.owner.clone() }
+}
+
+fn validate_owner(what: &str, owner: &str) -> Result<(), Error> {
+    if owner.len() <= LONGEST_OWNER {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "the owner of {what} is longer than {LONGEST_OWNER} bytes: use a shorter one"
+    )))
 }
 
 fn validate_topic(config: &TopicConfig) -> Result<(), Error> {
@@ -144,16 +188,12 @@ fn validate_topic(config: &TopicConfig) -> Result<(), Error> {
             )));
         }
     }
-    if owner.len() > 512 {
-        return Err(Error::Invalid(format!(
-            "the owner of topic {name} is longer than 512 bytes: use a shorter one"
-        )));
-    }
-    Ok(())
+    validate_owner(&format!("topic {name}"), owner)
 }
 
 fn validate_group(config: &GroupConfig) -> Result<(), Error> {
-    let GroupConfig { name, consume_enabled: _, ordered: _, max_attempts, backoff } = config;
+    let GroupConfig { name, consume_enabled: _, ordered: _, max_attempts, backoff, owner } = config;
+    validate_owner(&format!("group {name}"), owner)?;
     if *max_attempts == 0 {
         return Err(Error::Invalid(format!("group {name} asks for 0 attempts: a message needs at least 1")));
     }

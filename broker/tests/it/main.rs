@@ -4,13 +4,16 @@
 
 mod backlog;
 mod bad_input;
+mod changes;
 mod consume;
 mod delay;
 mod filters;
 mod find;
 mod group;
 mod house;
+mod listeners;
 mod lite;
+mod managed_groups;
 mod many_topics;
 mod reset;
 mod restart;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use proto::control;
 use proto::v2::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::rig::*;
 
@@ -108,6 +110,23 @@ async fn a_stop_ends_polls_at_once_and_with_an_ordinary_answer() {
     rig.running.stop().await.unwrap();
     let polled = brought(parked).await;
     assert_eq!((polled.status.code, polled.order.as_str()), (Code::MessageNotFound as i32, "st"));
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_no_client_that_is_gone() {
+    // The preface of HTTP/2, and empty settings.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::start(folder.path()).await;
+    let mut gone = Vec::new();
+    for addr in [rig.running.client_addr, rig.running.control_addr] {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        // The server has heard it: its settings come. No more is read or said.
+        stream.read_exact(&mut [0; 9]).await.unwrap();
+        gone.push(stream);
+    }
+    rig.running.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -34,13 +34,16 @@ pub(crate) struct Polled {
 
 pub(crate) fn config(folder: &Path) -> Config {
     let any = "127.0.0.1:0".parse().unwrap();
-    Config {
+    let mut config = Config {
         client_listen: any,
         control_listen: any,
         http_listen: Some(any),
         segment_bytes: 16 << 20,
         ..Config::new(folder)
-    }
+    };
+    // The disk of whoever runs the tests may be nearly full of other things.
+    config.retention.refuse_percent = 100;
+    config
 }
 
 impl Rig {
@@ -87,8 +90,12 @@ impl Rig {
             ordered,
             max_attempts,
             backoff: None,
+            owner: String::new(),
         };
-        self.admin.upsert_group(control::UpsertGroupRequest { group: Some(group) }).await.unwrap();
+        self.admin
+            .upsert_group(control::UpsertGroupRequest { group: Some(group), only_if_unowned: false })
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn send(&mut self, messages: Vec<Message>) -> SendMessageResponse {
@@ -98,7 +105,8 @@ impl Rig {
     /// Sends, and demands that it works.
     pub(crate) async fn send_ok(&mut self, messages: Vec<Message>) -> Vec<SendResultEntry> {
         let response = self.send(messages).await;
-        assert_eq!(response.status.unwrap().code, Code::Ok as i32);
+        let status = response.status.unwrap();
+        assert_eq!(status.code, Code::Ok as i32, "{}", status.message);
         response.entries
     }
 
@@ -120,10 +128,11 @@ impl Rig {
         let parked = self.parked_polls().await;
         let mut client = self.client.clone();
         let mut polls = JoinSet::new();
-        polls.spawn(
-            async move { poll_as(&mut client, name, waiting(request, Duration::from_secs(20))).await },
-        );
-        while self.parked_polls().await <= parked {
+        let poll = polls.spawn(async move {
+            poll_as(&mut client, name, waiting(request, Duration::from_secs(20))).await
+        });
+        // On a slow machine what it waits for may be there before it.
+        while !poll.is_finished() && self.parked_polls().await <= parked {
             tokio::task::yield_now().await;
         }
         polls

@@ -28,9 +28,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ default .Chart.AppVersion .Values.image.version }}
 {{- end -}}
 
-{{/* The namespaces that are served, separated by commas; nothing for all of them. */}}
+{{/* Something where the operator may serve any namespace: all, or those that are chosen by their labels. */}}
+{{- define "operator.anywhere" -}}
+{{- if or .Values.watch.allNamespaces .Values.watch.namespaceSelector -}}yes{{- end -}}
+{{- end -}}
+
+{{/* The namespaces that are served, separated by commas; nothing where that may be any. */}}
 {{- define "operator.namespaces" -}}
-{{- if not .Values.watch.allNamespaces -}}
+{{- if not (include "operator.anywhere" .) -}}
 {{- join "," (default (list .Release.Namespace) .Values.watch.namespaces) -}}
 {{- end -}}
 {{- end -}}

@@ -1,6 +1,6 @@
 //! Sending.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ pub struct Outgoing {
     /// Keys, to find it by.
     pub keys: Vec<String>,
     /// The user's properties.
-    pub properties: HashMap<String, String>,
+    pub properties: BTreeMap<String, String>,
     /// The group within which order is kept.
     pub message_group: Option<String>,
 }

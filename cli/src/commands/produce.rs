@@ -1,6 +1,6 @@
 //! `gantry produce`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Lines, Read as _, StdinLock};
 use std::path::Path;
 use std::time::Instant;
@@ -44,7 +44,7 @@ pub async fn run(place: &PlaceArgs, caller: Caller, args: ProduceArgs, out: Prin
     let failure = |error| client::failure(&error, &args.topic);
     let mut producer = Producer::open(&dialer, &access_point, &args.topic).await.map_err(failure)?;
 
-    let properties: HashMap<String, String> = args.properties.iter().cloned().collect();
+    let properties: BTreeMap<String, String> = args.properties.iter().cloned().collect();
     let started = Instant::now();
     let mut sent_count = 0_u64;
     let outcome = loop {

@@ -194,7 +194,7 @@ pub async fn run(place: Place, out: Printer) -> Result<(), Failure> {
 
 /// Asks every broker; one that does not answer is a problem, not the end.
 async fn gather(control: &Control) -> Status {
-    let wire::DescribeClusterResponse { brokers: summaries, warm, missing_groups, version } =
+    let wire::DescribeClusterResponse { brokers: summaries, warm, missing_groups, version, certificate: _ } =
         control.cluster.clone();
     let mut problems = Vec::new();
     if summaries.is_empty() {
@@ -298,6 +298,7 @@ fn of_wire(state: wire::GetStateResponse) -> State {
         damaged_bytes,
         damaged,
         scrubbed_at_ms,
+        certificate: _,
     } = state;
     let damaged = damaged.into_iter().map(|place| {
         let wire::DamagedPlace { log_offset, bytes, reason, found_at_ms } = place;

@@ -1,23 +1,40 @@
 //! Kubernetes mode: what the commands do with custom resources.
 //!
-//! Messages and consumer groups are no resources. For them the NameServerSet's client Service is
+//! Messages, and what consumer groups have consumed, are no resources. For them the NameServerSet's client Service is
 //! looked up, and then the way is the same as without Kubernetes.
 
+mod declared;
+mod group_view;
+mod groups;
+mod operate;
+mod report;
 mod status;
 mod topic_view;
 mod topics;
 
+pub use group_view::GroupResource;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Config, ResourceExt as _};
 
+use self::declared::Declared;
 use crate::control::root_cause;
 use crate::failure::{Exit, Failure};
 use crate::place::PlaceArgs;
+use crate::units;
 
 const CLIENT_PORT: u16 = 8081;
 const CONTROL_PORT: u16 = 9878;
+/// The operator answers within milliseconds when the brokers do.
+const READY_WAIT: Duration = Duration::from_secs(30);
+/// Who changes resources.
+const MANAGER: &str = "gantry-cli";
 
 /// A namespace of a Kubernetes cluster.
 pub struct Kubernetes {
@@ -74,6 +91,24 @@ impl Kubernetes {
                 let names: Vec<String> = all.iter().map(|set| set.name_any()).collect();
                 Err(Failure::usage(format!("namespace {namespace} has several NameServerSets"))
                     .next(format!("choose with --name-server-set: {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// Waits until a resource is Ready.
+    async fn await_ready<K: Declared>(&self, name: &str) -> Result<(), Failure> {
+        let kind = K::kind(&());
+        let ready = |resource: Option<&K>| resource.is_none_or(|resource| resource.readiness().ready);
+        match tokio::time::timeout(READY_WAIT, await_condition(self.api::<K>(), name, ready)).await {
+            Ok(Ok(Some(_))) => Ok(()),
+            Ok(Ok(None)) => Err(Failure::failed(format!("{kind} {name} was deleted meanwhile"))),
+            Ok(Err(error)) => Err(Failure::failed(format!("cannot watch {kind} {name}: {error}"))),
+            Err(_) => {
+                let found = self.api::<K>().get(name).await;
+                let found = found.map_err(|error| failure(&format!("read the {kind}"), &error))?;
+                let Readiness { reason, message, .. } = found.readiness();
+                let what = format!("{kind} {name} is there, but not Ready: {reason}: {message}");
+                Err(Failure::timed_out(what).next(format!("gantry status -n {}", self.namespace)))
             }
         }
     }
@@ -135,13 +170,21 @@ fn failure(doing: &str, error: &kube::Error) -> Failure {
                 404 => failure.next(
                     "are Gantry's custom resources installed? helm install gantry-crds, or ./quickstart",
                 ),
-                403 => failure.next("ask for the role gantry-view, or gantry-edit to change Topics"),
+                403 => failure.next(
+                    "ask for one of Kubernetes' roles: view to look, edit to change Topics and ConsumerGroups, admin for the rest",
+                ),
                 _ => failure,
             }
         }
         other => Failure::unreachable(format!("cannot {doing}: {}", root_cause(other)))
             .next("kubectl cluster-info: does the Kubernetes API answer?"),
     }
+}
+
+/// How long ago a resource was made.
+fn age(resource: &impl kube::ResourceExt, now: Timestamp) -> String {
+    let made = resource.creation_timestamp().map(|time| time.0.as_millisecond());
+    made.and_then(|made| units::since(made, now)).unwrap_or_else(|| "-".to_owned())
 }
 
 /// The condition of this type.

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use super::topics::{readiness, topic_name};
+use super::declared::Standing;
 use crate::output::{Cell, Paint, Table, View};
-use crate::{row, units};
+use crate::row;
 
 /// The Topics of a namespace.
 #[derive(Debug, Serialize)]
@@ -24,8 +24,6 @@ pub struct TopicRow {
     pub resource: String,
     /// The name that clients use.
     pub topic: String,
-    /// Name of the NameServerSet.
-    pub name_server_set: String,
     /// What it takes.
     #[serde(rename = "type")]
     pub message_type: crds::MessageType,
@@ -33,42 +31,22 @@ pub struct TopicRow {
     pub queues: i32,
     /// What clients may do.
     pub permission: crds::Permission,
-    /// Broker groups that have it, of how many.
-    pub groups: String,
-    /// Whether it is Ready.
-    pub ready: bool,
-    /// Why.
-    pub reason: String,
-    /// In words.
-    pub message: String,
-    #[serde(skip)]
-    age: String,
+    /// How it stands.
+    #[serde(flatten)]
+    pub standing: Standing,
 }
 
 impl TopicRow {
     pub(super) fn of(topic: &crds::Topic, now: Timestamp) -> Self {
-        let readiness = readiness(topic);
-        let groups = topic.status.as_ref().and_then(|status| status.applied_groups.clone());
         Self {
             resource: topic.name_any(),
-            topic: topic_name(topic),
-            name_server_set: topic.spec.name_server_ref.name.clone(),
+            topic: topic.client_name(),
             message_type: topic.spec.message_type,
             queues: topic.spec.queues,
             permission: topic.spec.permission,
-            groups: groups.unwrap_or_default(),
-            ready: readiness.ready,
-            reason: readiness.reason,
-            message: readiness.message,
-            age: age(topic, now),
+            standing: Standing::of(topic, now),
         }
     }
-}
-
-/// How long ago a resource was made.
-pub(super) fn age(resource: &impl kube::ResourceExt, now: Timestamp) -> String {
-    let made = resource.creation_timestamp().map(|time| time.0.as_millisecond());
-    made.and_then(|made| units::since(made, now)).unwrap_or_else(|| "-".to_owned())
 }
 
 impl View for TopicRows {
@@ -85,16 +63,17 @@ impl View for TopicRows {
             "AGE",
         ]);
         for topic in &self.topics {
+            let standing = &topic.standing;
             table.row([
                 Cell::from(&topic.resource),
                 Cell::from(&topic.topic),
-                Cell::from(&topic.name_server_set),
+                Cell::from(&standing.name_server_set),
                 Cell::from(format!("{:?}", topic.message_type)),
                 Cell::from(topic.queues),
                 Cell::from(format!("{:?}", topic.permission)),
-                Cell::from(&topic.groups),
-                Cell::judged(topic.ready, topic.reason.as_str()),
-                Cell::from(&topic.age),
+                Cell::from(&standing.groups),
+                Cell::judged(standing.ready, standing.reason.as_str()),
+                Cell::from(&standing.age),
             ]);
         }
         table.text(paint)
@@ -127,16 +106,15 @@ impl TopicDescription {
 impl View for TopicDescription {
     fn text(&self, paint: Paint) -> String {
         let Self { row, deletion_policy, states } = self;
-        let reason = if row.ready { paint.good(&row.reason) } else { paint.bad(&row.reason) };
+        let Standing { name_server_set, ready, reason, message, .. } = &row.standing;
+        let reason = if *ready { paint.good(reason) } else { paint.bad(reason) };
         let mut text = format!(
-            "{}: topic {} of {}, {:?}, {} queues a group, {:?}, deletionPolicy {deletion_policy:?}\n{reason}: {}",
+            "{}: topic {} of {name_server_set}, {:?}, {} queues a group, {:?}, deletionPolicy {deletion_policy:?}\n{reason}: {message}",
             paint.heading(&row.resource),
             row.topic,
-            row.name_server_set,
             row.message_type,
             row.queues,
             row.permission,
-            row.message,
         );
         let mut table = Table::new(["GROUP", "READ", "WRITE", "PERMISSION", "STATE", "MESSAGE"]);
         for group in states {

@@ -2,17 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::time::Duration;
 
 use crds::{Topic, TopicSpec};
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::wait::await_condition;
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
 
+use super::declared::{Declared as _, for_name, only};
 use super::topic_view::{TopicDescription, TopicRow, TopicRows};
-use super::{Kubernetes, Readiness, failure};
+use super::{Kubernetes, MANAGER, failure};
 use crate::args::{MessageType, Permission, TopicCreateArgs, TopicUpdateArgs};
 use crate::commands::topic::create::Created;
 use crate::commands::topic::delete::Deleted;
@@ -22,11 +21,8 @@ use crate::failure::{Exit, Failure};
 use crate::progress::Teller;
 use crate::units;
 
-/// The operator answers within milliseconds when the brokers do.
-const READY_WAIT: Duration = Duration::from_secs(30);
 /// Topics under way at the same time.
 const AT_ONCE: usize = 32;
-const MANAGER: &str = "gantry-cli";
 
 impl Kubernetes {
     /// Makes a Topic and waits until it is Ready.
@@ -108,7 +104,7 @@ impl Kubernetes {
             }
             Err(error) => return Err(failure("create the Topic", &error)),
         };
-        self.await_ready(&name).await?;
+        self.await_ready::<Topic>(&name).await?;
         Ok(Created { topic: topic.to_owned(), created, on: vec![self.called(&name)] })
     }
 
@@ -116,7 +112,7 @@ impl Kubernetes {
     pub async fn list_topics(&self) -> Result<TopicRows, Failure> {
         let now = Timestamp::now();
         let mut topics: Vec<TopicRow> =
-            self.all_topics().await?.iter().map(|topic| TopicRow::of(topic, now)).collect();
+            self.all().await?.iter().map(|topic| TopicRow::of(topic, now)).collect();
         topics.sort_by(|a, b| a.resource.cmp(&b.resource));
         Ok(TopicRows { topics })
     }
@@ -135,10 +131,7 @@ impl Kubernetes {
         let changed = (queues, permission) != (found.spec.queues, found.spec.permission);
         if changed {
             let patch = serde_json::json!({ "spec": { "queues": queues, "permission": permission } });
-            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..Default::default() };
-            let patched = self.api::<Topic>().patch(&name, &params, &Patch::Merge(patch)).await;
-            patched.map_err(|error| failure("update the Topic", &error))?;
-            self.await_ready(&name).await?;
+            self.change::<Topic>(&name, &patch).await?;
         }
         Ok(Updated { topic: args.topic.clone(), changed, on: vec![self.called(&name)] })
     }
@@ -166,16 +159,22 @@ impl Kubernetes {
     /// Deletes many Topics; what becomes of the messages is in the spec of each.
     pub async fn delete_topics(&self, names: Vec<String>, if_drained: bool) -> Result<Outcome, Failure> {
         refuse_if_drained(if_drained)?;
-        let all = &self.all_topics().await?;
+        let all: &Vec<Topic> = &self.all().await?;
         let resources: HashSet<String> = all.iter().map(Topic::name_any).collect();
-        let by_topic: HashMap<String, String> =
-            all.iter().map(|topic| (topic_name(topic), topic.name_any())).collect();
+        let mut by_topic: HashMap<String, Vec<&Topic>> = HashMap::new();
+        for topic in all.iter().filter(|topic| self.named_set().is_none_or(|set| topic.is_of(set))) {
+            by_topic.entry(topic.client_name()).or_default().push(topic);
+        }
         let (resources, by_topic) = (&resources, &by_topic);
         let delete = |topic: String| async move {
-            let resource = if resources.contains(&topic) { Some(&topic) } else { by_topic.get(&topic) };
-            let deleted = match resource {
-                Some(resource) => self.delete(resource).await,
-                None => Err(self.no_topic(&topic)),
+            let deleted = if resources.contains(&topic) {
+                self.delete(&topic).await
+            } else {
+                match only(&topic, by_topic.get(&topic).map_or(&[], Vec::as_slice)) {
+                    Ok(Some(found)) => self.delete(&found.name_any()).await,
+                    Ok(None) => Err(self.no_topic(&topic)),
+                    Err(several) => Err(several),
+                }
             };
             deleted.map(|()| true).map_err(|failure| (topic, failure))
         };
@@ -192,53 +191,19 @@ impl Kubernetes {
             .next(format!("gantry topic list -n {} shows all", self.namespace))
     }
 
-    pub(super) async fn all_topics(&self) -> Result<Vec<Topic>, Failure> {
-        let all = self.api::<Topic>().list(&ListParams::default()).await;
-        all.map(|list| list.items).map_err(|error| failure("list Topics", &error))
-    }
-
     /// By the name of the resource, else by the name that clients use.
     async fn find_topic(&self, topic: &str) -> Result<Topic, Failure> {
-        let all = self.all_topics().await?;
-        let found = all
-            .iter()
-            .find(|candidate| candidate.name_any() == topic)
-            .or_else(|| all.iter().find(|candidate| topic_name(candidate) == topic));
+        let all: Vec<Topic> = self.all().await?;
+        let found = match all.iter().find(|candidate| candidate.name_any() == topic) {
+            Some(found) => Some(found),
+            None => for_name(&all, topic, self.named_set())?,
+        };
         found.cloned().ok_or_else(|| self.no_topic(topic))
-    }
-
-    async fn await_ready(&self, name: &str) -> Result<(), Failure> {
-        let ready = |topic: Option<&Topic>| topic.is_none_or(|topic| readiness(topic).ready);
-        let waited =
-            tokio::time::timeout(READY_WAIT, await_condition(self.api::<Topic>(), name, ready)).await;
-        match waited {
-            Ok(Ok(Some(_))) => Ok(()),
-            Ok(Ok(None)) => Err(Failure::failed(format!("Topic {name} was deleted meanwhile"))),
-            Ok(Err(error)) => Err(Failure::failed(format!("cannot watch Topic {name}: {error}"))),
-            Err(_) => {
-                let found =
-                    self.api::<Topic>().get(name).await.map_err(|error| failure("read the Topic", &error))?;
-                let Readiness { reason, message, .. } = readiness(&found);
-                Err(Failure::timed_out(format!("Topic {name} is there, but not Ready: {reason}: {message}"))
-                    .next(format!("gantry status -n {}", self.namespace)))
-            }
-        }
     }
 
     fn called(&self, name: &str) -> String {
         format!("Topic {}/{name}", self.namespace)
     }
-}
-
-/// How Ready a Topic is.
-pub(super) fn readiness(topic: &Topic) -> Readiness {
-    let status = topic.status.clone().unwrap_or_default();
-    Readiness::of(topic.metadata.generation, status.observed_generation, &status.conditions)
-}
-
-/// The name that clients use.
-pub(super) fn topic_name(topic: &Topic) -> String {
-    topic.spec.topic_name.clone().unwrap_or_else(|| topic.name_any())
 }
 
 fn refuse_if_drained(if_drained: bool) -> Result<(), Failure> {
@@ -260,16 +225,15 @@ fn resource(topic: &str, args: &TopicCreateArgs, name_server_set: &str) -> Topic
             message_type: message_type(args.message_type),
             queues: queue_count(args.queues),
             permission: permission(args.permission),
-            deletion_policy: crds::DeletionPolicy::default(),
+            ..TopicSpec::default()
         },
     )
 }
 
 /// Whether a Topic is as asked for, in all that the command line can say.
 fn same(found: &Topic, wanted: &Topic) -> bool {
-    let TopicSpec { name_server_ref, topic_name: _, message_type, queues, permission, deletion_policy: _ } =
-        &wanted.spec;
-    topic_name(found) == topic_name(wanted)
+    let TopicSpec { name_server_ref, message_type, queues, permission, .. } = &wanted.spec;
+    found.client_name() == wanted.client_name()
         && found.spec.name_server_ref.name == name_server_ref.name
         && found.spec.message_type == *message_type
         && found.spec.queues == *queues
@@ -346,6 +310,9 @@ mod tests {
           queues: 4
           permission: ReadOnly
           deletionPolicy: Retain
+          adoption: IfUnowned
+          driftPolicy: Revert
+          managementPolicy: Full
         ");
         assert_eq!(resource("orders", &args(), "main").spec.topic_name, None);
     }

@@ -41,6 +41,7 @@ var (
 	rollback  = flags.Bool("rollback", false, "")
 	orphan    = flags.Bool("orphan", false, "")
 	asks      = flags.Int("asks", 0, "")
+	announce  = flags.Bool("announce", false, "")
 )
 
 func main() {
@@ -102,6 +103,9 @@ func produce() {
 		}
 		if *delayMs > 0 {
 			message.SetDelayTimestamp(time.Now().Add(time.Duration(*delayMs) * time.Millisecond))
+		}
+		if *announce {
+			say(map[string]any{"sending": body + padding})
 		}
 		receipts, err := producer.Send(context.Background(), message)
 		if err != nil {

@@ -106,6 +106,9 @@ public final class Client {
           builder.setDeliveryTimestamp(System.currentTimeMillis() + (long) number("--delay-ms", 0));
         }
         Message message = builder.build();
+        if (flag("--announce")) {
+          say("{\"sending\":" + quoted(new String(padded(body), StandardCharsets.UTF_8)) + "}");
+        }
         try {
           SendReceipt receipt = producer.send(message);
           say("{\"sent\":" + quoted(receipt.getMessageId().toString()) + ",\"body\":" + quoted(body) + "}");

@@ -1,8 +1,13 @@
 //! Broker groups and name servers as resources: what is refused, what a condition says, what a change does.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use e2e::clients::{Consumer, Language, consume, produce};
 use e2e::cluster::in_namespace;
 use e2e::messaging::{brokers, name_servers};
+
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn contradictions_in_a_broker_group_are_refused_with_a_sentence() -> Result<()> {
@@ -87,6 +92,33 @@ fn volumes_stay_when_a_broker_group_is_deleted_and_are_found_again() -> Result<(
         );
         space.ready(&["mqt/orders"])?;
         // The group of the first exchange has consumed everything, so only new messages come.
+        space.ensure_works(&access_point, "orders")
+    })
+}
+
+#[test]
+fn a_broker_group_is_taken_away_when_all_of_it_is_consumed() -> Result<()> {
+    in_namespace("bg-drained", |space| {
+        let access_point = space.messaging("main", "")?;
+        space.apply(&brokers("next", "main", ""))?;
+        space.ready(&["bg/next"])?;
+        space.topics("main", &["orders"])?;
+        let send = |prefix: &str| {
+            let sent = produce(Language::Go, &access_point, "orders", 40)?.prefix(prefix).run(LIMIT)?;
+            sent.ensure_all_sent(40).map(|()| sent)
+        };
+        let before = send("before-")?;
+        space.kubectl("annotate bg/main mq.gantry.dev/drain=1")?;
+        let said = space.reason("bg/main", "Drained", "Draining")?;
+        ensure!(said.contains("orders"), "what is still on it is not named: {said}");
+        space.wait("mqt/orders", "jsonpath={.status.groups[0].permission}=ReadOnly")?;
+        let after = send("after-")?;
+        let all =
+            consume(Language::Go, Consumer::Simple, &access_point, "orders", "late")?.idle(5).run(LIMIT)?;
+        all.ensure_holds(&[before.sent(), after.sent()].concat())?;
+        space.wait("bg/main", "condition=Drained")?;
+        space.kubectl("delete bg/main --timeout=90s")?;
+        space.wait("pod/main-broker-0", "delete")?;
         space.ensure_works(&access_point, "orders")
     })
 }

@@ -1,8 +1,9 @@
 //! A full report, parsed: the table cannot hold a bad one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use access::{GroupName, TopicName, route};
+use access::{GroupName, ListenerName, TopicName, ports, route};
 use proto::control::{self, FullReport, GroupConfig, TopicConfig};
 use proto::v2;
 
@@ -26,6 +27,8 @@ pub struct Registration {
     pub epoch: u64,
     /// How clients see it.
     pub broker: v2::Broker,
+    /// How clients see it that come by another listener than `internal`.
+    pub elsewhere: BTreeMap<ListenerName, v2::Broker>,
     /// The same endpoints, as reported.
     pub clients: control::Endpoints,
     /// Where its Admin service listens.
@@ -55,6 +58,7 @@ impl Registration {
             version,
             heartbeat_interval_ms,
             more: _,
+            listeners,
         } = report;
         let member = Member { cluster: cluster_name, broker_name, broker_id };
         for (what, name) in [("cluster", &member.cluster), ("broker", &member.broker_name)] {
@@ -77,8 +81,33 @@ impl Registration {
             0 => DEFAULT_HEARTBEAT,
             ms => Duration::from_millis(ms).clamp(*HEARTBEATS.start(), *HEARTBEATS.end()),
         };
-        let broker = v2::Broker { name: member.broker_name.clone(), id, endpoints: Some(endpoints) };
-        Ok(Self { member, epoch, broker, clients, control, version, heartbeat_interval, topics, groups })
+        let seen_at =
+            |endpoints| v2::Broker { name: member.broker_name.clone(), id, endpoints: Some(endpoints) };
+        if listeners.len() > ports::MOST {
+            let sentence = format!("there are {} listeners: report at most {}", listeners.len(), ports::MOST);
+            return Err(Invalid(sentence));
+        }
+        let elsewhere = listeners.into_iter().map(|listener| {
+            let control::ListenerEndpoints { name, clients } = listener;
+            let wrong = |sentence| Invalid(format!("the listener {name:?}: {sentence}"));
+            let parsed = ListenerName::parse(&name).map_err(wrong)?;
+            let clients = clients.ok_or_else(|| wrong("add its endpoints for clients".to_owned()))?;
+            Ok((parsed, seen_at(route::endpoints_for_clients(&clients).map_err(wrong)?)))
+        });
+        let elsewhere = elsewhere.collect::<Result<_, Invalid>>()?;
+        let broker = seen_at(endpoints);
+        Ok(Self {
+            member,
+            epoch,
+            broker,
+            elsewhere,
+            clients,
+            control,
+            version,
+            heartbeat_interval,
+            topics,
+            groups,
+        })
     }
 
     /// Checks what a change puts into the table.

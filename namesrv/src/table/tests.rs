@@ -37,7 +37,7 @@ fn asked(name: &str) -> v2::Resource {
 
 /// The brokers of a route, one name a queue.
 fn route(table: &Table, topic: &str) -> Vec<String> {
-    table.queues(&asked(topic), topic).into_iter().map(|queue| queue.broker.unwrap().name).collect()
+    table.queues(&asked(topic), topic, None).into_iter().map(|queue| queue.broker.unwrap().name).collect()
 }
 
 #[test]
@@ -50,11 +50,11 @@ fn a_registered_topic_is_shown_until_the_stream_breaks() {
     assert_eq!(table.topic_count(), 2);
     assert!(table.has_primary("c", "a") && !table.has_primary("d", "a") && !table.has_primary("c", "x"));
 
-    assert_eq!(table.remove(now, StreamId(2)).map(|member| member.broker_name), Some("b".to_owned()));
+    assert_eq!(table.end(now, StreamId(2)).map(|(member, _)| member.broker_name), Some("b".to_owned()));
     assert_eq!(route(&table, "orders"), ["a", "a"]);
     assert!(route(&table, "bills").is_empty());
     assert_eq!(table.topic_count(), 1);
-    assert_eq!(table.remove(now, StreamId(2)), None, "nobody leaves twice");
+    assert_eq!(table.end(now, StreamId(2)), None, "nobody leaves twice");
 }
 
 #[test]
@@ -71,9 +71,9 @@ fn changes_are_shown_at_once() {
     assert_eq!(route(&table, "orders").len(), 5);
     assert_eq!(route(&table, "bills").len(), 2);
     assert_eq!(table.group("g"), Some(&group));
-    assert_eq!(table.assignments(&asked("orders"), "orders", true).unwrap().len(), 5);
-    assert_eq!(table.assignments(&asked("orders"), "orders", false).unwrap().len(), 1);
-    assert_eq!(table.assignments(&asked("x"), "x", false), None);
+    assert_eq!(table.assignments(&asked("orders"), "orders", true, None).unwrap().len(), 5);
+    assert_eq!(table.assignments(&asked("orders"), "orders", false, None).unwrap().len(), 1);
+    assert_eq!(table.assignments(&asked("x"), "x", false, None), None);
 
     let change = ChangeReport {
         removed_topics: vec!["orders".to_owned(), "never".to_owned()],
@@ -108,15 +108,86 @@ fn a_lower_epoch_is_refused_and_a_higher_one_displaces() {
     assert!(route(&table, "old").is_empty());
     assert_eq!(route(&table, "new").len(), 2);
     assert_eq!(table.heartbeat(now, StreamId(1)), Err(Refused::NotRegistered));
-    assert_eq!(table.remove(now, StreamId(1)), None, "a displaced stream takes nobody with it");
+    assert_eq!(table.end(now, StreamId(1)), None, "a displaced stream takes nobody with it");
 
     // The same broker on a new stream.
     assert_eq!(table.register(now, StreamId(4), registration("a", 0, 6, &["new"])), Ok(Some(StreamId(3))));
     // An epoch is remembered when its broker has left, for a while.
-    table.remove(now, StreamId(4));
+    table.end(now, StreamId(4));
     assert!(table.register(now, StreamId(5), registration("a", 0, 5, &[])).is_err());
-    table.expire(now + EPOCH_MEMORY);
+    let later = now + Duration::from_secs(4);
+    assert_eq!(table.expire(later).len(), 1);
+    assert!(table.register(later, StreamId(5), registration("a", 0, 5, &[])).is_err());
+    table.expire(later + EPOCH_MEMORY);
     assert_eq!(table.register(now, StreamId(6), registration("a", 0, 0, &[])), Ok(None));
+}
+
+#[test]
+fn a_primary_that_hands_over_stays_on_the_routes_until_another_reigns() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    table.register(now, StreamId(1), registration("a", 0, 1, &["orders"])).unwrap();
+    let member = Member { cluster: "c".to_owned(), broker_name: "a".to_owned(), broker_id: 0 };
+    assert_eq!(table.end(now, StreamId(1)), Some((member.clone(), Stays::UntilAnotherReigns)));
+    assert_eq!(route(&table, "orders").len(), 2, "its members pass clients on");
+    assert_eq!(table.register(now, StreamId(2), registration("a", 0, 2, &["orders"])), Ok(None));
+    assert_eq!(route(&table, "orders").len(), 2);
+
+    // Nobody takes over.
+    table.end(now, StreamId(2));
+    assert_eq!(table.expire(now + Duration::from_secs(3)), []);
+    assert_eq!(table.expire(now + Duration::from_secs(4)), [(None, member)]);
+    assert!(route(&table, "orders").is_empty());
+}
+
+#[test]
+fn who_asks_by_a_listener_is_told_the_addresses_there_and_of_no_broker_without() {
+    let (now, mut table) = (Instant::now(), Table::default());
+    let at = |name: &str, host: &str| control::ListenerEndpoints {
+        name: name.to_owned(),
+        clients: Some(route::endpoints(host, 30_081)),
+    };
+    let mut both = report("a", 0, 1, &["orders"]);
+    both.listeners = vec![at("external", "192.0.2.1"), at("partners", "a.example.org")];
+    table.register(now, StreamId(1), Registration::parse(both).unwrap()).unwrap();
+    table.register(now, StreamId(2), registration("b", 0, 1, &["orders"])).unwrap();
+    let hosts = |listener: Option<&str>| -> Vec<String> {
+        let via = listener.map(|name| ListenerName::parse(name).unwrap());
+        let queues = table.queues(&asked("orders"), "orders", via.as_ref());
+        let assigned = table.assignments(&asked("orders"), "orders", false, via.as_ref());
+        let host = |queue: &v2::MessageQueue| {
+            queue.broker.as_ref().unwrap().endpoints.as_ref().unwrap().addresses[0].host.clone()
+        };
+        let mut hosts: Vec<String> = queues.iter().map(host).collect();
+        hosts.dedup();
+        let mut polled: Vec<String> =
+            assigned.iter().flatten().map(|it| host(it.message_queue.as_ref().unwrap())).collect();
+        polled.dedup();
+        assert_eq!(hosts, polled);
+        hosts
+    };
+    assert_eq!((hosts(None), route(&table, "orders").len()), (vec!["10.0.0.1".to_owned()], 4));
+    assert_eq!(hosts(Some("external")), ["192.0.2.1"]);
+    assert_eq!(hosts(Some("partners")), ["a.example.org"]);
+    assert_eq!(hosts(Some("other")), [""; 0]);
+    let hidden = |listener: &str, topic: &str| {
+        let via = ListenerName::parse(listener).unwrap();
+        table.hidden_at(Some(&via), topic).is_some()
+    };
+    assert!(hidden("other", "orders") && !hidden("other", "nothing") && !hidden("external", "orders"));
+
+    // All a broker says is taken, or nothing.
+    let mut wrong = report("b", 0, 1, &[]);
+    for (listener, part) in [
+        (at("internal", "192.0.2.1"), "clientListen"),
+        (control::ListenerEndpoints { name: "x".to_owned(), clients: None }, "endpoints"),
+        (at("x", ""), "address"),
+    ] {
+        wrong.listeners = vec![listener];
+        let error = Registration::parse(wrong.clone()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    wrong.listeners = vec![at("x", "192.0.2.1"); 17];
+    assert!(Registration::parse(wrong).is_err());
 }
 
 #[test]
@@ -127,7 +198,7 @@ fn silence_of_three_heartbeats_takes_a_broker_off() {
     let at = |ms: u64| start + Duration::from_millis(ms);
     table.heartbeat(at(2000), StreamId(1)).unwrap();
     assert!(table.expire(at(3000)).is_empty(), "three heartbeats, and not more");
-    let gone: Vec<StreamId> = table.expire(at(3001)).into_iter().map(|(stream, _)| stream).collect();
+    let gone: Vec<StreamId> = table.expire(at(3001)).into_iter().filter_map(|(stream, _)| stream).collect();
     assert_eq!(gone, [StreamId(2)]);
     assert_eq!(route(&table, "orders"), ["a", "a"]);
     assert!(table.expire(at(5000)).is_empty());
@@ -197,50 +268,67 @@ fn event() -> impl Strategy<Value = Event> {
 /// The naive table: a list of who is there, searched from end to end.
 #[derive(Default)]
 struct Model {
-    live: Vec<(u64, usize, u64, Vec<usize>, Instant)>,
+    live: Vec<Live>,
     left: Vec<(usize, u64, Instant)>,
+}
+
+struct Live {
+    /// `None`: it is over.
+    stream: Option<u64>,
+    broker: usize,
+    epoch: u64,
+    topics: Vec<usize>,
+    heard: Instant,
 }
 
 impl Model {
     fn apply(&mut self, now: Instant, event: &Event) {
         match event {
             Event::Register { stream, broker, epoch, topics } => {
-                let known = self.live.iter().filter(|live| live.1 == *broker).map(|live| live.2);
+                let known = self.live.iter().filter(|live| live.broker == *broker).map(|live| live.epoch);
                 let left = self.left.iter().filter(|left| left.0 == *broker).map(|left| left.1);
                 if known.chain(left).any(|known| known > *epoch) {
                     return;
                 }
-                self.live.retain(|live| live.0 != *stream && live.1 != *broker);
+                self.live.retain(|live| live.stream != Some(*stream) && live.broker != *broker);
                 self.left.retain(|left| left.0 != *broker);
-                self.live.push((*stream, *broker, *epoch, topics.clone(), now));
+                let (stream, topics) = (Some(*stream), topics.clone());
+                self.live.push(Live { stream, broker: *broker, epoch: *epoch, topics, heard: now });
             }
             Event::Change { stream, put, removed } => {
-                for live in self.live.iter_mut().filter(|live| live.0 == *stream) {
-                    live.3.push(*put);
-                    live.3.retain(|topic| topic != removed);
-                    live.4 = now;
+                for live in self.of(*stream) {
+                    live.topics.push(*put);
+                    live.topics.retain(|topic| topic != removed);
+                    live.heard = now;
                 }
             }
-            Event::Heartbeat { stream } => {
-                self.live.iter_mut().filter(|live| live.0 == *stream).for_each(|live| live.4 = now);
+            Event::Heartbeat { stream } => self.of(*stream).for_each(|live| live.heard = now),
+            Event::Break { stream } => {
+                for live in self.of(*stream).filter(|live| live.epoch > 0) {
+                    (live.stream, live.heard) = (None, now);
+                }
+                self.leave(now, |live| live.stream == Some(*stream));
             }
-            Event::Break { stream } => self.leave(now, |live| live.0 == *stream),
             Event::Pass { .. } => {
-                self.leave(now, |live| now - live.4 > Duration::from_secs(3));
+                self.leave(now, |live| now - live.heard > Duration::from_secs(3));
                 self.left.retain(|left| now - left.2 < EPOCH_MEMORY);
             }
         }
     }
 
-    fn leave(&mut self, now: Instant, who: impl Fn(&(u64, usize, u64, Vec<usize>, Instant)) -> bool) {
+    fn of(&mut self, stream: u64) -> impl Iterator<Item = &mut Live> {
+        self.live.iter_mut().filter(move |live| live.stream == Some(stream))
+    }
+
+    fn leave(&mut self, now: Instant, who: impl Fn(&Live) -> bool) {
         for live in self.live.extract_if(.., |live| who(live)) {
-            self.left.push((live.1, live.2, now));
+            self.left.push((live.broker, live.epoch, now));
         }
     }
 
     fn route(&self, topic: usize) -> Vec<&'static str> {
-        let with_topic = self.live.iter().filter(|live| live.3.contains(&topic));
-        let mut names: Vec<_> = with_topic.flat_map(|live| [NAMES[live.1]; 2]).collect();
+        let with_topic = self.live.iter().filter(|live| live.topics.contains(&topic));
+        let mut names: Vec<_> = with_topic.flat_map(|live| [NAMES[live.broker]; 2]).collect();
         names.sort_unstable();
         names
     }
@@ -265,7 +353,7 @@ proptest! {
                     table.change(now, StreamId(*stream), change).ok();
                 }
                 Event::Heartbeat { stream } => { table.heartbeat(now, StreamId(*stream)).ok(); }
-                Event::Break { stream } => { table.remove(now, StreamId(*stream)); }
+                Event::Break { stream } => { table.end(now, StreamId(*stream)); }
                 Event::Pass { ms } => {
                     now += Duration::from_millis(*ms);
                     table.expire(now);
@@ -297,7 +385,7 @@ proptest! {
         let (sorted, shuffled) = (fill(&[0, 1, 2, 3, 4, 5]), fill(&order));
         prop_assert_eq!(sorted.describe(), shuffled.describe());
         for topic in TOPICS {
-            prop_assert_eq!(sorted.queues(&asked(topic), topic), shuffled.queues(&asked(topic), topic));
+            prop_assert_eq!(sorted.queues(&asked(topic), topic, None), shuffled.queues(&asked(topic), topic, None));
         }
     }
 }

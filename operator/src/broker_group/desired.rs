@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 use crds::{EffectiveReplication, Flush, ReplicationMode};
 use k8s_openapi::{
     api::{
-        apps::v1::{
-            StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
-            StatefulSetUpdateStrategy,
-        },
+        apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec},
         core::v1::{
             ConfigMap, EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec, Service,
             ServiceAccount, Volume as PodVolume, VolumeMount, VolumeResourceRequirements,
@@ -32,14 +29,16 @@ use crate::{
     config::LoggingFile,
     covers::fingerprint,
     identity::{CLIENT_PORT, COMPONENT, CONTROL_PORT, Identity, NAME_SERVER_SET, Role},
-    pods::template::{Parts, pod_template},
+    listeners::{ADDRESSES_KEY, CertificateFile, ListenerFile, Place, Told},
+    pods::{
+        in_turn,
+        template::{CONFIG_DIRECTORY, Parts, pod_template},
+    },
     services,
 };
 
 /// The key of the ConfigMap with the broker's configuration.
 pub const CONFIG_KEY: &str = "broker.yaml";
-/// The strategy of a StatefulSet that leaves the replacing of pods to us.
-pub const ON_DELETE: &str = "OnDelete";
 /// The volume with the log.
 const DATA: &str = "data";
 const DATA_DIRECTORY: &str = "/var/lib/gantry";
@@ -122,7 +121,10 @@ pub struct Workload {
 pub fn network(group: &Validated) -> Network {
     let identity = &group.identity;
     let mut services = vec![services::headless(identity)];
-    services.extend((0..group.replicas).map(|ordinal| services::member(identity, ordinal)));
+    for ordinal in 0..group.replicas {
+        services.push(services::member(identity, ordinal));
+        services.extend(group.listeners.services(identity, Place::Member(ordinal)));
+    }
     let agreement = group.replication.is_some().then(|| {
         let names = identity.primaries();
         services.extend(names.iter().map(|name| services::primary(identity, name)));
@@ -145,18 +147,8 @@ fn rights(identity: &Identity) -> (Rights, RoleBinding) {
     let role = Rights {
         metadata: identity.metadata(identity.base()),
         rules: Some(vec![
-            rule(
-                "coordination.k8s.io",
-                "leases",
-                vec![identity.base()],
-                &["get", "watch", "update", "patch"],
-            ),
-            rule(
-                "discovery.k8s.io",
-                "endpointslices",
-                identity.primaries().into(),
-                &["get", "update", "patch"],
-            ),
+            rule("coordination.k8s.io", "leases", vec![identity.base()], &["get", "watch", "patch"]),
+            rule("discovery.k8s.io", "endpointslices", identity.primaries().into(), &["patch"]),
         ]),
     };
     let binding = RoleBinding {
@@ -185,20 +177,33 @@ pub fn advertised(group: &Validated) -> Advertised {
     }
 }
 
-/// Pods and their like, when `hosts` are the addresses of the Services [`advertised`].
-pub fn workload(group: &Validated, hosts: &Advertised) -> Workload {
+/// The fingerprint of all that pods are made from and that is not the operator's choice.
+pub fn asked(group: &Validated, hosts: &Advertised) -> String {
+    let Validated { asked, replicas, segment_size, replication, .. } = group;
+    fingerprint(&format!("{asked} {replicas} {segment_size} {} {hosts:?}", replication.is_some()))
+}
+
+/// Pods and their like, when `hosts` are the addresses of the Services [`advertised`], and `told` what clients are told that come by
+/// other listeners.
+pub fn workload(group: &Validated, hosts: &Advertised, told: &Told) -> Workload {
     let identity = &group.identity;
     let file = file(group, hosts, &group.logging);
     // Levels change at run time and restart no pod.
     let unleveled = LoggingFile { levels: BTreeMap::new(), ..group.logging.clone() };
     let config_hash = fingerprint(&self::file(group, hosts, &unleveled));
+    let mut data = BTreeMap::from([(CONFIG_KEY.to_owned(), file)]);
+    if !told.is_empty() {
+        // Brokers read it again when it changes, so it restarts no pod.
+        let told = serde_yaml::to_string(told).expect("lists of texts are YAML");
+        data.insert(ADDRESSES_KEY.to_owned(), told);
+    }
     Workload {
         config_map: ConfigMap {
             metadata: identity.metadata(identity.config_map()),
-            data: Some(BTreeMap::from([(CONFIG_KEY.to_owned(), file)])),
+            data: Some(data),
             ..ConfigMap::default()
         },
-        budget: (group.replicas > 1).then(|| PodDisruptionBudget {
+        budget: group.has_budget.then(|| PodDisruptionBudget {
             metadata: identity.metadata(identity.base()),
             spec: Some(PodDisruptionBudgetSpec {
                 max_unavailable: Some(IntOrString::Int(1)),
@@ -226,7 +231,13 @@ struct File<'a> {
     segment_size: String,
     message_retention: RetentionFile<'a>,
     logging: &'a LoggingFile,
-    config: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<CertificateFile>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<ListenerFile<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener_addresses: Option<String>,
+    config: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replication: Option<ReplicationFile<'a>>,
 }
@@ -297,7 +308,11 @@ fn file(group: &Validated, hosts: &Advertised, logging: &LoggingFile) -> String 
             size: group.retention.size.map(|size| size.to_string()),
         },
         logging,
-        config: &group.knobs.accepted,
+        certificate: group.listeners.certificate(),
+        listeners: group.listeners.file(),
+        listener_addresses: (!group.listeners.others.is_empty())
+            .then(|| format!("{CONFIG_DIRECTORY}/{ADDRESSES_KEY}")),
+        config: group.listeners.knobs(&group.knobs.accepted),
         replication: group
             .replication
             .as_ref()
@@ -319,6 +334,9 @@ fn replication_file<'a>(
         lease_duration_seconds,
         renew_deadline_seconds,
         retry_period_millis,
+        // These are in the Lease: they change while pods run.
+        failover_enabled: _,
+        max_failovers_per_hour: _,
     } = *replication;
     ReplicationFile {
         mode,
@@ -359,12 +377,14 @@ fn stateful_set(group: &Validated, config_hash: String) -> StatefulSet {
         labels: in_cluster,
         apart_from,
         config_hash,
+        restarted_at: group.restarted_at.as_ref(),
         volumes: ephemeral(&group.volume).into_iter().collect(),
         mounts: vec![VolumeMount {
             name: DATA.to_owned(),
             mount_path: DATA_DIRECTORY.to_owned(),
             ..VolumeMount::default()
         }],
+        listeners: &group.listeners,
         startup_seconds: STARTUP_SECONDS,
         takes_part: group.replication.is_some(),
     });
@@ -375,16 +395,13 @@ fn stateful_set(group: &Validated, config_hash: String) -> StatefulSet {
             persistent_volume_claim_retention_policy: policy,
             // A pod that cannot start never keeps its correction waiting.
             pod_management_policy: Some("Parallel".to_owned()),
-            replicas: Some(group.replicas),
+            replicas: Some(group.pods()),
             revision_history_limit: Some(3),
             selector: identity.label_selector(),
             service_name: Some(identity.headless()),
             template,
-            // Which pod is replaced when depends on who is primary, and on who is in sync: see `roll`.
-            update_strategy: group.replication.is_some().then(|| StatefulSetUpdateStrategy {
-                type_: Some(ON_DELETE.to_owned()),
-                rolling_update: None,
-            }),
+            // Which pod is replaced when depends on who is primary, on who is in sync, and on `spec.update`: see `roll`.
+            update_strategy: Some(in_turn::strategy()),
             volume_claim_templates: claims,
             ..StatefulSetSpec::default()
         }),
@@ -409,7 +426,8 @@ fn ephemeral(volume: &Volume) -> Option<PodVolume> {
 fn claims(
     group: &Validated,
 ) -> (Option<Vec<PersistentVolumeClaim>>, Option<StatefulSetPersistentVolumeClaimRetentionPolicy>) {
-    let Volume::Claim { size: _, template_size, storage_class, on_delete, on_scale_down } = &group.volume
+    let Volume::Claim { size: _, auto_grow: _, template_size, storage_class, on_delete, on_scale_down } =
+        &group.volume
     else {
         return (None, None);
     };

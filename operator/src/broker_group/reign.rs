@@ -3,10 +3,7 @@
 //! Members change it by compare-and-swap (`docs/decisions/0012-replication.md`). The operator makes it, and afterwards
 //! writes a wish, or what a person asked for.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    hash::Hash,
-};
+use std::{collections::BTreeSet, hash::Hash};
 
 use crds::BrokerGroupStatus;
 use k8s_openapi::api::{
@@ -25,6 +22,14 @@ pub const PRIMARY: &str = "mq.gantry.dev/primary";
 /// The annotation with the ordinal that should be primary next.
 pub const WISHED_PRIMARY: &str = "mq.gantry.dev/wished-primary";
 
+/// The annotation with the members that must not be primary: `1,2`.
+pub const FENCED: &str = "mq.gantry.dev/fenced";
+/// The annotation that is `held` while nobody takes the place of a primary that is lost, but the wished one.
+pub const FAILOVER: &str = "mq.gantry.dev/failover";
+/// The annotation that counts how often that happened. Members write it.
+pub const FAILOVERS: &str = "mq.gantry.dev/failovers";
+const HELD: &str = "held";
+
 /// What a Lease says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reign {
@@ -38,10 +43,16 @@ pub struct Reign {
     pub in_sync: BTreeSet<i32>,
     /// The member that should be primary next.
     pub wished: Option<i32>,
+    /// Members that must not be primary.
+    pub fenced: BTreeSet<i32>,
+    /// Whether nobody takes the place of a primary that is lost.
+    pub held: bool,
+    /// How often a member took the place of one that was.
+    pub failovers: i64,
 }
 
 /// One life of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Name of the pod.
     pub pod: String,
@@ -59,12 +70,16 @@ impl Reign {
         let recorded = note(PRIMARY).and_then(|text| text.parse().ok());
         let primary = recorded.or_else(|| holder.as_ref().and_then(|holder| ordinal_in(&holder.pod)));
         let members = note(IN_SYNC).unwrap_or_default().split(',');
+        let fenced = note(FENCED).unwrap_or_default().split(',');
         Self {
             epoch: i64::from(spec.lease_transitions.unwrap_or_default()),
             primary,
             holder,
             in_sync: members.filter_map(|member| member.split(':').next()?.trim().parse().ok()).collect(),
             wished: note(WISHED_PRIMARY).and_then(|text| text.parse().ok()),
+            fenced: fenced.filter_map(|member| member.trim().parse().ok()).collect(),
+            held: note(FAILOVER) == Some(HELD),
+            failovers: note(FAILOVERS).and_then(|text| text.parse().ok()).unwrap_or_default(),
         }
     }
 
@@ -88,7 +103,8 @@ fn ordinal_in(pod: &str) -> Option<i32> {
 /// What of a Lease matters to the operator: not that it was renewed, which happens every few seconds.
 pub fn look(lease: &Lease) -> impl Hash + use<> {
     let spec = lease.spec.as_ref();
-    let notes = [IN_SYNC, PRIMARY, WISHED_PRIMARY].map(|key| lease.annotations().get(key).cloned());
+    let notes = [IN_SYNC, PRIMARY, WISHED_PRIMARY, FENCED, FAILOVER, FAILOVERS]
+        .map(|key| lease.annotations().get(key).cloned());
     (
         lease.uid(),
         lease.metadata.deletion_timestamp.is_some(),
@@ -105,7 +121,8 @@ pub fn lease(group: &Validated, known: &BrokerGroupStatus) -> Lease {
         known.in_sync.iter().filter_map(|pod| Some(ordinal_in(pod)?.to_string())).collect();
     let in_sync = if epoch == 0 || in_sync.is_empty() { "0".to_owned() } else { in_sync.join(",") };
     let mut metadata = group.identity.metadata(group.identity.base());
-    metadata.annotations = Some(BTreeMap::from([(IN_SYNC.to_owned(), in_sync)]));
+    let fenced = fence(&group.fenced).filter(|_| epoch > 0).map(|fenced| (FENCED.to_owned(), fenced));
+    metadata.annotations = Some([(IN_SYNC.to_owned(), in_sync)].into_iter().chain(fenced).collect());
     if outlives_the_group(group) {
         metadata.owner_references = None;
     }
@@ -147,9 +164,19 @@ pub fn no_wish() -> Value {
     json!({"metadata": {"annotations": {WISHED_PRIMARY: null}}})
 }
 
-/// The change that lets this member alone be primary next, whatever its store holds.
+/// The change that lets this member alone be primary next, whatever its store holds, also where failover waits for a person.
 pub fn only(ordinal: i32) -> Value {
-    json!({"metadata": {"annotations": {IN_SYNC: ordinal.to_string()}}})
+    let ordinal = ordinal.to_string();
+    json!({"metadata": {"annotations": {IN_SYNC: ordinal, WISHED_PRIMARY: ordinal}}})
+}
+
+/// The change that says who must not be primary, and whether failover is held.
+pub fn bounds(fenced: &BTreeSet<i32>, held: bool) -> Value {
+    json!({"metadata": {"annotations": {FENCED: fence(fenced), FAILOVER: held.then_some(HELD)}}})
+}
+
+fn fence(fenced: &BTreeSet<i32>) -> Option<String> {
+    (!fenced.is_empty()).then(|| fenced.iter().map(i32::to_string).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -176,6 +203,7 @@ mod tests {
             primary: Some(2),
             in_sync: [0, 2].into(),
             wished: Some(0),
+            ..Reign::default()
         };
         assert_eq!(reign, expected);
         let pod = |uid: &str| -> Pod {
@@ -183,6 +211,26 @@ mod tests {
         };
         assert!(reign.is_held_by(&pod("u2")));
         assert!(!reign.is_held_by(&pod("u3")), "a pod that was made anew is another process");
+    }
+
+    #[test]
+    fn what_members_have_to_obey_is_read_as_it_is_written() {
+        let mut live = lease(FOURTH);
+        let change = bounds(&[1, 2].into(), true);
+        for (key, value) in change["metadata"]["annotations"].as_object().expect("annotations") {
+            let value = value.as_str().expect("a text").to_owned();
+            live.annotations_mut().insert(key.clone(), value);
+        }
+        live.annotations_mut().insert(FAILOVERS.to_owned(), "3".to_owned());
+        let reign = Reign::of(&live);
+        assert_eq!((reign.fenced, reign.held, reign.failovers), ([1, 2].into(), true, 3));
+        assert_eq!(
+            only(2)["metadata"]["annotations"][WISHED_PRIMARY],
+            "2",
+            "it stands though failover is held"
+        );
+        let none = &bounds(&BTreeSet::new(), false)["metadata"]["annotations"];
+        assert_eq!(*none, json!({FENCED: null, FAILOVER: null}));
     }
 
     #[test]
@@ -211,6 +259,8 @@ mod tests {
             ("leaseTransitions: 4", "leaseTransitions: 5"),
             (",2:77f0", ""),
             ("primary: '0'", "primary: '1'"),
+            ("mq.gantry.dev/primary: '2'", "mq.gantry.dev/primary: '2', mq.gantry.dev/fenced: '1'"),
+            ("mq.gantry.dev/primary: '2'", "mq.gantry.dev/primary: '2', mq.gantry.dev/failover: held"),
         ] {
             assert_ne!(hash(FOURTH), hash(&FOURTH.replace(old, new)), "{old}");
         }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crds::{BrokerGroup, BrokerGroupStatus, EffectiveReplication, LastFailover, MemberRole};
+use crds::{BrokerGroup, BrokerGroupStatus, EffectiveReplication, Failovers, LastFailover, MemberRole};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt as _;
 
-use super::{observe::Observed, reign::Reign, requests::UNCLEAN_PROMOTE, validate::Validated};
+use super::{failover, observe::Observed, reign::Reign, requests::UNCLEAN_PROMOTE, validate::Validated};
 use crate::{
     conditions::{self, Finding, Reason, Type},
     pods,
@@ -32,6 +32,7 @@ pub(super) fn fill(
     status.in_sync = reign.in_sync.iter().copied().map(pod).collect();
     status.in_sync_replicas = i32::try_from(reign.in_sync.len()).ok();
     status.primary = reign.primary.filter(|_| reign.epoch > 0).map(pod);
+    status.failovers = Some(failover::counted(before.failovers.as_ref(), reign, now));
     status.last_failover = before.last_failover.clone();
     let former = before.epoch.filter(|epoch| (1..reign.epoch).contains(epoch)).and(before.primary.clone());
     if let (Some(from), Some(to)) = (former, status.primary.clone()) {
@@ -62,11 +63,40 @@ pub(super) fn no_primary(group: &Validated, observed: &Observed) -> Option<Findi
     if reign.epoch == 0 {
         return no(Reason::Starting, "no broker has become primary yet".to_owned());
     }
-    let able = names(reign.in_sync.iter());
+    let able = names(reign.in_sync.difference(&group.fenced));
     no(
         Reason::NoPrimary,
         format!("no broker is primary: the next will be one of those in sync, which are {able}"),
     )
+}
+
+/// Why nobody takes the place of a primary that is lost, where somebody wants it so.
+pub(super) fn kept_back(
+    group: &Validated,
+    observed: &Observed,
+    failovers: Option<&Failovers>,
+) -> Option<(Reason, String)> {
+    if group.replication.is_none() || group.hibernates {
+        return None;
+    }
+    failover::kept_back(&group.fenced, observed, held(group, failovers))
+}
+
+/// Stalled, where nobody takes the primary's place, or would; a person decides.
+pub(super) fn failover_stalled(
+    group: &Validated,
+    observed: &Observed,
+    failovers: Option<&Failovers>,
+) -> Option<Finding> {
+    if group.replication.is_none() || group.hibernates {
+        return None;
+    }
+    let kept_back = kept_back(group, observed, failovers);
+    failover::stalled(&group.failover, kept_back, held(group, failovers))
+}
+
+fn held(group: &Validated, failovers: Option<&Failovers>) -> Option<failover::Held> {
+    failover::held(&group.failover, failovers?)
 }
 
 /// Whether so few are in sync that sends are refused.

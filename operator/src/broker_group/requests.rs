@@ -25,13 +25,15 @@ pub enum Answer {
     AlreadySo,
 }
 
-/// The requests that were not seen to yet, and what becomes of each. `ready` are the members whose pods are Ready.
+/// The requests that were not seen to yet, and what becomes of each. `there` are the members that could be primary: their pods
+/// are Ready, or would be if nothing kept them back.
 pub fn answers(
     group: &BrokerGroup,
     members: i32,
     reign: &Reign,
-    ready: &BTreeSet<i32>,
+    there: &BTreeSet<i32>,
 ) -> (Vec<Answer>, Option<LastHandled>) {
+    let fenced: BTreeSet<i32> = group.spec.fenced_members.iter().copied().collect();
     let before = group.status.as_ref().and_then(|status| status.last_handled.clone());
     let mut handled = before.clone().unwrap_or_default();
     let mut answers = Vec::new();
@@ -39,14 +41,26 @@ pub fn answers(
         group.annotations().get(key).filter(|value| done.as_ref() != Some(*value)).cloned()
     };
     if let Some(value) = asked(SWITCHOVER_TO, &handled.switchover_to) {
-        answers.push(switchover(&value, members, reign));
+        answers.push(switchover(&value, members, reign, &fenced));
         handled.switchover_to = Some(value);
     }
     if let Some(value) = asked(UNCLEAN_PROMOTE, &handled.unclean_promote) {
-        answers.push(promote(&value, members, reign, ready));
+        answers.push(promote(&value, members, reign, there, &fenced));
         handled.unclean_promote = Some(value);
     }
     (answers, Some(handled).filter(|handled| before.is_some() || *handled != LastHandled::default()))
+}
+
+/// The member that a switchover asks for, seen to or not.
+pub fn asked_for(group: &BrokerGroup) -> Option<i32> {
+    let value = group.annotations().get(SWITCHOVER_TO)?;
+    member(value, i32::MAX).map(|(ordinal, _)| ordinal)
+}
+
+fn refused_as_fenced(key: &str, value: &str, ordinal: i32) -> Answer {
+    Answer::Refused(format!(
+        "{key} is {value:?}: broker {ordinal} is fenced; take it out of spec.fencedMembers, and ask again with another id"
+    ))
 }
 
 fn member(value: &str, members: i32) -> Option<(i32, &str)> {
@@ -55,7 +69,7 @@ fn member(value: &str, members: i32) -> Option<(i32, &str)> {
     ((0..members).contains(&ordinal) && !id.is_empty()).then_some((ordinal, id))
 }
 
-fn switchover(value: &str, members: i32, reign: &Reign) -> Answer {
+fn switchover(value: &str, members: i32, reign: &Reign, fenced: &BTreeSet<i32>) -> Answer {
     let Some((ordinal, _)) = member(value, members) else {
         return Answer::Refused(format!(
             "{SWITCHOVER_TO} is {value:?}: set <ordinal>@<id>, an ordinal below {members} and any id that was not used before"
@@ -63,6 +77,9 @@ fn switchover(value: &str, members: i32, reign: &Reign) -> Answer {
     };
     if reign.primary == Some(ordinal) && reign.holder.is_some() {
         return Answer::AlreadySo;
+    }
+    if fenced.contains(&ordinal) {
+        return refused_as_fenced(SWITCHOVER_TO, value, ordinal);
     }
     if !reign.in_sync.contains(&ordinal) {
         return Answer::Refused(format!(
@@ -72,7 +89,13 @@ fn switchover(value: &str, members: i32, reign: &Reign) -> Answer {
     Answer::HandOver(ordinal)
 }
 
-fn promote(value: &str, members: i32, reign: &Reign, ready: &BTreeSet<i32>) -> Answer {
+fn promote(
+    value: &str,
+    members: i32,
+    reign: &Reign,
+    there: &BTreeSet<i32>,
+    fenced: &BTreeSet<i32>,
+) -> Answer {
     let asked =
         member(value, members).and_then(|(ordinal, epoch)| Some((ordinal, epoch.parse::<i64>().ok()?)));
     let Some((ordinal, epoch)) = asked else {
@@ -87,10 +110,13 @@ fn promote(value: &str, members: i32, reign: &Reign, ready: &BTreeSet<i32>) -> A
             reign.epoch
         ));
     }
-    if let Some(able) = reign.in_sync.intersection(ready).next() {
+    if let Some(able) = reign.in_sync.intersection(there).next() {
         return Answer::Refused(format!(
-            "{UNCLEAN_PROMOTE} is {value:?}, and broker {able} is Ready and has every acknowledged message: nothing need be lost"
+            "{UNCLEAN_PROMOTE} is {value:?}, and broker {able} is there and has every acknowledged message: nothing need be lost"
         ));
+    }
+    if fenced.contains(&ordinal) {
+        return refused_as_fenced(UNCLEAN_PROMOTE, value, ordinal);
     }
     Answer::Promote(ordinal)
 }
@@ -101,13 +127,13 @@ mod tests {
 
     fn reign() -> Reign {
         let holder = super::super::reign::Process { pod: "a-broker-0".to_owned(), uid: "u".to_owned() };
-        Reign { epoch: 4, holder: Some(holder), primary: Some(0), in_sync: [0, 1].into(), wished: None }
+        Reign { epoch: 4, holder: Some(holder), primary: Some(0), in_sync: [0, 1].into(), ..Reign::default() }
     }
 
     fn group(key: &str, value: &str) -> BrokerGroup {
         let yaml = format!(
             "metadata: {{name: a, annotations: {{{key}: '{value}'}}}}\n\
-             spec: {{nameServerRef: {{name: x}}, storage: {{ephemeral: {{}}}}}}"
+             spec: {{nameServerRef: {{name: x}}, storage: {{ephemeral: {{}}}}, fencedMembers: [3]}}"
         );
         serde_yaml::from_str(&yaml).expect("a BrokerGroup")
     }
@@ -142,8 +168,16 @@ mod tests {
     fn an_unclean_promotion_needs_the_present_epoch_and_nobody_who_has_everything() {
         assert_eq!(answer(UNCLEAN_PROMOTE, "2@4", &[2]), Answer::Promote(2));
         refused(UNCLEAN_PROMOTE, "2@3", &[2], "the present epoch is 4");
-        refused(UNCLEAN_PROMOTE, "2@4", &[1, 2], "broker 1 is Ready and has every acknowledged message");
+        refused(UNCLEAN_PROMOTE, "2@4", &[1, 2], "broker 1 is there and has every acknowledged message");
         refused(UNCLEAN_PROMOTE, "2@now", &[2], "set <ordinal>@<epoch>");
+    }
+
+    #[test]
+    fn who_is_fenced_is_not_made_primary() {
+        for key in [SWITCHOVER_TO, UNCLEAN_PROMOTE] {
+            let (answers, _) = answers(&group(key, "3@4"), 4, &reign(), &BTreeSet::new());
+            assert!(matches!(&answers[..], [Answer::Refused(why)] if why.contains("broker 3 is fenced")));
+        }
     }
 
     #[test]

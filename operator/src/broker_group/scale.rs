@@ -24,6 +24,8 @@ pub struct Size<'a> {
     pub reigning: Option<i32>,
     /// Members whose pods are Ready.
     pub ready: &'a BTreeSet<i32>,
+    /// Members that must not be primary.
+    pub fenced: &'a BTreeSet<i32>,
 }
 
 /// How many members a group may have now.
@@ -41,7 +43,7 @@ pub struct Scale {
 
 /// How many members the group may have now.
 pub fn scale(size: Size<'_>) -> Scale {
-    let Size { wanted, present, replicates, min_in_sync, reign, reigning, ready } = size;
+    let Size { wanted, present, replicates, min_in_sync, reign, reigning, ready, fenced } = size;
     let present = present.unwrap_or_default();
     let now = |replicates| Scale { pods: wanted, replicates, hand_over_to: None, waits_for: None };
     if wanted > 1 && (present <= wanted || !replicates) {
@@ -86,7 +88,8 @@ pub fn scale(size: Size<'_>) -> Scale {
     };
     let staying: BTreeSet<i32> = reign.in_sync.iter().copied().filter(|ordinal| *ordinal < wanted).collect();
     if primary >= wanted {
-        let able = |ordinal: &i32| staying.contains(ordinal) && ready.contains(ordinal);
+        let able =
+            |ordinal: &i32| staying.contains(ordinal) && ready.contains(ordinal) && !fenced.contains(ordinal);
         let target = reign.wished.filter(able).or_else(|| staying.iter().copied().find(able));
         return match target {
             Some(target) => stay(
@@ -96,7 +99,7 @@ pub fn scale(size: Size<'_>) -> Scale {
             None => stay(
                 None,
                 format!(
-                    "broker {primary} is primary and would go, and no broker below {wanted} is Ready and in sync to take over: wait, or set replicas to {} again",
+                    "broker {primary} is primary and would go, and no broker below {wanted} is Ready, in sync and not fenced, to take over: wait, or set replicas to {} again",
                     present
                 ),
             ),
@@ -119,6 +122,8 @@ pub fn scale(size: Size<'_>) -> Scale {
 mod tests {
     use super::*;
 
+    static NOBODY: BTreeSet<i32> = BTreeSet::new();
+
     fn reign(epoch: i64, primary: i32, in_sync: &[i32]) -> Reign {
         Reign {
             epoch,
@@ -140,6 +145,7 @@ mod tests {
             reign: Some(reign),
             reigning: reign.primary.filter(|_| reign.epoch > 0),
             ready: &ready,
+            fenced: &NOBODY,
         };
         let found = scale(size);
         let why = found.waits_for.clone().unwrap_or_default();
@@ -168,9 +174,30 @@ mod tests {
     fn a_primary_that_would_go_hands_over_first() {
         check(3, 2, &reign(4, 2, &[0, 1, 2]), (3, true, Some(0), "hands over to broker 0 first"));
         check(3, 2, &reign(4, 2, &[1, 2]), (3, true, Some(1), "hands over to broker 1 first"));
-        check(3, 2, &reign(4, 2, &[2]), (3, true, None, "no broker below 2 is Ready and in sync"));
+        check(
+            3,
+            2,
+            &reign(4, 2, &[2]),
+            (3, true, None, "no broker below 2 is Ready, in sync and not fenced"),
+        );
         let wished = Reign { wished: Some(1), ..reign(4, 2, &[0, 1, 2]) };
         check(3, 2, &wished, (3, true, Some(1), "hands over to broker 1"));
+    }
+
+    #[test]
+    fn a_primary_that_would_go_hands_over_to_one_that_is_not_fenced() {
+        let (left, ready, fenced) = (reign(4, 2, &[0, 1, 2]), BTreeSet::from([0, 1, 2]), BTreeSet::from([0]));
+        let found = scale(Size {
+            wanted: 2,
+            present: Some(3),
+            replicates: true,
+            min_in_sync: 2,
+            reign: Some(&left),
+            reigning: Some(2),
+            ready: &ready,
+            fenced: &fenced,
+        });
+        assert_eq!(found.hand_over_to, Some(1));
     }
 
     #[test]
@@ -185,6 +212,7 @@ mod tests {
             reign,
             reigning: None,
             ready: &ready,
+            fenced: &NOBODY,
         };
         assert_eq!(scale(size(Some(&left))).pods, 3);
         assert_eq!(scale(size(None)).pods, 3);
@@ -202,6 +230,7 @@ mod tests {
             reign: Some(reign),
             reigning: Some(0),
             ready: &ready,
+            fenced: &NOBODY,
         };
         let more = reign(4, 0, &[0, 1]);
         assert!(scale(size(&more)).replicates);
@@ -222,6 +251,7 @@ mod tests {
             reign: None,
             reigning: None,
             ready: &ready,
+            fenced: &NOBODY,
         };
         assert_eq!(scale(size), Scale { pods: 1, replicates: false, hand_over_to: None, waits_for: None });
     }

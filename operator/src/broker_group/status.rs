@@ -1,6 +1,9 @@
 //! What the status of a BrokerGroup says, from what was seen. Pure.
 
-use crds::{BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupStatus, MemberRole};
+use crds::{
+    BrokerGroup, BrokerGroupEffective, BrokerGroupMember, BrokerGroupStatus, CertificateStatus, Endpoint,
+    Failovers, INTERNAL, MemberRole,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -8,14 +11,18 @@ use proto::control::GetStateResponse;
 
 use super::{
     apply::Outcome,
+    desired::Advertised,
+    drain,
     observe::{Brokers, Observed},
     replicated, storage,
-    validate::{Invalid, Validated},
+    validate::{Invalid, Validated, Volume},
 };
 use crate::{
+    certificates,
     conditions::{self, Finding, Reason, Type},
     identity::CLIENT_PORT,
-    pods::{self, rollout::Rollout},
+    listeners,
+    pods::{self, pinned::MadeFrom, rollout::Rollout},
     progress,
 };
 
@@ -31,8 +38,8 @@ pub fn status(
     let before = group.status.clone().unwrap_or_default();
     let old = before.conditions.as_slice();
     let pods: Vec<&Pod> = observed.pods.iter().map(|pod| &**pod).collect();
-    let wanted = validated.map_or_else(|_| 0, |validated| validated.replicas);
-    let rollout = Rollout::of(wanted, observed.stateful_set.as_deref(), &pods);
+    let wanted = validated.map_or_else(|_| 0, Validated::pods);
+    let rollout = Rollout::of(wanted, observed.stateful_set.as_deref(), &pods, observed.lacking_for);
 
     let generation = group.metadata.generation;
     let mut status = BrokerGroupStatus {
@@ -69,15 +76,27 @@ pub fn status(
                     status.in_sync = before.in_sync.clone();
                     status.in_sync_replicas = before.in_sync_replicas;
                     status.last_failover = before.last_failover.clone();
+                    status.failovers = before.failovers.clone();
                 }
                 None => {}
             }
             status.members = members(validated, observed, brokers, outcome);
-            status.effective = Some(effective(validated));
+            status.endpoints = match outcome.advertised {
+                Some(_) => endpoints(outcome, &pods),
+                // Nothing was written, so it is as it was.
+                None => before.endpoints.clone(),
+            };
+            status.certificates = certificate_of(validated, brokers, &before, now).0;
+            status.effective = Some(effective(validated, outcome.made_from.as_ref()));
+            let waits_for = outcome.steered.waits_for.clone().map(|(_, what)| what);
+            let set = observed.stateful_set.as_deref().filter(|_| !validated.hibernates);
+            status.rollout = progress::rollout(&rollout, set, waits_for).or(before.rollout.clone());
             if serving.is_some() && status.first_served_at.is_none() {
                 status.first_served_at = Some(now.round(jiff::Unit::Second).unwrap_or(now).to_string());
             }
-            let mut findings = findings(validated, observed, brokers, outcome, &rollout, &before, now);
+            let failovers = status.failovers.as_ref();
+            let mut findings =
+                findings(validated, observed, brokers, outcome, &rollout, (&before, failovers), now);
             findings.extend(replicated::data_loss(group, outcome.steered.promoted));
             findings
         }
@@ -88,8 +107,9 @@ pub fn status(
 
 /// Whether nothing is under way that would not tell of itself.
 pub fn is_settled(status: &BrokerGroupStatus) -> bool {
-    conditions::holds(&status.conditions, Type::Ready)
-        && !conditions::holds(&status.conditions, Type::Reconciling)
+    let is_as_asked = conditions::of(&status.conditions, Type::Ready)
+        .is_some_and(|ready| ready.status == "True" || ready.reason == Reason::Hibernated.as_str());
+    is_as_asked && !conditions::holds(&status.conditions, Type::Reconciling)
 }
 
 fn findings(
@@ -98,15 +118,23 @@ fn findings(
     brokers: &Brokers,
     outcome: &Outcome,
     rollout: &Rollout,
-    before: &BrokerGroupStatus,
+    (before, failovers): (&BrokerGroupStatus, Option<&Failovers>),
     now: Timestamp,
 ) -> Vec<Finding> {
     let old = before.conditions.as_slice();
     let waits_for = outcome.steered.waits_for.clone();
     let [mut reconciling, mut stalled] =
-        progress::findings(rollout, waits_for, old, outcome.refused.as_deref(), now);
-    if let Some(lost) = replicated::quorum_lost(observed, old, now).filter(|_| group.replication.is_some()) {
+        progress::findings(rollout, waits_for, &group.update, old, outcome.refused.as_deref(), now);
+    if let Some(lost) = replicated::quorum_lost(observed, old, now)
+        .filter(|_| group.replication.is_some() && !group.hibernates)
+    {
         stalled = lost;
+    }
+    // Who is kept back has everything that is acknowledged, however long that lasts.
+    let kept_back = replicated::kept_back(group, observed, failovers);
+    let fails_over = replicated::failover_stalled(group, observed, failovers);
+    if let Some(waits) = fails_over.filter(|_| kept_back.is_some() || !stalled.holds) {
+        stalled = waits;
     }
     let storage =
         storage::finding(group, observed, brokers, outcome, conditions::of(old, Type::StorageHealthy));
@@ -115,10 +143,27 @@ fn findings(
     {
         reconciling = Finding::yes(Type::Reconciling, Reason::Resizing, resizing.message.clone());
     }
-    let mut findings =
-        vec![ready(group, observed, brokers, before), reconciling, stalled, group.knobs.finding()];
+    let drains = outcome.left.as_ref().map(drain::findings);
+    if let Some([_, draining]) = &drains
+        && !reconciling.holds
+    {
+        reconciling = draining.clone();
+    }
+    let ready = ready(group, observed, brokers, before);
+    // What is known better than that the primary does not answer.
+    let ready = match kept_back {
+        Some((reason, message)) if !ready.holds => {
+            let reason = if reason == Reason::Fenced { reason } else { Reason::NoPrimary };
+            Finding::no(Type::Ready, reason, message)
+        }
+        _ => ready,
+    };
+    let mut findings = vec![ready, reconciling, stalled, group.knobs.finding()];
     findings.extend(storage);
-    findings.extend(observed.reign.as_ref().and_then(|reign| replicated::health(group, reign)));
+    findings.extend(drains.map(|[drained, _]| drained));
+    findings.extend(certificate_of(group, brokers, before, now).1);
+    let reign = observed.reign.as_ref().filter(|_| !group.hibernates);
+    findings.extend(reign.and_then(|reign| replicated::health(group, reign)));
     findings
 }
 
@@ -136,15 +181,19 @@ fn serves(pod: &Pod, brokers: &Brokers) -> bool {
     pods::is_ready(pod) && !matches!(state, Some(Ok(state)) if !state.accepts_writes)
 }
 
-/// Whether every name server that answers clients has heard of the broker. It takes seconds until a broker sees a name
+/// Whether every name server that clients are led to has heard of the broker. It takes seconds until a broker sees a name
 /// server that is new, and a client that asks that one would be told that there is no such topic.
 fn is_known(pod: &Pod, observed: &Observed, brokers: &Brokers) -> bool {
     let state = pods::ordinal(pod).and_then(|ordinal| brokers.get(&ordinal));
-    !matches!(state, Some(Ok(state)) if state.name_servers.len() < observed.ready_name_servers)
+    !matches!(state, Some(Ok(state)) if state.name_servers.len() < observed.name_servers)
 }
 
 fn ready(group: &Validated, observed: &Observed, brokers: &Brokers, before: &BrokerGroupStatus) -> Finding {
     let no = |reason, message: String| Finding::no(Type::Ready, reason, message);
+    if group.hibernates {
+        let message = "it sleeps and its volumes stay: set spec.hibernate to false to wake it";
+        return no(Reason::Hibernated, message.to_owned());
+    }
     if let Some(none) = replicated::no_primary(group, observed).filter(|_| group.replication.is_some()) {
         return none;
     }
@@ -152,7 +201,7 @@ fn ready(group: &Validated, observed: &Observed, brokers: &Brokers, before: &Bro
     if let Some(pod) = primaries(group, observed).find(|pod| serves(pod, brokers)) {
         // A name server that comes later takes nothing away from a group that serves.
         if before.first_served_at.is_none() && !is_known(pod, observed, brokers) {
-            let message = format!("not all {} name servers know the broker yet", observed.ready_name_servers);
+            let message = format!("not all {} name servers know the broker yet", observed.name_servers);
             return no(Reason::WaitingForNameServer, message);
         }
         if let Some(too_few) = too_few() {
@@ -203,6 +252,7 @@ fn members(
             let pod = observed.pods.iter().find(|pod| pods::ordinal(pod) == Some(ordinal));
             let role = replicates.then(|| replicated::role(ordinal, pod.map(|pod| &**pod), observed));
             let state = match pod {
+                None if group.hibernates => "Hibernated",
                 None => "Missing",
                 Some(_) if role == Some(MemberRole::Replica) && in_sync(ordinal) => "Following",
                 Some(_) if role == Some(MemberRole::Replica) => "CatchingUp",
@@ -220,6 +270,8 @@ fn members(
                 pod: group.identity.member(ordinal),
                 state: state.to_owned(),
                 role,
+                fenced: replicates
+                    && observed.reign.as_ref().is_some_and(|reign| reign.fenced.contains(&ordinal)),
                 address: address(ordinal, role, observed, outcome),
                 version: version.filter(|version| !version.is_empty()),
             }
@@ -238,11 +290,46 @@ fn address(ordinal: i32, role: Option<MemberRole>, observed: &Observed, outcome:
     host.map(|host| format!("{host}:{CLIENT_PORT}"))
 }
 
-fn effective(group: &Validated) -> BrokerGroupEffective {
+fn certificate_of(
+    group: &Validated,
+    brokers: &Brokers,
+    before: &BrokerGroupStatus,
+    now: Timestamp,
+) -> (Vec<CertificateStatus>, Option<Finding>) {
+    let answers = || brokers.values().filter_map(|state| state.as_ref().ok());
+    let silent = answers().count() < usize::try_from(group.pods()).unwrap_or_default();
+    let shown = answers().filter_map(|state| state.certificate.as_ref());
+    let before = certificates::Before { certificates: &before.certificates, conditions: &before.conditions };
+    certificates::judge(group.listeners.secret.as_deref(), shown, silent, before, now)
+}
+
+/// Where clients reach each listener.
+fn endpoints(outcome: &Outcome, pods: &[&Pod]) -> Vec<Endpoint> {
+    let at = |host: &String| format!("{host}:{CLIENT_PORT}");
+    let internal = outcome.advertised.as_ref().map(|hosts| match hosts {
+        Advertised::Member(only) => (at(only), vec![at(only)]),
+        // Which of them routes name changes with each reign; both lead to whoever is primary.
+        Advertised::Primary(both) => (both.each_ref().map(at).join(";"), Vec::new()),
+    });
+    let internal = internal.map(|(bootstrap, members)| Endpoint {
+        listener: INTERNAL.to_owned(),
+        bootstrap: Some(bootstrap),
+        members,
+    });
+    internal.into_iter().chain(listeners::member_endpoints(&outcome.told, pods)).collect()
+}
+
+fn effective(group: &Validated, made_from: Option<&MadeFrom>) -> BrokerGroupEffective {
+    let image = made_from.and_then(MadeFrom::image).unwrap_or(&group.image.reference);
     BrokerGroupEffective {
         replicas: group.replicas,
-        image: group.image.reference.clone(),
+        image: image.to_owned(),
+        profile_version: made_from.map(|made| made.profile.clone()).unwrap_or_default(),
         flush: group.flush,
+        volume_size: match &group.volume {
+            Volume::Claim { size, .. } => Some(size.clone()),
+            Volume::Ephemeral { .. } => None,
+        },
         segment_size: group.segment_size.to_string(),
         retention_time: group.retention.time.clone(),
         retention_disk_percent: group.retention.disk_percent,

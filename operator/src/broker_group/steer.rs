@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, ResourceExt};
 
 use super::{
+    drain,
+    failover::{self, Held},
     observe::Observed,
     reign::{self, Reign},
     requests::{self, Answer},
@@ -16,10 +18,15 @@ use super::{
 };
 use crate::{
     apply::Error,
-    conditions::Reason,
+    conditions::{self, Reason, Type},
     context::Context,
     identity::ROLE,
-    pods::{self, rollout, template},
+    pods::{
+        self,
+        in_turn::{self, Turn},
+        manner::Manner,
+        rollout, template,
+    },
 };
 
 /// What came of it.
@@ -43,10 +50,27 @@ pub(super) async fn steer(
 ) -> Result<Steered, Error> {
     let known = resource.status.as_ref().and_then(|status| status.last_handled.clone());
     let mut steered = Steered { handled: known, ..Steered::default() };
-    let Some(reign) = observed.reign.as_ref().filter(|_| group.replication.is_some()) else {
+    if group.hibernates {
         return Ok(steered);
-    };
-    let (answers, handled) = requests::answers(resource, group.replicas, reign, &observed.ready());
+    }
+    let manner = Manner::of(&group.update, now);
+    if group.replication.is_none() {
+        let step = alone(group, observed, &manner, now);
+        steered.waits_for = waits_for(group, &step);
+        replace(context, observed, &step).await?;
+        return Ok(steered);
+    }
+    let Some(reign) = observed.reign.as_ref() else { return Ok(steered) };
+    let before = resource.status.as_ref().and_then(|status| status.failovers.as_ref());
+    let failovers = failover::counted(before, reign, now);
+    let held = failover::held(&group.failover, &failovers);
+    bind(context, group, reign, held.is_some()).await?;
+    let mut there = observed.ready();
+    if failover::kept_back(&group.fenced, observed, held).is_some() {
+        // Without a primary nobody is Ready, and these only wait for a person.
+        there.extend(observed.pods.iter().filter(|pod| pods::runs(pod)).filter_map(|pod| pods::ordinal(pod)));
+    }
+    let (answers, handled) = requests::answers(resource, group.replicas, reign, &there);
     steered.handled = handled;
     for answer in answers {
         steered.promoted |= grant(context, resource, group, reign, answer).await?;
@@ -54,24 +78,79 @@ pub(super) async fn steer(
     label(context, observed).await?;
 
     let members = members(group, observed, now);
-    let step = roll::next(&roll::Group {
+    let roll = roll::Group {
         members: &members,
         reign,
         is_ephemeral: matches!(group.volume, Volume::Ephemeral { .. }),
         template_is_seen: rollout::template_is_seen(observed.stateful_set.as_deref()),
+        manner: &manner,
+        fenced: &group.fenced,
+    };
+    let (step, refuge) = (roll::next(&roll), roll::refuge(&roll));
+    let (refuge, why) = refuge.unzip();
+    steered.waits_for = waits_for(group, &step).or_else(|| why.map(|why| (Reason::Switchover, why)));
+    let preferred = group.preferred.filter(|preferred| {
+        let turn = failover::Turn {
+            settled: settled(resource, now),
+            failovers: failovers.recent.len(),
+            asked: requests::asked_for(resource),
+        };
+        let is_free = steered.waits_for.is_none() && !drain::is_asked(resource);
+        is_free && !matches!(held, Some(Held::Backoff(_))) && failover::is_its_turn(&roll, *preferred, turn)
     });
-    steered.waits_for = waits_for(group, &step);
-    let wish = group.scale.hand_over_to.or(match step {
-        Step::HandOver(ordinal) => Some(ordinal),
-        Step::Done | Step::Replace(_) | Step::Wait(_) => None,
-    });
-    settle_wish(context, group, reign, wish).await?;
-    if let Step::Replace(ordinal) = step
-        && let Some(pod) = observed.pods.iter().find(|pod| pods::ordinal(pod) == Some(ordinal))
-    {
-        context.applier.replace_pod(pod).await?;
+    if let Some(preferred) = preferred {
+        let what = format!("broker {preferred} is spec.preferredPrimary and is to take over");
+        steered.waits_for = Some((Reason::Switchover, what));
     }
+    let rolled = match step {
+        Step::HandOver(ordinal) => Some(ordinal),
+        Step::Done | Step::Replace(_) | Step::Wait(_) | Step::Hold(_) => None,
+    };
+    let wish = group.scale.hand_over_to.or(rolled).or(refuge.flatten()).or(preferred);
+    settle_wish(context, group, reign, wish).await?;
+    replace(context, observed, &step).await?;
     Ok(steered)
+}
+
+/// Tells members who must not be primary, and whether they settle it by themselves. The first primary is whoever can be.
+async fn bind(context: &Context, group: &Validated, reign: &Reign, held: bool) -> Result<(), Error> {
+    let differs = |live: &Reign| live.epoch > 0 && (&live.fenced, live.held) != (&group.fenced, held);
+    if !differs(reign) {
+        return Ok(());
+    }
+    let bounds = |live: &_| differs(&Reign::of(live)).then(|| reign::bounds(&group.fenced, held));
+    context.applier.swap_lease(&group.identity.namespace, &group.identity.base(), bounds).await?;
+    Ok(())
+}
+
+/// For how many seconds the group has served, with every broker in sync.
+fn settled(resource: &BrokerGroup, now: Timestamp) -> i64 {
+    let conditions = resource.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let since = |type_| {
+        let condition = conditions::of(conditions, type_).filter(|condition| condition.status == "True");
+        condition.map_or(0, |condition| now.duration_since(condition.last_transition_time.0).as_secs())
+    };
+    since(Type::Ready).min(since(Type::ReplicationHealthy))
+}
+
+/// What is next for a broker that is alone.
+fn alone(group: &Validated, observed: &Observed, manner: &Manner, now: Timestamp) -> Step {
+    let set = observed.stateful_set.as_deref();
+    if !rollout::template_is_seen(set) {
+        return Step::Done;
+    }
+    let pods: Vec<Turn> = observed.pods.iter().filter_map(|pod| Turn::of(pod, set, now)).collect();
+    // Others are on their way out: their StatefulSet sees to them.
+    let stays: Vec<Turn> = pods.into_iter().filter(|pod| pod.ordinal < group.replicas).collect();
+    in_turn::next(&stays, group.replicas, manner)
+}
+
+async fn replace(context: &Context, observed: &Observed, step: &Step) -> Result<(), Error> {
+    let Step::Replace(ordinal) = step else { return Ok(()) };
+    match observed.pods.iter().find(|pod| pods::ordinal(pod) == Some(*ordinal)) {
+        Some(pod) => context.applier.replace_pod(pod).await,
+        None => Ok(()),
+    }
 }
 
 fn waits_for(group: &Validated, step: &Step) -> Option<(Reason, String)> {
@@ -86,6 +165,7 @@ fn waits_for(group: &Validated, step: &Step) -> Option<(Reason, String)> {
             format!("the primary is to hand over to broker {ordinal}, and is replaced then"),
         )),
         Step::Wait(what) => Some((Reason::RollingUpdate, what.clone())),
+        Step::Hold(why) => Some((Reason::RolloutPaused, why.clone())),
     })
 }
 
@@ -94,12 +174,13 @@ fn members(group: &Validated, observed: &Observed, now: Timestamp) -> Vec<Member
     let pod_of = |ordinal| observed.pods.iter().find(|pod| pods::ordinal(pod) == Some(ordinal));
     let look = |pod: &Pod| MemberPod {
         is_new: rollout::is_newest(observed.stateful_set.as_deref(), pod),
-        replicates: template::takes_part(pod),
+        replicates: template::takes_part(pod.spec.as_ref()),
         is_ready: pods::is_ready(pod),
-        unready_seconds: pods::unready_since(pod).map_or(0, |since| now.duration_since(since).as_secs()),
+        seconds: pods::since(pod).map_or(0, |since| now.duration_since(since).as_secs()),
         is_stopping: pod.metadata.deletion_timestamp.is_some(),
         is_stuck: rollout::is_stuck(pod),
         reigns: reign.is_held_by(pod),
+        is_leaving: pods::ordinal(pod).is_some_and(|ordinal| observed.leaving.contains(&ordinal)),
     };
     (0..group.replicas).map(|ordinal| Member { ordinal, pod: pod_of(ordinal).map(|pod| look(pod)) }).collect()
 }

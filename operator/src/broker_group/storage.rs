@@ -13,6 +13,7 @@ use crate::{
     conditions::{Finding, Reason, Type},
     pods,
     quantity::millis,
+    refusals,
 };
 
 /// From here on there is little room.
@@ -32,10 +33,17 @@ pub(super) fn finding(
 ) -> Option<Finding> {
     let no = |reason, message: String| Some(Finding::no(Type::StorageHealthy, reason, message));
     if let Some(refused) = &outcome.resize_refused {
-        let advice = "set storage.commitLog.size back, or allow expansion in the storage class";
-        return no(Reason::ResizeUnsupported, format!("the volume cannot grow: {refused}. {advice}"));
+        let minutes = refusals::AGAIN.as_secs() / 60;
+        let advice = format!(
+            "let the storage class, or the quota, allow it: it is tried again every {minutes} minutes"
+        );
+        let or = match group.volume {
+            Volume::Claim { auto_grow: Some(_), .. } => "; or remove storage.autoGrow",
+            Volume::Claim { auto_grow: None, .. } | Volume::Ephemeral { .. } => "",
+        };
+        return no(Reason::ResizeUnsupported, format!("the volume cannot grow: {refused}; {advice}{or}"));
     }
-    if let Some(claim) = observed.claims.iter().find(|claim| grows(claim, &group.volume)) {
+    if let Some(claim) = observed.claims_of(group.replicas).find(|claim| grows(claim, &group.volume)) {
         return no(Reason::ResizePending, format!("the volume of claim {} is growing", claim.name_any()));
     }
     let states = || brokers.values().filter_map(|state| state.as_ref().ok());
@@ -85,7 +93,7 @@ pub(super) fn is_full(state: &GetStateResponse) -> bool {
     used_percent(state).is_some_and(|used| used >= NEAR_FULL_PERCENT)
 }
 
-fn used_percent(state: &GetStateResponse) -> Option<u64> {
+pub(super) fn used_percent(state: &GetStateResponse) -> Option<u64> {
     let used = state.disk_total_bytes.saturating_sub(state.disk_free_bytes);
     (u128::from(used) * 100)
         .checked_div(u128::from(state.disk_total_bytes))

@@ -90,17 +90,48 @@ fn ready_tells_whether_messages_are_taken_and_if_not_why() {
     check(&Observed::default(), None, &["Ready=False/Starting", "Reconciling=True/ScalingUp"]);
 }
 
+/// Should this change, then every cluster's brokers are replaced by the upgrade that brings it.
+#[test]
+fn what_was_asked_of_a_group_has_the_same_fingerprint_in_every_version() {
+    let group = validate(&group(MINIMAL), &Observed::default(), &images()).expect("a sound BrokerGroup");
+    let alone = desired::Advertised::Member("10.96.0.10".to_owned());
+    assert_eq!(desired::asked(&group, &alone), "27bd7f4e793b5aca");
+    let several = desired::Advertised::Primary(["10.96.0.20".to_owned(), "10.96.0.21".to_owned()]);
+    assert_eq!(desired::asked(&group, &several), "fee6985ad58bf86c");
+}
+
 #[test]
 fn a_group_is_first_ready_when_every_name_server_knows_it() {
-    let two = Observed { ready_name_servers: 2, ..observed(READY) };
+    let two = Observed { name_servers: 2, ..observed(READY) };
     let known_to = |names: &[&str]| Some(broker(true, 50, names));
     check(&two, known_to(&["n"]), &["Ready=False/WaitingForNameServer"]);
     check(&two, known_to(&["n", "m"]), &["Ready=True/Serving"]);
     let mut before = group(MINIMAL);
     before.status = Some(status_of(&before, &two, known_to(&["n", "m"]), &Outcome::default()));
-    let third = Observed { ready_name_servers: 3, ..two };
+    let third = Observed { name_servers: 3, ..two };
     let status = status_of(&before, &third, known_to(&["n", "m"]), &Outcome::default());
     assert!(conditions::holds(&status.conditions, Type::Ready), "a new name server takes nothing away");
+}
+
+#[test]
+fn name_servers_that_start_with_the_group_are_waited_for_and_not_for_ever() {
+    let set = |made: &str, ready: i32| {
+        let yaml = format!(
+            "metadata: {{name: shop, creationTimestamp: '{made}'}}\nspec: {{replicas: 3}}\n\
+             status: {{readyReplicas: {ready}}}"
+        );
+        serde_yaml::from_str(&yaml).expect("a NameServerSet")
+    };
+    let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
+    let expected = |set| observe::name_servers(&set, now);
+    assert_eq!(expected(set("2026-01-01T00:00:30Z", 0)), 3);
+    assert_eq!(
+        expected(set("2026-01-01T00:00:30Z", 2)),
+        3,
+        "the last of them is asked as soon as it is ready"
+    );
+    assert_eq!(expected(set("2025-12-31T23:59:00Z", 2)), 2, "the third has no place to run");
+    assert_eq!(expected(set("2025-12-31T23:59:00Z", 4)), 4, "one goes");
 }
 
 #[test]
@@ -124,8 +155,8 @@ fn what_cannot_be_stalls_with_its_reason() {
         let status = status_of(&group(spec), &observed, None, &Outcome::default());
         let expected = [
             format!("Ready=False/{reason}"),
-            "Reconciling=False/UpToDate".to_owned(),
             format!("Stalled=True/{reason}"),
+            "Reconciling=False/UpToDate".to_owned(),
         ];
         assert_eq!(read(&status.conditions), expected, "{spec}");
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crds::{BROKER_CONFIG, BrokerGroup, EffectiveReplication, Flush, PodSettings, VolumePolicy};
+use crds::{BROKER_CONFIG, BrokerGroup, EffectiveReplication, Flush, PodSettings, Update, VolumePolicy};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceRequirements};
 use kube::ResourceExt as _;
 
 use super::{
+    auto_grow::largest,
     broker_name,
-    desired::ON_DELETE,
+    failover::Limits,
     observe::{self, Observed, SEGMENT_SIZE},
     scale::{Scale, Size, scale},
 };
@@ -16,9 +17,10 @@ use crate::{
     conditions::Reason,
     config::{Knobs, LoggingFile},
     identity::{Identity, Role},
+    listeners::Listeners,
     pods::{
-        self,
-        template::{ImageRef, Images, takes_part},
+        self, keeps_pods, pinned,
+        template::{ImageRef, Images, RESTARTED_AT, takes_part},
     },
     quantity::ByteCount,
 };
@@ -34,10 +36,18 @@ pub struct Validated {
     pub cluster_name: String,
     /// The name that clients see.
     pub broker_name: String,
-    /// Pods that there shall be now.
+    /// Brokers that keep the log now.
     pub replicas: i32,
+    /// Whether they sleep: there are no pods then.
+    pub hibernates: bool,
     /// How they replicate; nothing for one alone.
     pub replication: Option<EffectiveReplication>,
+    /// Those that must not be primary.
+    pub fenced: BTreeSet<i32>,
+    /// The one that shall be.
+    pub preferred: Option<i32>,
+    /// What becomes of a primary's place when it is lost.
+    pub failover: Limits,
     /// On the way to the number of pods that the spec asks for.
     pub scale: Scale,
     /// The image.
@@ -56,8 +66,25 @@ pub struct Validated {
     pub pod: PodSettings,
     /// `spec.config`, judged.
     pub knobs: Knobs,
+    /// Where clients come.
+    pub listeners: Listeners,
     /// What is logged.
     pub logging: LoggingFile,
+    /// Whether a single pod of several may be evicted at a time.
+    pub has_budget: bool,
+    /// How pods are replaced.
+    pub update: Update,
+    /// What a person asked a restart by.
+    pub restarted_at: Option<String>,
+    /// The fingerprint of what people asked for of the pods.
+    pub asked: String,
+}
+
+impl Validated {
+    /// Pods that there shall be now.
+    pub fn pods(&self) -> i32 {
+        if self.hibernates { 0 } else { self.replicas }
+    }
 }
 
 /// Where the log is.
@@ -71,6 +98,8 @@ pub enum Volume {
         template_size: String,
         /// Its class.
         storage_class: Option<String>,
+        /// How it grows by itself.
+        auto_grow: Option<AutoGrow>,
         /// What becomes of it when the group goes.
         on_delete: VolumePolicy,
         /// What becomes of it when its broker goes.
@@ -81,6 +110,17 @@ pub enum Volume {
         /// What the pod may write.
         size_limit: Option<String>,
     },
+}
+
+/// How a volume grows by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutoGrow {
+    /// When it is so full.
+    pub threshold_percent: u64,
+    /// By so much.
+    pub increment: ByteCount,
+    /// To so much at most.
+    pub max: ByteCount,
 }
 
 /// How long messages are kept.
@@ -105,7 +145,7 @@ pub struct Retention {
 pub enum Invalid {
     /// It refers into another namespace.
     #[error(
-        "nameServerRef.namespace is {named}, this BrokerGroup is in {own}: make it in {named}, since a NameServerSet cannot yet consent to others"
+        "nameServerRef.namespace is {named}, this BrokerGroup is in {own}: make it in {named}, since only Topics and ConsumerGroups may be in another namespace than their NameServerSet"
     )]
     OtherNamespace {
         /// What it refers to.
@@ -157,15 +197,22 @@ pub fn validate(group: &BrokerGroup, observed: &Observed, images: &Images) -> Re
     if let Some(older) = observed.rival.clone() {
         return Err(Invalid::NameTaken { older, name: broker_name(group) });
     }
-    let (volume, segment_size) = volume(group, observed)?;
     let scale = size(group, observed);
+    let (volume, segment_size) = volume(group, observed, scale.pods)?;
+    let restarted_at = group.annotations().get(RESTARTED_AT);
+    let knobs = Knobs::judge(&BROKER_CONFIG, &spec.config);
     let retention = spec.message_retention.clone().unwrap_or_default();
     Ok(Validated {
         name_servers: spec.name_server_ref.name.clone(),
         cluster_name: spec.cluster_name.clone(),
         broker_name: broker_name(group),
         replicas: scale.pods,
+        hibernates: spec.hibernate,
+        has_budget: keeps_pods(scale.pods, spec.disruption.as_ref()),
         replication: scale.replicates.then(|| replication(group, scale.pods)),
+        fenced: fenced(group),
+        preferred: spec.preferred_primary,
+        failover: limits(group),
         scale,
         image: images.settle(Role::Broker, spec.version.as_deref(), spec.image.as_ref()),
         volume,
@@ -187,8 +234,12 @@ pub fn validate(group: &BrokerGroup, observed: &Observed, images: &Images) -> Re
         flush: spec.flush.unwrap_or_default(),
         resources: spec.resources.clone(),
         pod: spec.pod.clone().unwrap_or_default(),
-        knobs: Knobs::judge(&BROKER_CONFIG, &spec.config),
+        listeners: Listeners::settle(&spec.listeners, spec.tls.as_ref(), &knobs.accepted),
+        knobs,
         logging: LoggingFile::of(spec.logging.as_ref()),
+        update: spec.update.clone().unwrap_or_default(),
+        asked: pinned::asked(spec, restarted_at.map(String::as_str)),
+        restarted_at: restarted_at.cloned(),
         identity,
     })
 }
@@ -196,10 +247,11 @@ pub fn validate(group: &BrokerGroup, observed: &Observed, images: &Images) -> Re
 fn size(group: &BrokerGroup, observed: &Observed) -> Scale {
     let set = observed.stateful_set.as_ref().and_then(|set| set.spec.as_ref());
     let (present, replicates) = match set {
-        Some(set) => {
-            let strategy = set.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
-            (set.replicas, strategy == Some(ON_DELETE))
+        // Those that sleep are still members.
+        Some(set) if set.replicas == Some(0) => {
+            (left_over(observed).0, takes_part(set.template.spec.as_ref()))
         }
+        Some(set) => (set.replicas, takes_part(set.template.spec.as_ref())),
         None => left_over(observed),
     };
     let ready: BTreeSet<i32> = observed.ready();
@@ -212,7 +264,18 @@ fn size(group: &BrokerGroup, observed: &Observed) -> Scale {
         reign: observed.reign.as_ref(),
         reigning: observed.reigning().and_then(pods::ordinal),
         ready: &ready,
+        fenced: &fenced(group),
     })
+}
+
+fn fenced(group: &BrokerGroup) -> BTreeSet<i32> {
+    group.spec.fenced_members.iter().copied().collect()
+}
+
+fn limits(group: &BrokerGroup) -> Limits {
+    let failover = group.spec.failover.clone().unwrap_or_default();
+    let max_per_hour = failover.max_per_hour.and_then(|most| usize::try_from(most).ok());
+    Limits { enabled: failover.enabled.unwrap_or(true), max_per_hour: max_per_hour.unwrap_or(6) }
 }
 
 /// Members of a group whose StatefulSet is gone: those whose pods are there still, and those on whose volumes everything that is
@@ -220,7 +283,7 @@ fn size(group: &BrokerGroup, observed: &Observed) -> Scale {
 fn left_over(observed: &Observed) -> (Option<i32>, bool) {
     let reign = observed.reign.as_ref().filter(|reign| reign.epoch > 0 && !reign.is_of_one());
     let recorded = reign.and_then(|reign| reign.in_sync.last().copied());
-    let pods = observed.pods.iter().filter(|pod| takes_part(pod));
+    let pods = observed.pods.iter().filter(|pod| takes_part(pod.spec.as_ref()));
     let last = pods.filter_map(|pod| pods::ordinal(pod)).chain(recorded).max();
     (last.map(|last| last + 1), last.is_some())
 }
@@ -235,10 +298,12 @@ fn replication(group: &BrokerGroup, members: i32) -> EffectiveReplication {
         lease_duration_seconds: failover.lease_duration_seconds.unwrap_or(8),
         renew_deadline_seconds: failover.renew_deadline_seconds.unwrap_or(5),
         retry_period_millis: failover.retry_period_millis.unwrap_or(1000),
+        failover_enabled: failover.enabled.unwrap_or(true),
+        max_failovers_per_hour: failover.max_per_hour.unwrap_or(6),
     }
 }
 
-fn volume(group: &BrokerGroup, observed: &Observed) -> Result<(Volume, ByteCount), Invalid> {
+fn volume(group: &BrokerGroup, observed: &Observed, members: i32) -> Result<(Volume, ByteCount), Invalid> {
     let storage = &group.spec.storage;
     let bytes = |field, value: &str| {
         ByteCount::parse(value).ok_or_else(|| Invalid::NoQuantity { field, value: value.to_owned() })
@@ -248,12 +313,25 @@ fn volume(group: &BrokerGroup, observed: &Observed) -> Result<(Volume, ByteCount
             let size = bytes("storage.commitLog.size", &claim.size)?;
             let retention = storage.retention.clone().unwrap_or_default();
             let template = template_of(observed);
+            let auto_grow = storage.auto_grow.as_ref().map(|grow| -> Result<_, Invalid> {
+                Ok(AutoGrow {
+                    threshold_percent: u64::from(grow.threshold_percent.unwrap_or(80).unsigned_abs()),
+                    increment: bytes("storage.autoGrow.increment", &grow.increment)?,
+                    max: bytes("storage.autoGrow.max", &grow.max)?,
+                })
+            });
+            let auto_grow = auto_grow.transpose()?;
+            // What grew by itself stays so, and the others follow.
+            let grown =
+                auto_grow.as_ref().and_then(|_| largest(observed, members)).filter(|grown| *grown > size);
             let volume = Volume::Claim {
-                size: claim.size.clone(),
+                size: grown.map_or_else(|| claim.size.clone(), |grown| grown.to_string()),
+                auto_grow,
                 template_size: template.and_then(requested).unwrap_or_else(|| claim.size.clone()),
                 storage_class: claim.storage_class_name.clone(),
                 on_delete: retention.on_delete.unwrap_or_default(),
-                on_scale_down: retention.on_scale_down.unwrap_or_default(),
+                // Who sleeps was not scaled away.
+                on_scale_down: retention.on_scale_down.filter(|_| !group.spec.hibernate).unwrap_or_default(),
             };
             // The files that lie on a volume have the size of its beginnings, whatever it has grown to since.
             let remembered = observed.claims.iter().map(|claim| &**claim).chain(template).find_map(|claim| {

@@ -1,8 +1,8 @@
 //! The control plane as a client: what is asked of brokers and name servers.
 //!
 //! Every call has a deadline of two seconds. Connections are kept and found by address; those
-//! that nobody asked for in a while are dropped. Topics are many: what is asked about them at the same time goes in one
-//! call ([`gather`]).
+//! that nobody asked for in a while are dropped. Topics and consumer groups are many: what is asked about them at the same
+//! time goes in one call ([`gather`]).
 
 mod gather;
 
@@ -13,13 +13,14 @@ use std::{
 };
 
 use proto::control::{
-    self, DeleteTopicRequest, DescribeClusterRequest, DescribeClusterResponse, DescribeGroupRequest,
-    DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse, GetStateRequest, GetStateResponse,
-    GetTopicsRequest, ListGroupsRequest, SetLogLevelsRequest, TopicConfig, TopicOutcome, UpsertTopicsRequest,
-    admin_client::AdminClient, registry_client::RegistryClient,
+    self, DeleteGroupRequest, DeleteTopicRequest, DescribeClusterRequest, DescribeClusterResponse,
+    DescribeGroupRequest, DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse,
+    GetGroupsRequest, GetStateRequest, GetStateResponse, GetTopicsRequest, GroupConfig, ListGroupsRequest,
+    ListTopicsRequest, Outcome, SetLogLevelsRequest, TopicConfig, UpsertGroupsRequest, UpsertTopicsRequest,
+    WatchChangesRequest, WatchChangesResponse, admin_client::AdminClient, registry_client::RegistryClient,
 };
 use tonic::{
-    Code, Status,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -40,18 +41,40 @@ pub struct ControlPlane {
 #[derive(Clone)]
 struct Peer {
     channel: Channel,
-    topics: Arc<Topics>,
+    topics: Arc<Questions<TopicConfig>>,
+    groups: Arc<Questions<GroupConfig>>,
+    progress: Arc<Gather<(), Progress>>,
     used: Instant,
 }
 
-/// What is asked of a broker about topics.
-#[derive(Default)]
-struct Topics {
-    looked_up: Gather<String, Option<TopicConfig>>,
+/// All consumer groups of a broker with their progress, for all who asked meanwhile.
+type Progress = Arc<[DescribeGroupResponse]>;
+
+/// What is asked of a broker about topics, or about consumer groups.
+struct Questions<T> {
+    looked_up: Gather<String, Option<T>>,
     /// Those that may be somebody's already.
-    made: Gather<TopicConfig, TopicOutcome>,
+    made: Gather<T, Outcome>,
     /// Those that may not.
-    made_if_unowned: Gather<TopicConfig, TopicOutcome>,
+    made_if_unowned: Gather<T, Outcome>,
+}
+
+impl<T> Default for Questions<T> {
+    fn default() -> Self {
+        Self { looked_up: Gather::default(), made: Gather::default(), made_if_unowned: Gather::default() }
+    }
+}
+
+impl<T> Questions<T> {
+    fn made(&self, only_if_unowned: bool) -> &Gather<T, Outcome> {
+        if only_if_unowned { &self.made_if_unowned } else { &self.made }
+    }
+}
+
+/// What was found for each name. Two may ask for one name: each is told of it.
+fn in_order<T: Clone>(names: &[String], found: Vec<T>, name: fn(&T) -> &String) -> Vec<Option<T>> {
+    let found: HashMap<&String, &T> = found.iter().map(|it| (name(it), it)).collect();
+    names.iter().map(|name| found.get(name).map(|it| (*it).clone())).collect()
 }
 
 impl ControlPlane {
@@ -114,12 +137,16 @@ impl ControlPlane {
         let call = move |names: Vec<String>| async move {
             let request = GetTopicsRequest { names: names.clone() };
             let found = self.call("GetTopics", admin(peer).get_topics(request)).await?.topics;
-            let found: HashMap<String, TopicConfig> =
-                found.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
-            // Two may ask for one name: each is told of it.
-            Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+            Ok(in_order(&names, found, |topic| &topic.name))
         };
         peer.topics.looked_up.ask(name.to_owned(), call).await
+    }
+
+    /// All topics that the broker has for users and consumer groups.
+    pub async fn topics(&self, address: &str) -> Result<Vec<TopicConfig>, Status> {
+        let mut admin = admin(&self.peer(address)?);
+        let request = ListTopicsRequest { include_system: true, ..ListTopicsRequest::default() };
+        Ok(self.call("ListTopics", admin.list_topics(request)).await?.topics)
     }
 
     /// Makes the topic so, unless the broker refuses it; with `only_if_unowned` it does where another owner is stamped on it.
@@ -128,15 +155,50 @@ impl ControlPlane {
         address: &str,
         topic: TopicConfig,
         only_if_unowned: bool,
-    ) -> Result<TopicOutcome, Status> {
+    ) -> Result<Outcome, Status> {
         let peer = &self.peer(address)?;
         let call = move |topics| async move {
             let request = UpsertTopicsRequest { topics, only_if_unowned, only_new: false, dry_run: false };
             Ok(self.call("UpsertTopics", admin(peer).upsert_topics(request)).await?.outcomes)
         };
-        let topics = &peer.topics;
-        let gather = if only_if_unowned { &topics.made_if_unowned } else { &topics.made };
-        gather.ask(topic, call).await
+        peer.topics.made(only_if_unowned).ask(topic, call).await
+    }
+
+    /// A consumer group as the broker has it, without its progress, or nothing where it has none of that name.
+    pub async fn group(&self, address: &str, name: &str) -> Result<Option<GroupConfig>, Status> {
+        let peer = &self.peer(address)?;
+        let call = move |names: Vec<String>| async move {
+            let request = GetGroupsRequest { names: names.clone() };
+            let found = self.call("GetGroups", admin(peer).get_groups(request)).await?.groups;
+            Ok(in_order(&names, found, |group| &group.name))
+        };
+        peer.groups.looked_up.ask(name.to_owned(), call).await
+    }
+
+    /// Makes the consumer group so, unless the broker refuses it; with `only_if_unowned` it does where another owner is
+    /// stamped on it.
+    pub async fn upsert_group(
+        &self,
+        address: &str,
+        group: GroupConfig,
+        only_if_unowned: bool,
+    ) -> Result<Outcome, Status> {
+        let peer = &self.peer(address)?;
+        let call = move |groups| async move {
+            let request = UpsertGroupsRequest { groups, only_if_unowned };
+            Ok(self.call("UpsertGroups", admin(peer).upsert_groups(request)).await?.outcomes)
+        };
+        peer.groups.made(only_if_unowned).ask(group, call).await
+    }
+
+    /// Deletes the consumer group that `owner` stamped, and its progress.
+    pub async fn delete_group(&self, address: &str, name: &str, owner: &str) -> Result<(), Status> {
+        let mut admin = admin(&self.peer(address)?);
+        let request = DeleteGroupRequest { name: name.to_owned(), owner: owner.to_owned() };
+        match self.call("DeleteGroup", admin.delete_group(request)).await {
+            Err(status) if status.code() != Code::NotFound => Err(status),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes the topic that `owner` stamped.
@@ -155,9 +217,30 @@ impl ControlPlane {
         }
     }
 
-    /// All consumer groups that the broker knows, with their progress.
-    pub async fn groups(&self, address: &str) -> Result<Vec<DescribeGroupResponse>, Status> {
+    /// What changes in topics and groups of the broker, from now on or from `since` on. Ends when the broker does.
+    pub async fn watch_changes(
+        &self,
+        address: &str,
+        since: Option<(u64, u64)>,
+    ) -> Result<Streaming<WatchChangesResponse>, Status> {
         let mut admin = admin(&self.peer(address)?);
+        let (life, version) = since.unwrap_or_default();
+        self.call("WatchChanges", admin.watch_changes(WatchChangesRequest { life, version })).await
+    }
+
+    /// All consumer groups that the broker knows, with their progress. A call for each of them: whoever asks meanwhile is answered
+    /// together.
+    pub async fn groups(&self, address: &str) -> Result<Arc<[DescribeGroupResponse]>, Status> {
+        let peer = &self.peer(address)?;
+        let call = move |askers: Vec<()>| async move {
+            let all: Progress = self.described_groups(peer).await?.into();
+            Ok(vec![all; askers.len()])
+        };
+        peer.progress.ask((), call).await
+    }
+
+    async fn described_groups(&self, peer: &Peer) -> Result<Vec<DescribeGroupResponse>, Status> {
+        let mut admin = admin(peer);
         let names = self.call("ListGroups", admin.list_groups(ListGroupsRequest {})).await?.groups;
         let mut groups = Vec::with_capacity(names.len());
         for control::GroupConfig { name, .. } in names {
@@ -200,7 +283,13 @@ impl ControlPlane {
             .keep_alive_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .connect_lazy();
-        let peer = Peer { channel, topics: Arc::default(), used: now };
+        let peer = Peer {
+            channel,
+            topics: Arc::default(),
+            groups: Arc::default(),
+            progress: Arc::default(),
+            used: now,
+        };
         peers.insert(address.to_owned(), peer.clone());
         Ok(peer)
     }

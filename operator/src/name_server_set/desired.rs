@@ -16,7 +16,11 @@ use super::{observe::Observed, validate::Validated};
 use crate::{
     config::LoggingFile,
     covers::fingerprint,
-    pods::template::{CONFIG_DIRECTORY, Parts, pod_template},
+    listeners::{CertificateFile, ListenerFile, Place},
+    pods::{
+        in_turn,
+        template::{CONFIG_DIRECTORY, Parts, pod_template},
+    },
     services,
 };
 
@@ -34,7 +38,7 @@ const DRAIN_SECONDS: i64 = 3;
 pub struct Desired {
     /// The account of the pods.
     pub service_account: ServiceAccount,
-    /// Headless, and for clients.
+    /// Headless, for clients, and those of other listeners.
     pub services: Vec<Service>,
     /// The configuration.
     pub config_map: ConfigMap,
@@ -51,7 +55,11 @@ struct File<'a> {
     expected_groups_file: String,
     warm_up_timeout: &'static str,
     logging: &'a LoggingFile,
-    config: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<CertificateFile>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<ListenerFile<'a>>,
+    config: BTreeMap<String, String>,
 }
 
 /// What is made for a NameServerSet.
@@ -61,9 +69,11 @@ pub fn desired(set: &Validated, observed: &Observed) -> Desired {
     // Levels change at run time, and the groups that are expected matter at the start only: neither restarts a pod.
     let unleveled = LoggingFile { levels: BTreeMap::new(), ..set.logging.clone() };
     let config_hash = fingerprint(&self::file(set, &unleveled));
+    let mut services = vec![services::headless(identity), services::clients(identity)];
+    services.extend(set.listeners.services(identity, Place::All));
     Desired {
         service_account: services::account(identity),
-        services: vec![services::headless(identity), services::clients(identity)],
+        services,
         config_map: ConfigMap {
             metadata: identity.metadata(identity.config_map()),
             data: Some(BTreeMap::from([
@@ -72,7 +82,7 @@ pub fn desired(set: &Validated, observed: &Observed) -> Desired {
             ])),
             ..ConfigMap::default()
         },
-        budget: (set.replicas > 1).then(|| PodDisruptionBudget {
+        budget: set.has_budget.then(|| PodDisruptionBudget {
             metadata: identity.metadata(identity.base()),
             spec: Some(PodDisruptionBudgetSpec {
                 max_unavailable: Some(IntOrString::Int(1)),
@@ -91,7 +101,9 @@ fn file(set: &Validated, logging: &LoggingFile) -> String {
         expected_groups_file: format!("{CONFIG_DIRECTORY}/{EXPECTED_GROUPS_KEY}"),
         warm_up_timeout: WARM_UP,
         logging,
-        config: &set.knobs.accepted,
+        certificate: set.listeners.certificate(),
+        listeners: set.listeners.file(),
+        config: set.listeners.knobs(&set.knobs.accepted),
     };
     serde_yaml::to_string(&file).expect("a configuration of plain data is YAML")
 }
@@ -115,8 +127,10 @@ fn stateful_set(set: &Validated, config_hash: String) -> StatefulSet {
         labels: BTreeMap::new(),
         apart_from: identity.selector(),
         config_hash,
+        restarted_at: set.restarted_at.as_ref(),
         volumes: Vec::new(),
         mounts: Vec::new(),
+        listeners: &set.listeners,
         startup_seconds: 60,
         takes_part: false,
     });
@@ -138,6 +152,7 @@ fn stateful_set(set: &Validated, config_hash: String) -> StatefulSet {
             selector: identity.label_selector(),
             service_name: Some(identity.headless()),
             template,
+            update_strategy: Some(in_turn::strategy()),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use crds::{BrokerGroup, NameServerSet};
@@ -11,6 +12,8 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod},
 };
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+
+use proto::control::CertificateState;
 
 use crate::{
     broker_group::broker_name,
@@ -29,6 +32,8 @@ pub struct Observed {
     pub config_map: Option<Arc<ConfigMap>>,
     /// The pods, by name.
     pub pods: Vec<Arc<Pod>>,
+    /// How long some have been lacking.
+    pub lacking_for: Duration,
     /// The BrokerGroups that refer to it, by name.
     pub groups: Vec<Group>,
 }
@@ -40,7 +45,7 @@ pub struct Group {
     pub name: String,
     /// `cluster/brokerName`.
     pub path: String,
-    /// Whether it ever served.
+    /// Whether it ever served, and should.
     pub served: bool,
 }
 
@@ -50,7 +55,9 @@ impl Group {
         Self {
             name: group.name_any(),
             path: format!("{}/{}", group.spec.cluster_name, broker_name(group)),
-            served: group.status.as_ref().is_some_and(|status| status.first_served_at.is_some()),
+            // One that sleeps registers with nobody.
+            served: !group.spec.hibernate
+                && group.status.as_ref().is_some_and(|status| status.first_served_at.is_some()),
         }
     }
 }
@@ -84,7 +91,7 @@ pub fn observe(set: &NameServerSet, stores: &Stores) -> Observed {
     let stateful_set = stores.stateful_sets.get(&ObjectRef::new(&name).within(&namespace));
     let (name, namespace) = at(identity.config_map());
     let config_map = stores.config_maps.get(&ObjectRef::new(&name).within(&namespace));
-    Observed { stateful_set, config_map, pods, groups }
+    Observed { stateful_set, config_map, pods, lacking_for: Duration::ZERO, groups }
 }
 
 /// What the name servers say, each by the name of its pod.
@@ -92,6 +99,10 @@ pub fn observe(set: &NameServerSet, stores: &Stores) -> Observed {
 pub struct Routes {
     /// `cluster/brokerName` of what is registered.
     pub registered: BTreeMap<String, BTreeSet<String>>,
+    /// How many answered.
+    pub answers: usize,
+    /// The certificates that they show.
+    pub certificates: Vec<CertificateState>,
     /// What a name server waits for that is not warm.
     pub missing: BTreeSet<String>,
 }
@@ -109,6 +120,8 @@ pub async fn routes(context: &Context, observed: &Observed) -> Routes {
     for (pod, ready, answer) in futures::future::join_all(asked).await {
         match answer {
             Ok(cluster) => {
+                routes.answers += 1;
+                routes.certificates.extend(cluster.certificate);
                 if !cluster.warm {
                     routes.missing.extend(cluster.missing_groups);
                 }

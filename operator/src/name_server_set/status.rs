@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use crds::{NameServerSet, NameServerSetEffective, NameServerSetStatus};
+use crds::{Endpoint, INTERNAL, NameServerSet, NameServerSetEffective, NameServerSetStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 
 use super::{
+    apply::Outcome,
     observe::{Observed, Routes},
     validate::Validated,
 };
 use crate::{
+    certificates,
     conditions::{self, Finding, Reason, Type},
     identity::CLIENT_PORT,
-    pods::rollout::Rollout,
+    pods::{pinned::MadeFrom, rollout::Rollout},
     progress,
 };
 
@@ -23,32 +26,68 @@ pub fn status(
     validated: &Validated,
     observed: &Observed,
     routes: &Routes,
-    refused: Option<&str>,
+    outcome: &Outcome,
     now: Timestamp,
 ) -> NameServerSetStatus {
     let identity = &validated.identity;
     let old = set.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let pods: Vec<&Pod> = observed.pods.iter().map(|pod| &**pod).collect();
-    let rollout = Rollout::of(validated.replicas, observed.stateful_set.as_deref(), &pods);
+    let rollout =
+        Rollout::of(validated.replicas, observed.stateful_set.as_deref(), &pods, observed.lacking_for);
 
     let mut findings = vec![ready(&rollout, routes, conditions::holds(old, Type::Ready))];
-    findings.extend(progress::findings(&rollout, None, old, refused, now));
+    findings.extend(progress::findings(
+        &rollout,
+        outcome.waits_for.clone(),
+        &validated.update,
+        old,
+        outcome.refused.as_deref(),
+        now,
+    ));
     if set.metadata.deletion_timestamp.is_some() {
         findings.retain(|finding| finding.type_ != Type::Stalled);
         findings.push(blocked(observed));
     }
     findings.push(validated.knobs.finding());
+    let secret = validated.listeners.secret.as_deref();
+    let silent = routes.answers < usize::try_from(validated.replicas).unwrap_or_default();
+    let said = set.status.as_ref().map(|status| status.certificates.as_slice()).unwrap_or_default();
+    let said = certificates::Before { certificates: said, conditions: old };
+    let (certificates, valid) = certificates::judge(secret, routes.certificates.iter(), silent, said, now);
+    findings.extend(valid);
     findings.extend(consistent(&rollout, routes));
 
+    let made_from = outcome.made_from.as_ref();
+    let image = made_from.and_then(MadeFrom::image).unwrap_or(&validated.image.reference);
+    let profile_version = made_from.map(|made| made.profile.clone()).unwrap_or_default();
+    let waits_for = outcome.waits_for.clone().map(|(_, what)| what);
+    let before = set.status.as_ref().and_then(|status| status.rollout.clone());
+    let address = format!("{}.{}.svc:{CLIENT_PORT}", identity.base(), identity.namespace);
+    let internal =
+        Endpoint { listener: INTERNAL.to_owned(), bootstrap: Some(address.clone()), members: Vec::new() };
+    let service = |name: &str| outcome.services.iter().map(|it| &**it).find(|it| it.name_any() == name);
+    let mut endpoints = vec![internal];
+    endpoints.extend(validated.listeners.shared_endpoints(identity, &pods, service));
+    if outcome.services.is_empty() {
+        // Nothing was written, so it is as it was.
+        endpoints = set.status.as_ref().map(|status| status.endpoints.clone()).unwrap_or_default();
+    }
+    let former = set.status.as_ref().and_then(|status| status.first_served_at.clone());
+    let first_served_at = former
+        .or_else(|| (rollout.ready > 0).then(|| now.round(jiff::Unit::Second).unwrap_or(now).to_string()));
     let registered: BTreeSet<&String> = routes.registered.values().flatten().collect();
     NameServerSetStatus {
         observed_generation: set.metadata.generation,
         replicas: rollout.existing,
         ready_replicas: rollout.ready,
         selector: Some(identity.selector_text()),
-        address: Some(format!("{}.{}.svc:{CLIENT_PORT}", identity.base(), identity.namespace)),
+        address: Some(address),
+        first_served_at,
         registered_groups: i32::try_from(registered.len()).unwrap_or(i32::MAX),
-        effective: Some(NameServerSetEffective { image: validated.image.reference.clone() }),
+        rollout: progress::rollout(&rollout, observed.stateful_set.as_deref(), waits_for).or(before),
+        endpoints,
+        certificates,
+        effective: Some(NameServerSetEffective { image: image.to_owned(), profile_version }),
         conditions: conditions::conditions(old, findings, set.metadata.generation, now),
     }
 }

@@ -41,12 +41,19 @@ fn routes(registered: &[(&str, &[&str])], missing: &[&str]) -> Routes {
         |paths: &[&str]| -> BTreeSet<String> { paths.iter().map(|path| (*path).to_owned()).collect() };
     let registered: BTreeMap<String, BTreeSet<String>> =
         registered.iter().map(|(pod, has)| ((*pod).to_owned(), paths(has))).collect();
-    Routes { registered, missing: paths(missing) }
+    Routes { registered, missing: paths(missing), ..Routes::default() }
 }
 
 fn status_of(set: &NameServerSet, observed: &Observed, routes: &Routes) -> crds::NameServerSetStatus {
     let images = Images { prefix: "localhost/".to_owned(), version: "0.1.0".to_owned() };
-    status::status(set, &validate(set, &images), observed, routes, None, Timestamp::UNIX_EPOCH)
+    status::status(
+        set,
+        &validate(set, &images),
+        observed,
+        routes,
+        &apply::Outcome::default(),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 fn read(status: &crds::NameServerSetStatus) -> Vec<String> {

@@ -1,9 +1,12 @@
 //! How far the pods of a StatefulSet are from what is wanted, and what is in their way.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kube::ResourceExt as _;
 
-use super::{condition, container, is_ready};
+use super::{condition, container, is_ready, since};
 use crate::conditions::Reason;
 
 /// How far the pods are.
@@ -19,6 +22,10 @@ pub struct Rollout {
     pub updated: i32,
     /// What stops a pod.
     pub problems: Vec<Problem>,
+    /// How long pods have been lacking, as far as this process has seen.
+    pub lacking_for: Duration,
+    /// When the last of the newest pods became ready.
+    pub progressed: Option<Timestamp>,
 }
 
 /// What stops a pod.
@@ -34,15 +41,18 @@ pub struct Problem {
 
 impl Rollout {
     /// Looks at a StatefulSet and its pods.
-    pub fn of(wanted: i32, stateful_set: Option<&StatefulSet>, pods: &[&Pod]) -> Self {
+    pub fn of(wanted: i32, stateful_set: Option<&StatefulSet>, pods: &[&Pod], lacking_for: Duration) -> Self {
         let living: Vec<&Pod> =
             pods.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+        let newest = || living.iter().filter(|pod| is_newest(stateful_set, pod));
         Self {
             wanted,
             existing: count(pods.len()),
             ready: count(living.iter().filter(|pod| is_ready(pod)).count()),
-            updated: count(living.iter().filter(|pod| is_newest(stateful_set, pod)).count()),
+            updated: count(newest().count()),
             problems: living.iter().filter_map(|pod| problem(pod)).collect(),
+            lacking_for,
+            progressed: newest().filter(|pod| is_ready(pod)).filter_map(|pod| since(pod)).max(),
         }
     }
 
@@ -53,7 +63,7 @@ impl Rollout {
 
     /// What is under way, where it is not done.
     pub fn activity(&self) -> Option<(Reason, String)> {
-        let Self { wanted, existing, ready, updated, problems: _ } = self;
+        let Self { wanted, existing, ready, updated, problems: _, lacking_for: _, progressed: _ } = self;
         if self.is_done() {
             None
         } else if existing < wanted && updated == existing {
@@ -87,6 +97,11 @@ pub fn is_newest(stateful_set: Option<&StatefulSet>, pod: &Pod) -> bool {
 /// Whether something stops the pod that does not go by itself.
 pub fn is_stuck(pod: &Pod) -> bool {
     problem(pod).is_some()
+}
+
+/// Whether the pod waits for an image that it does not get.
+pub fn lacks_image(pod: &Pod) -> bool {
+    problem(pod).is_some_and(|problem| problem.reason == Reason::ImagePullFailed)
 }
 
 /// So many restarts are no accident.
@@ -178,16 +193,35 @@ mod tests {
 
     #[test]
     fn it_is_done_when_all_pods_are_new_and_ready() {
-        let rollout = Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "new")]);
+        let rollout = Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "new")], Duration::ZERO);
         assert!(rollout.is_done());
         assert_eq!(rollout.activity(), None);
     }
 
     #[test]
+    fn it_goes_on_when_one_of_the_new_pods_becomes_ready() {
+        let became = |name: &str, revision: &str, status: &str, time: &str| {
+            pod(&format!(
+                "metadata: {{name: {name}, labels: {{controller-revision-hash: {revision}}}}}\n\
+                 status: {{conditions: [{{type: Ready, status: '{status}', lastTransitionTime: '{time}'}}]}}"
+            ))
+        };
+        let pods = [
+            became("x-0", "old", "True", "2026-01-01T00:00:09Z"),
+            became("x-1", "new", "True", "2026-01-01T00:00:01Z"),
+            became("x-2", "new", "True", "2026-01-01T00:00:02Z"),
+            became("x-3", "new", "False", "2026-01-01T00:00:09Z"),
+        ];
+        let pods: Vec<&Pod> = pods.iter().collect();
+        let rollout = Rollout::of(4, Some(&stateful_set(2)), &pods, Duration::ZERO);
+        assert_eq!(rollout.progressed.map(|time| time.to_string()).as_deref(), Some("2026-01-01T00:00:02Z"));
+    }
+
+    #[test]
     fn an_old_pod_or_an_unseen_template_is_a_rolling_update() {
         for rollout in [
-            Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "old")]),
-            Rollout::of(1, Some(&stateful_set(1)), &[&ready("x-0", "new")]),
+            Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "old")], Duration::ZERO),
+            Rollout::of(1, Some(&stateful_set(1)), &[&ready("x-0", "new")], Duration::ZERO),
         ] {
             assert_eq!(rollout.activity().map(|(reason, _)| reason), Some(Reason::RollingUpdate));
         }
@@ -195,9 +229,14 @@ mod tests {
 
     #[test]
     fn missing_and_superfluous_pods_are_scaling() {
-        let up = Rollout::of(3, None, &[]);
+        let up = Rollout::of(3, None, &[], Duration::ZERO);
         assert_eq!(up.activity().map(|(reason, _)| reason), Some(Reason::ScalingUp));
-        let down = Rollout::of(1, Some(&stateful_set(2)), &[&ready("x-0", "new"), &ready("x-1", "new")]);
+        let down = Rollout::of(
+            1,
+            Some(&stateful_set(2)),
+            &[&ready("x-0", "new"), &ready("x-1", "new")],
+            Duration::ZERO,
+        );
         assert_eq!(down.activity().map(|(reason, _)| reason), Some(Reason::ScalingDown));
     }
 
@@ -218,7 +257,7 @@ mod tests {
             ),
         ] {
             let pod = pod(&format!("metadata: {{name: x-0}}\nstatus: {{{status}}}"));
-            let rollout = Rollout::of(1, None, &[&pod]);
+            let rollout = Rollout::of(1, None, &[&pod], Duration::ZERO);
             assert_eq!(rollout.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>(), [expected]);
         }
     }

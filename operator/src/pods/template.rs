@@ -6,9 +6,10 @@ use crds::{Image, PodSettings};
 use k8s_openapi::{
     api::core::v1::{
         Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
-        HTTPGetAction, LocalObjectReference, ObjectFieldSelector, Pod, PodAffinityTerm, PodAntiAffinity,
+        HTTPGetAction, LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity,
         PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-        SecurityContext, TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
+        SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+        WeightedPodAffinityTerm,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -17,15 +18,22 @@ use k8s_openapi::{
     },
 };
 
-use crate::identity::{CLIENT_PORT, CONTROL_PORT, HTTP_PORT, Identity, Role};
+use crate::{
+    identity::{CLIENT_PORT, CONTROL_PORT, HTTP_PORT, Identity, Role},
+    listeners::{CERTIFICATE_DIRECTORY, Listener, Listeners},
+};
 
 /// The user and group that pods run as.
 const USER: i64 = 65532;
 /// The annotation that changes with the configuration that only a restart brings into force.
 pub const CONFIG_HASH: &str = "mq.gantry.dev/config-hash";
+/// The annotation, of a resource and of its pods, that asks for a restart: each value once.
+pub const RESTARTED_AT: &str = "mq.gantry.dev/restarted-at";
 /// Where the configuration is mounted.
 pub const CONFIG_DIRECTORY: &str = "/etc/gantry";
 const POD_UID: &str = "POD_UID";
+/// The volume with the certificate for clients.
+const CERTIFICATE: &str = "tls";
 /// The time a pod has to stop, unless the spec says another.
 const GRACE_SECONDS: i64 = 60;
 
@@ -86,10 +94,14 @@ pub struct Parts<'a> {
     pub apart_from: BTreeMap<String, String>,
     /// The fingerprint of the configuration.
     pub config_hash: String,
+    /// The value of [`RESTARTED_AT`], where somebody asked for a restart.
+    pub restarted_at: Option<&'a String>,
     /// Volumes beside the configuration.
     pub volumes: Vec<Volume>,
     /// Where they are mounted.
     pub mounts: Vec<VolumeMount>,
+    /// Where clients come beside the port that is always there, and the certificate that they are shown.
+    pub listeners: &'a Listeners,
     /// Seconds that the process may take until it lives, recovery included.
     pub startup_seconds: i32,
     /// Whether the process speaks with the API server, and so must know which pod it is and have a token.
@@ -100,13 +112,26 @@ pub struct Parts<'a> {
 pub fn pod_template(parts: Parts<'_>) -> PodTemplateSpec {
     let container = container(&parts);
     let mounts_token = parts.takes_part;
-    let Parts { identity, image, settings, labels, apart_from, config_hash, mut volumes, .. } = parts;
+    let Parts {
+        identity,
+        image,
+        settings,
+        labels,
+        apart_from,
+        config_hash,
+        restarted_at,
+        mut volumes,
+        listeners,
+        ..
+    } = parts;
     volumes.insert(0, configuration(identity));
+    volumes.extend(listeners.secret.as_deref().map(certificate));
     let mut all_labels = settings.labels.clone();
     all_labels.extend(identity.labels());
     all_labels.extend(labels);
     let mut annotations = settings.annotations.clone();
     annotations.insert(CONFIG_HASH.to_owned(), config_hash);
+    annotations.extend(restarted_at.map(|value| (RESTARTED_AT.to_owned(), value.clone())));
 
     let secrets = image.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     PodTemplateSpec {
@@ -147,24 +172,28 @@ fn container(parts: &Parts<'_>) -> Container {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    let mut mounts = vec![VolumeMount {
-        name: "config".to_owned(),
-        mount_path: CONFIG_DIRECTORY.to_owned(),
+    let listens = |listener: &Listener| ContainerPort {
+        host_port: listener.host_port(),
+        ..port(listener.name(), listener.port())
+    };
+    let mut ports = vec![port("client", CLIENT_PORT), port("control", CONTROL_PORT), port("http", HTTP_PORT)];
+    ports.extend(parts.listeners.others.iter().map(listens));
+    let read_only = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
         read_only: Some(true),
         ..VolumeMount::default()
-    }];
+    };
+    let mut mounts = vec![read_only("config", CONFIG_DIRECTORY)];
     mounts.extend(parts.mounts.clone());
+    mounts.extend(parts.listeners.secret.as_ref().map(|_| read_only(CERTIFICATE, CERTIFICATE_DIRECTORY)));
     Container {
         name: component.to_owned(),
         image: Some(parts.image.reference.clone()),
         image_pull_policy: parts.image.pull_policy.clone(),
         args: Some(vec!["--config".to_owned(), format!("{CONFIG_DIRECTORY}/{component}.yaml")]),
-        env: parts.takes_part.then(who_it_is),
-        ports: Some(vec![
-            port("client", CLIENT_PORT),
-            port("control", CONTROL_PORT),
-            port("http", HTTP_PORT),
-        ]),
+        env: some_unless_empty(environment(parts)),
+        ports: Some(ports),
         resources: Some(parts.resources.cloned().unwrap_or_else(|| requests(parts.default_requests))),
         // Recovery of a large log takes its time; until the process lives, nothing else is asked of it.
         startup_probe: Some(probe("/livez", 1, parts.startup_seconds)),
@@ -177,9 +206,14 @@ fn container(parts: &Parts<'_>) -> Container {
     }
 }
 
-/// The variables by which a process knows its pod, and this life of it.
-fn who_it_is() -> Vec<EnvVar> {
-    [("POD_NAME", "metadata.name"), (POD_UID, "metadata.uid"), ("POD_IP", "status.podIP")]
+/// The variables by which a process knows its pod, and this life of it, and what clients may be told of its machine.
+fn environment(parts: &Parts<'_>) -> Vec<EnvVar> {
+    let who_it_is = [("POD_NAME", "metadata.name"), (POD_UID, "metadata.uid"), ("POD_IP", "status.podIP")];
+    let who_it_is = who_it_is.into_iter().filter(|_| parts.takes_part);
+    let tells_where_it_is = parts.identity.role == Role::Broker && !parts.listeners.others.is_empty();
+    let where_it_is = tells_where_it_is.then_some(("NODE_IP", "status.hostIP"));
+    who_it_is
+        .chain(where_it_is)
         .map(|(name, field)| EnvVar {
             name: name.to_owned(),
             value_from: Some(EnvVarSource {
@@ -188,12 +222,12 @@ fn who_it_is() -> Vec<EnvVar> {
             }),
             ..EnvVar::default()
         })
-        .to_vec()
+        .collect()
 }
 
 /// Whether the pod was made with [`Parts::takes_part`].
-pub fn takes_part(pod: &Pod) -> bool {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+pub fn takes_part(pod: Option<&PodSpec>) -> bool {
+    let containers = pod.iter().flat_map(|spec| &spec.containers);
     containers.flat_map(|container| container.env.iter().flatten()).any(|variable| variable.name == POD_UID)
 }
 
@@ -260,6 +294,17 @@ fn configuration(identity: &Identity) -> Volume {
         config_map: Some(ConfigMapVolumeSource {
             name: identity.config_map(),
             ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn certificate(secret: &str) -> Volume {
+    Volume {
+        name: CERTIFICATE.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            ..SecretVolumeSource::default()
         }),
         ..Volume::default()
     }

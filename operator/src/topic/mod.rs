@@ -1,91 +1,184 @@
-//! The controller of Topics: observe → validate → ask each broker → plan (pure) → apply → status.
+//! Topics: what makes them [`Declared`]. What brokers are asked and told is in `apply`, what to tell them in `plan`.
 
-use std::{sync::Arc, time::Duration};
+use crds::{
+    BrokerGroup, DeletionPolicy, ManagementPolicy, NameServerRef, Topic, TopicGroupState, TopicGroupStatus,
+    TopicSpec, TopicStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::reflector::Store;
+use proto::control::{ChangeReport, TopicConfig};
 
-use crds::{DeletionPolicy, Topic};
-use jiff::Timestamp;
-use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
-
-use crate::context::{Context, Error};
+use crate::{
+    broker_group::drain,
+    context::Context,
+    declared::{
+        Brought, Declared, Failure, Place, State, decide::Rules, names::Names, observe::Group, owner,
+    },
+    watch::Stores,
+};
 
 pub mod apply;
-pub mod names;
-pub mod observe;
+pub mod placement;
 pub mod plan;
-pub mod status;
 pub mod validate;
 
-/// Keeps a Topic until its messages are gone, where its deletion policy says that they go.
-pub const FINALIZER: &str = "mq.gantry.dev/topic";
-/// With this annotation a Topic goes at once, whatever the brokers say.
-const FORCE_DELETE: &str = "mq.gantry.dev/force-delete";
-/// How often a topic is made so again when nothing happens.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
-const LOOK_AGAIN_SOON: Duration = Duration::from_secs(5);
+impl Declared for Topic {
+    type Place = TopicGroupStatus;
+    type Status = TopicStatus;
 
-/// The name that clients use.
-pub fn topic_name(topic: &Topic) -> String {
-    topic.spec.topic_name.clone().unwrap_or_else(|| topic.name_any())
-}
+    const FINALIZER: &'static str = "mq.gantry.dev/topic";
+    const WHAT: &'static str = "topic";
+    const NAME_FIELD: &'static str = "topicName";
 
-/// Brings one Topic to what its spec says.
-pub async fn reconcile(topic: Arc<Topic>, context: Arc<Context>) -> Result<Action, Error> {
-    let observed = observe::observe(&topic, &context.stores);
-    if topic.metadata.deletion_timestamp.is_some() {
-        return delete(&topic, &context, &observed).await;
-    }
-    let keeps = topic.spec.deletion_policy != DeletionPolicy::Retain;
-    // Before the first broker has the topic, so that none is ever left behind. The change brings the reconcile that goes on:
-    // it sees what this one wrote.
-    if context.applier.finalizer(&*topic, FINALIZER, keeps).await? {
-        return Ok(Action::await_change());
+    fn name_server_ref(&self) -> &NameServerRef {
+        &self.spec.name_server_ref
     }
 
-    let validated = validate::validate(&topic, &observed);
-    let groups = match &validated {
-        Ok(wanted) => apply::apply(&context, wanted, &observed, known(&topic)).await,
-        Err(_) => Vec::new(),
-    };
-    let status = status::status(&topic, validated.as_ref().err(), &groups, Timestamp::now());
-    write(&topic, &context, &status).await?;
-    let again = if status::is_settled(&status) { spread(&topic, LOOK_AGAIN) } else { LOOK_AGAIN_SOON };
-    Ok(Action::requeue(again))
-}
-
-async fn delete(topic: &Topic, context: &Context, observed: &observe::Observed) -> Result<Action, Error> {
-    if !topic.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        return Ok(Action::await_change());
+    fn client_name(&self) -> String {
+        Self::client_name(self)
     }
-    let forced = topic.annotations().contains_key(FORCE_DELETE);
-    let keep = topic.spec.deletion_policy == DeletionPolicy::Retain;
-    let left = if forced || keep { Vec::new() } else { apply::delete(context, topic, observed).await };
-    if left.is_empty() {
-        context.applier.finalizer(topic, FINALIZER, false).await?;
-        return Ok(Action::await_change());
+
+    fn is_retained(&self) -> bool {
+        self.spec.deletion_policy == DeletionPolicy::Retain
+            || self.spec.management_policy == ManagementPolicy::ObserveOnly
     }
-    let status = status::deleting(topic, &left, Timestamp::now());
-    write(topic, context, &status).await?;
-    Ok(Action::requeue(LOOK_AGAIN_SOON))
-}
 
-async fn write(topic: &Topic, context: &Context, status: &crds::TopicStatus) -> Result<(), Error> {
-    let old = topic.status.clone().unwrap_or_default();
-    if *status != old {
-        context.applier.status(topic, status).await?;
-        context.events.tell_news(&topic.object_ref(&()), &old.conditions, &status.conditions);
+    fn store(stores: &Stores) -> &Store<Self> {
+        &stores.topics
     }
-    Ok(())
+
+    fn names(stores: &Stores) -> &Names<Self> {
+        &stores.topic_names
+    }
+
+    fn current(&self) -> Option<&TopicStatus> {
+        self.status.as_ref()
+    }
+
+    fn parts(status: &TopicStatus) -> (Option<i64>, &[TopicGroupStatus], &[Condition]) {
+        (status.observed_generation, &status.groups, &status.conditions)
+    }
+
+    fn new_status(
+        &self,
+        groups: Vec<TopicGroupStatus>,
+        applied: String,
+        conditions: Vec<Condition>,
+    ) -> TopicStatus {
+        TopicStatus {
+            observed_generation: self.metadata.generation,
+            topic_name: Some(self.client_name()),
+            applied_groups: Some(applied),
+            groups,
+            conditions,
+        }
+    }
+
+    fn shrink(&mut self) {
+        if let Some(status) = &mut self.status {
+            status.groups.shrink_to_fit();
+            status.conditions.shrink_to_fit();
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        let TopicSpec { adoption, drift_policy: drift, management_policy: management, .. } = self.spec;
+        Rules { adoption, drift, management }
+    }
+
+    async fn bring(
+        &self,
+        context: &Context,
+        group: &str,
+        address: &str,
+        known: Option<State>,
+    ) -> Result<Brought<TopicGroupStatus>, Failure> {
+        let wanted = validate::wanted(self, self.client_name(), owner::stamp(self));
+        apply::bring(&context.control, &wanted, self.rules(), group, address, known).await
+    }
+
+    fn chooses(&self, group: &BrokerGroup) -> bool {
+        placement::chooses(self.spec.placement.as_ref(), group) && !drain::is_asked(group)
+    }
+
+    fn missing<'a>(&'a self, groups: &'a [Group]) -> impl Iterator<Item = &'a String> {
+        let named = self.spec.placement.iter().flat_map(|placement| &placement.names).flatten();
+        named.filter(move |name| groups.iter().all(|group| group.name != **name))
+    }
+
+    async fn withdraw(
+        &self,
+        context: &Context,
+        group: &str,
+        address: &str,
+        arrived: bool,
+    ) -> Result<Option<TopicGroupStatus>, Failure> {
+        if self.spec.management_policy == ManagementPolicy::ObserveOnly {
+            return Ok(None);
+        }
+        let (name, stamp) = (self.client_name(), owner::stamp(self));
+        apply::withdraw(&context.control, group, address, &name, &stamp, arrived).await
+    }
+
+    async fn take_away(&self, context: &Context, address: &str) -> Result<(), String> {
+        let drained_only = self.spec.deletion_policy == DeletionPolicy::DeleteWhenDrained;
+        apply::take_away(&context.control, address, &self.client_name(), &owner::stamp(self), drained_only)
+            .await
+    }
+
+    type Live = TopicConfig;
+
+    fn name_of(live: &TopicConfig) -> &str {
+        &live.name
+    }
+
+    fn changes(report: &ChangeReport) -> (&[TopicConfig], &[String]) {
+        (&report.topics, &report.removed_topics)
+    }
+
+    fn is_strange(&self, live: &TopicConfig, known: Option<State>) -> bool {
+        let wanted = validate::wanted(self, self.client_name(), owner::stamp(self));
+        let wanted = plan::compared(&wanted, self.rules(), live);
+        let left = u64::from(known == Some(State::Draining));
+        plan::next(&wanted, Some(live), left) != *live
+    }
 }
 
-/// What is known of the groups from before, if it is about the spec of today.
-fn known(topic: &Topic) -> &[crds::TopicGroupStatus] {
-    let status =
-        topic.status.as_ref().filter(|status| status.observed_generation == topic.metadata.generation);
-    status.map(|status| status.groups.as_slice()).unwrap_or_default()
-}
+impl Place for TopicGroupStatus {
+    fn without(group: &str, state: State, message: String) -> Self {
+        Self {
+            name: group.to_owned(),
+            read_queues: 0,
+            write_queues: 0,
+            permission: crds::Permission::None,
+            state: match state {
+                State::Applied => TopicGroupState::Applied,
+                State::Draining => TopicGroupState::Draining,
+                State::Drifted => TopicGroupState::Drifted,
+                State::Unavailable => TopicGroupState::Unavailable,
+                State::Foreign => TopicGroupState::Foreign,
+                State::Rejected => TopicGroupState::Rejected,
+            },
+            message,
+        }
+    }
 
-/// Up to a half longer, each topic its own, so that many do not come at once.
-fn spread(topic: &Topic, wait: Duration) -> Duration {
-    let part: u32 = topic.uid().unwrap_or_default().bytes().map(u32::from).sum::<u32>() % 64;
-    wait + wait / 128 * part
+    fn group(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> State {
+        match self.state {
+            TopicGroupState::Applied => State::Applied,
+            TopicGroupState::Draining => State::Draining,
+            TopicGroupState::Drifted => State::Drifted,
+            TopicGroupState::Unavailable => State::Unavailable,
+            TopicGroupState::Foreign => State::Foreign,
+            TopicGroupState::Rejected => State::Rejected,
+        }
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
 }

@@ -1,36 +1,40 @@
 //! What to do about a topic on one broker. Pure.
 //!
 //! Queues shrink in two phases: the last ones take no more messages at once, and go when what they hold has been
-//! consumed. A topic whose stamp names somebody beyond our sight is left alone.
+//! consumed.
 
+use std::borrow::Cow;
+
+use crds::{ManagementPolicy, Permission};
 use proto::control::{DescribeGroupResponse, QueueState, TopicConfig};
 
 use super::validate::Wanted;
+use crate::declared::decide::Rules;
 
-/// Whose topic it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// Ours, or there is none yet.
-    Us,
-    /// Nobody's, or of a resource that has no right to it: it can be taken over.
-    Nobody,
-    /// Somebody else's.
-    Other,
+/// What `live` is compared with. Who only looks has no stamp on it.
+pub fn compared<'a>(wanted: &'a Wanted, rules: Rules, live: &TopicConfig) -> Cow<'a, Wanted> {
+    match rules.management {
+        ManagementPolicy::Full => Cow::Borrowed(wanted),
+        ManagementPolicy::ObserveOnly => Cow::Owned(Wanted { owner: live.owner.clone(), ..wanted.clone() }),
+    }
 }
 
-/// Reads the stamp of a topic.
-pub fn owner(wanted: &Wanted, stamp: &str) -> Owner {
-    if stamp == wanted.owner {
-        return Owner::Us;
-    }
-    let mut parts = stamp.split('/');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(""), None, _, _) => Owner::Nobody,
-        // Only Topics of one namespace can ask for a name of its brokers, and whoever gets here is the oldest that
-        // does: the other is gone, or younger and was only quicker.
-        (Some(namespace), Some(_), Some(_), None) if namespace == wanted.namespace => Owner::Nobody,
-        _ => Owner::Other,
-    }
+/// Whether `live` is as we left it on the way that a status calls draining: to fewer queues, or away from a group that is chosen
+/// again by now.
+pub fn is_on_the_way(wanted: &Wanted, live: &TopicConfig) -> bool {
+    let open = TopicConfig { writable: wanted.writable, ..live.clone() };
+    next(wanted, Some(&open), 1) == open
+}
+
+/// A topic in words.
+pub fn in_words(live: &TopicConfig) -> String {
+    let TopicConfig { name, read_queues, write_queues, readable, writable, message_type: _, owner } = live;
+    let permission = Permission::of(*readable, *writable);
+    let managed = if owner.is_empty() { "nobody" } else { owner };
+    format!(
+        "topic {name} with {read_queues} read queues, {write_queues} write queues, {permission:?}, {:?}, managed by {managed}",
+        live.message_type()
+    )
 }
 
 /// Whether queues are to go, so that what they hold must be known.
@@ -82,7 +86,6 @@ mod tests {
     fn wanted(queues: u32) -> Wanted {
         Wanted {
             name: "orders".to_owned(),
-            namespace: "shop".to_owned(),
             queues,
             readable: true,
             writable: true,
@@ -111,21 +114,6 @@ mod tests {
         check_queues(Some((8, 4)), 4, 0, (4, 4));
         check_queues(Some((8, 4)), 6, 7, (8, 6));
         check_queues(Some((8, 4)), 8, 7, (8, 8));
-    }
-
-    #[test]
-    fn a_topic_is_taken_over_only_from_nobody() {
-        for (stamp, expected) in [
-            ("shop/orders/uid-1", Owner::Us),
-            ("", Owner::Nobody),
-            ("shop/orders/uid-0", Owner::Nobody),
-            ("shop/other/uid-0", Owner::Nobody),
-            ("elsewhere/orders/uid-0", Owner::Other),
-            ("terraform", Owner::Other),
-            ("shop", Owner::Other),
-        ] {
-            assert_eq!(owner(&wanted(1), stamp), expected, "{stamp}");
-        }
     }
 
     fn queue(queue_id: u32, min_offset: u64, max_offset: u64) -> QueueState {

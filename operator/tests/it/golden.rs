@@ -8,7 +8,12 @@ use std::{
 };
 
 use crds::{BrokerGroup, BrokerGroupStatus, NameServerSet};
-use k8s_openapi::api::{apps::v1::StatefulSet, coordination::v1::Lease, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    coordination::v1::Lease,
+    core::v1::{PersistentVolumeClaim, Service},
+};
+use kube::ResourceExt as _;
 use operator::{broker_group, broker_group::desired::Advertised, name_server_set, pods::template::Images};
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
@@ -27,6 +32,7 @@ struct Seen {
     address: Option<String>,
     primary_addresses: Option<[String; 2]>,
     lease: Option<Lease>,
+    services: Vec<Service>,
     status: BrokerGroupStatus,
     groups: Vec<BrokerGroup>,
     claims: Vec<PersistentVolumeClaim>,
@@ -65,7 +71,8 @@ fn name_servers(input: In) -> Vec<Value> {
 
 fn brokers(input: In) -> Vec<Value> {
     let group: BrokerGroup = serde_yaml::from_value(input.resource).expect("a BrokerGroup");
-    let Seen { address, primary_addresses, groups: _, claims, stateful_set, lease, status } = input.observed;
+    let Seen { address, primary_addresses, groups: _, claims, stateful_set, lease, services: there, status } =
+        input.observed;
     let observed = broker_group::observe::Observed {
         claims: claims.into_iter().map(Into::into).collect(),
         stateful_set: stateful_set.map(Into::into),
@@ -84,9 +91,11 @@ fn brokers(input: In) -> Vec<Value> {
         objects.extend(lease.is_none().then(|| value(&broker_group::reign::lease(&validated, &status))));
     }
     let advertised = address.map(Advertised::Member).or_else(|| primary_addresses.map(Advertised::Primary));
+    let service = |name: &str| there.iter().find(|service| service.name_any() == name);
+    let told = validated.listeners.told(&validated.identity, validated.replicas, service);
     if let Some(hosts) = advertised {
         let broker_group::desired::Workload { config_map, budget, stateful_set } =
-            broker_group::desired::workload(&validated, &hosts);
+            broker_group::desired::workload(&validated, &hosts, &told);
         objects.push(value(&config_map));
         objects.extend(budget.iter().map(value));
         objects.push(value(&stateful_set));

@@ -1,4 +1,15 @@
-//! What the operator makes, and how it speaks with the API server.
+//! What the operator makes, how it speaks with the API server, and what it tells brokers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod chosen;
+mod consumer_groups;
+mod day_two;
+mod declared;
+mod drift;
+mod gitops;
 mod golden;
+mod namespaces;
+mod placement;
+mod rights;
 mod server;

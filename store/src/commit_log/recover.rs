@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::codec::{Flaw, Head};
+use super::codec::{Flaw, Head, MIN_RECORD_BYTES};
 use super::mark::Mark;
 use super::prepare::make_segment;
 use super::walk::{Step, Verdict, flaw, scan, step, verdict};
@@ -50,12 +50,22 @@ pub(crate) struct Walked {
     pub(crate) torn_at: Option<LogOffset>,
 }
 
+/// What the walk comes to, in the log's order.
+pub(crate) enum Met<'a> {
+    Record(&'a Head, &'a [u8]),
+    /// A damaged record whose shape can still be read; any of its fields may be wrong.
+    Remains(&'a Head, &'a [u8]),
+    /// In what is damaged here there were so many more records at the most.
+    Unreadable(u64),
+}
+
 /// From where to walk, and what to believe.
 pub(crate) struct Known {
     /// A record starts here, or the log ends here. What is before needs no walk, and is durable.
     pub(crate) from: LogOffset,
     /// Store time of the last record before `from`.
     pub(crate) stored_at_ms: i64,
+    pub(crate) now_ms: i64,
     /// Valid records behind a bad one count even if a crash may have torn it.
     pub(crate) believe: Flush,
     /// Whatever is found must be durable when the log is open.
@@ -146,12 +156,12 @@ impl Files {
         self.bases.iter().copied().rfind(|&base| base <= at && at < base + self.segment_bytes)
     }
 
-    /// Walks, cuts, and opens the log at its end. `visit` sees each valid record from `known.from` on.
+    /// Walks, cuts, and opens the log at its end. `visit` sees what lies from `known.from` on.
     pub(crate) fn recover(
         mut self,
         known: &Known,
         progress: &Progress,
-        visit: &mut dyn FnMut(&Head, &[u8], LogOffset),
+        visit: &mut dyn FnMut(Met<'_>, LogOffset),
     ) -> Result<(CommitLog, Walked), OpenError> {
         if self.bases.is_empty() {
             self.add_segment(self.first)?;
@@ -161,10 +171,12 @@ impl Files {
         let mut walk =
             Walk { files: &self, from: known.from, durable, flush: known.believe, walked: Walked::default() };
         let mut told = Told::new(progress, known.from, self.data_end()?);
-        walk.run(&mut |head, bytes, at| {
-            stored_at_ms = stored_at_ms.max(head.stored_at_ms);
-            told.reached(at);
-            visit(head, bytes, at);
+        walk.run(&mut |met, at| {
+            if let Met::Record(head, _) = met {
+                stored_at_ms = stored_at_ms.max(head.sure_stored_at_ms(known.now_ms));
+                told.reached(at);
+            }
+            visit(met, at);
         })?;
         let mut walked = walk.walked;
         self.cut(&mut walked)?;
@@ -398,7 +410,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn run(&mut self, visit: &mut dyn FnMut(&Head, &[u8], LogOffset)) -> Result<(), OpenError> {
+    fn run(&mut self, visit: &mut dyn FnMut(Met<'_>, LogOffset)) -> Result<(), OpenError> {
         let files = self.files;
         let durable = self.durable;
         let mut at = self.from.0.max(files.min().0);
@@ -409,7 +421,7 @@ impl Walk<'_> {
                 let rest = &bytes[(at - base) as usize..];
                 match step(rest, LogOffset(at)) {
                     Step::Record(head, size) => {
-                        visit(&head, &rest[..size], LogOffset(at));
+                        visit(Met::Record(&head, &rest[..size]), LogOffset(at));
                         self.walked.records += 1;
                         at += size as u64;
                     }
@@ -434,6 +446,15 @@ impl Walk<'_> {
                                     self.walked.torn_at.get_or_insert(LogOffset(at));
                                 }
                                 self.walked.damaged.push((LogOffset(at), next - at, flaw));
+                                let mut unreadable = next - at;
+                                let damaged = &rest[..rest.len().min(unreadable as usize)];
+                                for (head, range) in Head::remains(damaged) {
+                                    unreadable -= range.len() as u64;
+                                    let at = LogOffset(at).plus(range.start as u64);
+                                    visit(Met::Remains(&head, &damaged[range]), at);
+                                }
+                                let unreadable = unreadable / MIN_RECORD_BYTES as u64;
+                                visit(Met::Unreadable(unreadable), LogOffset(at));
                                 at = next;
                                 continue 'segments;
                             }

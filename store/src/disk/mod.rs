@@ -193,6 +193,8 @@ pub(crate) enum Reach {
     PageCache,
     /// To the disk.
     Disk,
+    /// To the disk, for bytes that nobody wants soon: what the system has in memory stays as it is.
+    DiskOnce,
 }
 
 /// Does this error say that room is missing, so that trying again later is right?

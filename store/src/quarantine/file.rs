@@ -6,16 +6,17 @@
 //!     scrub: started ms i64, at u64, end u64, ended ms i64
 //!     found u64, beyond u64, count u32
 //!     per place, in the log's order: start u64, bytes u64, found at ms i64, reason u16+n
-//!     CRC-32 of all before u32
+//!     CRC-32 of all before u32                          (see frame.rs)
 //! ```
 //!
-//! Numbers are big-endian. The file is replaced whole, and is below 256 KiB: places and their reasons have bounds.
+//! Numbers are big-endian. The file is below 256 KiB: places and their reasons have bounds.
 
 use super::places::{DamagedPlace, Places};
 use crate::LogOffset;
+use crate::frame::Magic;
 use crate::scrub::Pass;
 
-const MAGIC: &[u8; 8] = b"GANTRYDP";
+pub(super) const MAGIC: &Magic = b"GANTRYDP";
 
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Notes {
     pub(super) fn encode(&self) -> Vec<u8> {
         let Self { places: Places { listed, found, beyond }, pass } = self;
         let Pass { started_ms, at, end, ended_ms } = pass;
-        let mut out = MAGIC.to_vec();
+        let mut out = Vec::new();
         out.extend_from_slice(&started_ms.to_be_bytes());
         out.extend_from_slice(&at.0.to_be_bytes());
         out.extend_from_slice(&end.0.to_be_bytes());
@@ -43,18 +44,11 @@ impl Notes {
             out.extend_from_slice(&(reason.len() as u16).to_be_bytes());
             out.extend_from_slice(reason.as_bytes());
         }
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_be_bytes());
         out
     }
 
-    /// `None`: the file is damaged, or its places are not in order.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (content, crc) = bytes.split_last_chunk::<4>()?;
-        if crc32fast::hash(content) != u32::from_be_bytes(*crc) {
-            return None;
-        }
-        let mut rest = content.strip_prefix(MAGIC)?;
+    /// `None`: it does not fit together, or its places are not in order.
+    pub(super) fn decode(mut rest: &[u8]) -> Option<Self> {
         let pass = Pass {
             started_ms: take(&mut rest)?.cast_signed(),
             at: LogOffset(take(&mut rest)?),
@@ -116,20 +110,18 @@ mod tests {
     }
 
     #[test]
-    fn notes_come_back_as_they_were_and_damage_is_seen() {
+    fn notes_come_back_as_they_were_and_what_is_cut_off_is_missed() {
         let mut places = Places { beyond: 7, ..Places::default() };
         places.add(10..20, "the checksum of its bytes does not match", 1);
         places.add(30..40, "", -1);
         let pass = Pass { started_ms: 5, at: LogOffset(u64::MAX), end: LogOffset(9), ended_ms: i64::MIN };
         for notes in [Notes::default(), Notes { places, pass }] {
-            let bytes = notes.encode();
-            assert_eq!(Notes::decode(&bytes).as_ref(), Some(&notes));
-            for at in 0..bytes.len() {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 0x10;
-                assert_eq!(Notes::decode(&damaged), None, "byte {at}");
-                assert_eq!(Notes::decode(&bytes[..at]), None, "length {at}");
+            let content = notes.encode();
+            assert_eq!(Notes::decode(&content).as_ref(), Some(&notes));
+            for at in 0..content.len() {
+                assert_eq!(Notes::decode(&content[..at]), None, "length {at}");
             }
+            assert_eq!(Notes::decode(&[content, vec![0]].concat()), None);
         }
     }
 }

@@ -9,7 +9,6 @@
 mod file;
 mod places;
 
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +18,10 @@ use parking_lot::Mutex;
 use crate::LogOffset;
 use crate::answers::Damaged;
 use crate::clock::Clock;
-use crate::disk::{Disk, replace};
+use crate::disk::Disk;
+use crate::frame;
 use crate::scrub::Pass;
-use file::Notes;
+use file::{MAGIC, Notes};
 pub use places::DamagedPlace;
 use places::Listed;
 
@@ -45,18 +45,19 @@ impl Quarantine {
     /// A list that cannot be read is begun anew.
     pub(crate) fn load(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, root: &Path) -> Self {
         let path = path(root);
-        let content = match disk.read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Notes::default()),
-            content => content
-                .and_then(|content| Notes::decode(&content).ok_or_else(|| io::Error::other("it is damaged"))),
-        };
-        let notes = content.unwrap_or_else(|error| {
+        let lost = |error: &dyn std::fmt::Display| {
             tracing::error!(
                 path = %path.display(), %error,
                 "the list of damaged places is lost, it begins anew: the scrub finds them again"
             );
             Notes::default()
-        });
+        };
+        let notes = match frame::read(&*disk, &path, MAGIC, Notes::decode) {
+            Ok(frame::Kept::Good(notes)) => notes,
+            Ok(frame::Kept::Nothing) => Notes::default(),
+            Ok(frame::Kept::Damaged) => lost(&"it is damaged"),
+            Err(error) => lost(&error),
+        };
         let kept = Mutex::new(Kept { notes, changes: 0 });
         Self { disk, clock, path, kept, stored: Mutex::new(0) }
     }
@@ -158,7 +159,7 @@ impl Quarantine {
             }
             (kept.notes.encode(), kept.changes)
         };
-        match replace(&*self.disk, &self.path, &content) {
+        match frame::write(&*self.disk, &self.path, MAGIC, &content) {
             Ok(()) => *stored = change,
             Err(error) => {
                 tracing::warn!(%error, "cannot write the list of damaged places, it stays in memory")
@@ -170,8 +171,8 @@ impl Quarantine {
 /// Tries bytes as a list's file: what is believed is written the same.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn try_bytes(bytes: &[u8]) {
-    if let Some(notes) = Notes::decode(bytes) {
-        assert_eq!(notes.encode(), bytes);
+    if let Some(notes) = frame::unseal(MAGIC, bytes).and_then(Notes::decode) {
+        assert_eq!(frame::seal(MAGIC, &notes.encode()), bytes);
         let _ = notes.places.bytes();
     }
 }
@@ -179,7 +180,7 @@ pub(crate) fn try_bytes(bytes: &[u8]) {
 /// An empty list's file.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn empty() -> Vec<u8> {
-    Notes::default().encode()
+    frame::seal(MAGIC, &Notes::default().encode())
 }
 
 /// Where the list is kept.

@@ -169,7 +169,7 @@ impl Reads {
         match reach {
             Reach::Memory => Ok(None),
             Reach::PageCache => Ok(self.cached(&place, range)),
-            Reach::Disk => self.read_ahead(&place, range, soon).map(Some),
+            Reach::Disk | Reach::DiskOnce => self.read_ahead(&place, range, soon).map(Some),
         }
     }
 

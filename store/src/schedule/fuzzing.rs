@@ -7,10 +7,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::catalog::Catalog;
+use super::catalog::{self, Catalog};
 use super::{Limits, Schedule, Scheduled, Standing, Work, run};
 use crate::LogOffset;
 use crate::disk::{Disk, MemoryDisk};
+use crate::frame;
 use crate::fuzzing::{Input, mend_end};
 
 const LIMITS: Limits = Limits { table_entries: 64, merge_entries: 50 };
@@ -68,8 +69,8 @@ pub(crate) fn run(Input { mend: mends, bytes, .. }: Input<'_>) {
         mend_end(&mut catalog);
         run::mend(&mut file);
     }
-    if let Some(decoded) = Catalog::decode(&catalog) {
-        assert_eq!(decoded.encode(), catalog);
+    if let Some(decoded) = frame::unseal(catalog::MAGIC, &catalog).and_then(Catalog::decode) {
+        assert_eq!(frame::seal(catalog::MAGIC, &decoded.encode()), catalog);
     }
     let disk = MemoryDisk::default();
     disk.create_dir(&dir()).expect("there is room");

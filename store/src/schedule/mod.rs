@@ -45,7 +45,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::LogOffset;
-use crate::disk::{Disk, replace};
+use crate::disk::Disk;
+use crate::frame::{self, Kept};
 use catalog::{Catalog, Listed};
 use entry::Entry;
 pub use entry::Scheduled;
@@ -148,11 +149,10 @@ pub(crate) fn cut_back(disk: &dyn Disk, root: &Path, to: LogOffset) -> io::Resul
     let dir = root.join("views/schedule");
     disk.create_dir(&dir)?;
     let catalog = dir.join("catalog");
-    match disk.read(&catalog) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Ok(bytes) if Catalog::decode(&bytes).is_some_and(|catalog| catalog.complete_to <= to.0) => {}
-        Ok(_) => disk.remove(&catalog)?,
-        Err(error) => return Err(error),
+    match frame::read(disk, &catalog, catalog::MAGIC, Catalog::decode)? {
+        Kept::Nothing => {}
+        Kept::Good(noted) if noted.complete_to <= to.0 => {}
+        Kept::Good(_) | Kept::Damaged => disk.remove(&catalog)?,
     }
     disk.sync_dir(&dir)
 }
@@ -184,13 +184,11 @@ impl Schedule {
     }
 
     fn load(&self, log: &Range<LogOffset>) -> io::Result<Option<Noted>> {
-        let bytes = match self.disk.read(&self.catalog()) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        let catalog = match frame::read(&*self.disk, &self.catalog(), catalog::MAGIC, Catalog::decode)? {
+            Kept::Good(catalog) => catalog,
+            Kept::Nothing => return Ok(None),
+            Kept::Damaged => return Err(damaged("the checksum of its catalog does not match")),
         };
-        let catalog =
-            Catalog::decode(&bytes).ok_or_else(|| damaged("the checksum of its catalog does not match"))?;
         if catalog.complete_to > log.end.0 {
             return Err(damaged("the log ends before what it is complete to"));
         }
@@ -279,6 +277,22 @@ impl Schedule {
                 }
             }
             Ok(taken)
+        })
+    }
+
+    /// Forgets what is due up to then and was cancelled, until something that was not; at most `max`. For who follows a
+    /// schedule and takes nothing from it: it would keep for ever what others took. How many were forgotten.
+    pub fn pass_cancelled(&self, until_ms: i64, max: usize) -> io::Result<usize> {
+        self.noticing(|state| {
+            let mut passed = 0;
+            while passed < max
+                && let Some(key) = state.first()?
+                && key.0 <= until_ms
+                && state.pass_cancelled(key)
+            {
+                passed += 1;
+            }
+            Ok(passed)
         })
     }
 
@@ -399,7 +413,7 @@ impl Schedule {
         runs.extend(run.iter().map(|run| Listed { number: run.number, entries: run.entries, done: 0 }));
         let next_number = self.state.lock().next_number;
         let catalog = Catalog { complete_to: job.complete_to, next_number, runs, note: job.note.clone() };
-        replace(self.disk.as_ref(), &self.catalog(), &catalog.encode())?;
+        frame::write(self.disk.as_ref(), &self.catalog(), catalog::MAGIC, &catalog.encode())?;
         {
             let mut state = self.state.lock();
             state.thaw(run);

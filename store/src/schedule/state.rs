@@ -156,6 +156,16 @@ impl State {
         Ok(first)
     }
 
+    /// Takes out the first, which has this key, if it was cancelled. Whether it did.
+    pub(super) fn pass_cancelled(&mut self, key: Key) -> bool {
+        let table = self.table.get(&key).copied();
+        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.entries.get(frozen.next).copied());
+        let heads = self.runs.iter().filter_map(Cursor::head);
+        let of_key = table.into_iter().chain(frozen).chain(heads).filter(|entry| entry.key == key);
+        let is_cancelled = of_key.reduce(Entry::or).is_some_and(|entry| entry.scheduled().is_none());
+        is_cancelled && self.take(key).is_none()
+    }
+
     /// Takes out the first, which has this key. `None`: it was cancelled.
     pub(super) fn take(&mut self, key: Key) -> Option<Scheduled> {
         let mut found = self.table.remove(&key);

@@ -1,8 +1,9 @@
-//! The scrub: what is durable in the log is read through once in a while, so that rot is found while there is a good copy
-//! somewhere, and not when somebody needs the message.
+//! The scrub: what is durable in the log, and what is derived from it, is read through once in a while, so that rot is found
+//! while there is a good copy somewhere, and not when somebody needs the message.
 //!
 //! ```text
-//!   pass: when, and how fast ─► a window read from the file ─► walk: whole or damaged ─► quarantine
+//!   pass: when, and how fast ─► derived: blocks of queues, runs of keys ─► made anew if damaged
+//!                            ─► a window read from the file ─► walk: whole or damaged ─► quarantine
 //!                               behind it the page cache is as before
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! and not the mapping: a page that the disk does not give is an error there, and a signal here. What the system has in
 //! memory is looked at there: rot below it is found by the pass after it has gone.
 
+mod derived;
 mod pass;
 mod walk;
 
@@ -31,6 +33,9 @@ use crate::config;
 use crate::disk::{Disk, File};
 use crate::quarantine::Quarantine;
 use crate::reads::read_and_drop;
+use crate::views::Views;
+use crate::views::keys::Keys;
+use derived::Derived;
 pub(crate) use pass::Pass;
 use pass::{Plan, rest};
 use walk::{Next, Told, Walk, Window};
@@ -48,6 +53,7 @@ pub(crate) struct Scrub {
     clock: Arc<dyn Clock>,
     log: Arc<CommitLog>,
     quarantine: Arc<Quarantine>,
+    derived: Derived,
     config: config::Scrub,
     work: Mutex<Work>,
     /// Locked for moments only, so that whoever asks does not wait for the disk.
@@ -60,6 +66,7 @@ pub(crate) struct Scrub {
 /// A pass under way.
 #[derive(Default)]
 struct Work {
+    derived: derived::At,
     walk: Option<Walk>,
     /// By the base of its segment.
     reader: Option<(u64, Reader)>,
@@ -85,6 +92,8 @@ impl Scrub {
         clock: Arc<dyn Clock>,
         log: Arc<CommitLog>,
         quarantine: Arc<Quarantine>,
+        views: Arc<Views>,
+        keys: Option<Arc<Keys>>,
         config: config::Scrub,
     ) -> Self {
         let pass = Mutex::new(quarantine.pass());
@@ -93,6 +102,7 @@ impl Scrub {
             clock,
             log,
             quarantine,
+            derived: Derived { views, keys },
             config,
             work: Mutex::default(),
             pass,
@@ -171,6 +181,10 @@ impl Scrub {
                 self.go_to(&pass);
             }
             Plan::GoOn => {}
+        }
+        if let Some(bytes) = self.derived.read(&mut work.derived, WINDOW_BYTES) {
+            self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+            return Done::Read(bytes);
         }
         match self.read_window(work, &pass) {
             Ok((bytes, false)) => {

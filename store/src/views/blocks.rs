@@ -22,10 +22,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::entry::{ENTRY_BYTES, Sealed};
 use crate::disk::{Disk, File, Reach};
+use crate::reads::read_and_drop;
 
 /// Entries that fit a block.
 pub(crate) const BLOCK_ENTRIES: u64 = 204;
-const BLOCK_BYTES: u64 = 4096;
+pub(crate) const BLOCK_BYTES: u64 = 4096;
 /// Blocks of a file.
 const FILE_BLOCKS: u32 = 16_384;
 /// Neighbouring blocks are written with one call, up to this many bytes.
@@ -263,19 +264,36 @@ impl Blocks {
                 Some(file) => file.read_cached_at(at, bytes)? == bytes.len(),
                 None => false,
             },
-            Reach::Disk => match self.file(block.file())?.read_at(at, bytes) {
-                // The file lost its end. Zeros are damaged entries, and those are made anew.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    bytes.fill(0);
-                    true
+            Reach::Disk => self.read_from_disk(block, at, bytes)?,
+            Reach::DiskOnce => {
+                // All of its page, which can be dropped then; the last block of a file may have no more than its entries.
+                let mut page = [0; BLOCK_BYTES as usize];
+                match read_and_drop(&*self.file(block.file())?, block.at(), &mut page) {
+                    Ok(()) => {
+                        let start = index as usize * ENTRY_BYTES;
+                        bytes.copy_from_slice(&page[start..start + bytes.len()]);
+                        true
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        self.read_from_disk(block, at, bytes)?
+                    }
+                    Err(error) => return Err(error),
                 }
-                read => read.map(|()| true)?,
-            },
+            }
         };
         if read {
             into.extend_from_slice(bytes.as_chunks::<ENTRY_BYTES>().0);
         }
         Ok(read)
+    }
+
+    fn read_from_disk(&self, block: BlockId, at: u64, bytes: &mut [u8]) -> io::Result<bool> {
+        match self.file(block.file())?.read_at(at, bytes) {
+            // The file lost its end. Zeros are damaged entries, and those are made anew.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => bytes.fill(0),
+            read => read?,
+        }
+        Ok(true)
     }
 
     /// Makes durable what was written.

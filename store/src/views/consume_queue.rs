@@ -19,7 +19,6 @@
 //! Two threads matter: the one that confirms pushes, and the housekeeping one moves entries to blocks and `min` forward.
 //! Anybody reads and deletes.
 
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,7 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::blocks::{BLOCK_ENTRIES, BlockId, BlockWrite, Blocks, Stretch};
+use super::blocks::{BLOCK_ENTRIES, BlockWrite, Blocks};
+use super::entries::{Entries, Freed, News};
 use super::entry::{RawEntry, Seal, Sealed};
 use crate::answers::Entry;
 use crate::commit_log::codec::MIN_RECORD_BYTES;
@@ -35,12 +35,6 @@ use crate::disk::Reach;
 use crate::error::ReadError;
 use crate::{LogOffset, QueueId, QueueOffset};
 
-/// So many entries that are written already stay in memory while a queue is in use.
-const KEEP_RECENT: u64 = BLOCK_ENTRIES;
-/// The same while too much is in memory.
-const KEEP_PRESSED: u64 = 16;
-/// What an idle queue has beyond its last full block shares a block with others up to so many entries.
-const MOST_SHARED: u64 = BLOCK_ENTRIES / 4;
 /// A queue does not lose more messages than this to one damaged stretch; a longer jump is another queue's life. Nor are
 /// more made up for all queues together that a snapshot knows to be longer.
 pub(super) const MAX_HOLES: u64 = 1 << 24;
@@ -57,69 +51,6 @@ pub(crate) struct ConsumeQueue {
     /// Its topic was deleted. Written by the holder of the log's lock only.
     deleted: AtomicBool,
     pub(super) entries: Mutex<Entries>,
-}
-
-/// What a queue keeps. All numbers are queue offsets.
-#[derive(Default)]
-pub(super) struct Entries {
-    /// First that is left.
-    pub(super) min: u64,
-    /// Place in the log of the first that is left; may be too low.
-    pub(super) first_at: u64,
-    /// Place in the log of the last; may be too high.
-    pub(super) last_at: u64,
-    /// First of the first block.
-    pub(super) blocks_start: u64,
-    pub(super) blocks: Vec<BlockId>,
-    /// Where the last entries before `written` lie, from the end of the last own block on. All own blocks are full then.
-    pub(super) shared: Option<Stretch>,
-    /// All before are in blocks.
-    pub(super) written: u64,
-    pub(super) recent_start: u64,
-    pub(super) recent: VecDeque<RawEntry>,
-    /// The round of housekeeping before the last push.
-    pub(super) pushed_in: u32,
-    /// Housekeeping will look at it once it is idle.
-    pub(super) listed: bool,
-    /// Housekeeping was told that a block is full.
-    pub(super) told_full: bool,
-    pub(super) deleted: bool,
-}
-
-/// What housekeeping must hear of a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
-    /// It is in use, and was not.
-    pub(super) in_use: bool,
-    /// It has a full block to write.
-    pub(super) full: bool,
-}
-
-/// What a queue does not need any more.
-#[derive(Debug, Default)]
-pub(super) struct Freed {
-    pub(super) blocks: Vec<BlockId>,
-    pub(super) shared: Option<Stretch>,
-    /// So many entries are no longer in memory.
-    pub(super) held: u64,
-}
-
-/// What housekeeping wants of a queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    /// Write all, or full blocks only.
-    all: bool,
-    /// Of what is written, keep so many entries in memory.
-    keep: u64,
-}
-
-impl Wish {
-    /// For a queue with a full block.
-    pub(super) const FULL: Self = Self { all: false, keep: KEEP_RECENT };
-    /// For an idle queue.
-    pub(super) const IDLE: Self = Self { all: true, keep: 0 };
-    /// For a queue in use while too much is in memory.
-    pub(super) const PRESSED: Self = Self { all: true, keep: KEEP_PRESSED };
 }
 
 /// Entries that were read, one behind the other.
@@ -154,130 +85,6 @@ enum Raw {
     /// While they were read.
     Moved,
     FurtherAway,
-}
-
-/// What is to be written of a queue.
-pub(super) struct Unwritten {
-    pub(super) writes: Vec<BlockWrite>,
-    new_blocks: Vec<BlockId>,
-    shared: Option<Stretch>,
-    written: u64,
-    wish: Wish,
-}
-
-/// What housekeeping finds when it looks at a queue.
-pub(super) enum Due {
-    Nothing(Freed),
-    Write(Unwritten),
-}
-
-impl Entries {
-    pub(super) fn next(&self) -> u64 {
-        self.recent_start + self.recent.len() as u64
-    }
-
-    fn push(&mut self, entry: RawEntry) {
-        if self.min == self.next() {
-            self.first_at = entry.log_offset().0;
-        }
-        self.last_at = entry.log_offset().0;
-        self.recent.push_back(entry);
-    }
-
-    /// After pushes: what housekeeping has not heard yet.
-    fn news(&mut self) -> News {
-        let in_use = !std::mem::replace(&mut self.listed, true);
-        let full = !self.told_full && self.full_end() > self.written;
-        self.told_full |= full;
-        News { in_use, full }
-    }
-
-    /// The end of the last full block.
-    fn full_end(&self) -> u64 {
-        let next = self.next();
-        next - (next - self.blocks_start) % BLOCK_ENTRIES
-    }
-
-    /// The end of the own blocks, were they full.
-    fn own_end(&self) -> u64 {
-        self.blocks_start + self.blocks.len() as u64 * BLOCK_ENTRIES
-    }
-
-    /// Empty, and to go on at `next`.
-    fn restart(&mut self, next: u64) -> Freed {
-        let freed = Freed {
-            blocks: std::mem::take(&mut self.blocks),
-            shared: self.shared,
-            held: self.recent.len() as u64,
-        };
-        let (pushed_in, listed, told_full, deleted) =
-            (self.pushed_in, self.listed, self.told_full, self.deleted);
-        *self = Self {
-            min: next,
-            blocks_start: next,
-            written: next,
-            recent_start: next,
-            pushed_in,
-            listed,
-            told_full,
-            deleted,
-            ..Self::default()
-        };
-        freed
-    }
-
-    /// Moves `min`.
-    fn set_min(&mut self, min: u64, first_at: LogOffset) -> Freed {
-        if min >= self.next() {
-            return self.restart(self.next());
-        }
-        self.min = min;
-        self.first_at = first_at.0;
-        let held = self.forget_before(min);
-        if self.written <= min {
-            self.written = min;
-            self.blocks_start = min;
-            return Freed { blocks: std::mem::take(&mut self.blocks), shared: self.shared.take(), held };
-        }
-        let gone = (min - self.blocks_start) / BLOCK_ENTRIES;
-        self.blocks_start += gone * BLOCK_ENTRIES;
-        Freed { blocks: self.blocks.drain(..gone as usize).collect(), shared: None, held }
-    }
-
-    /// Takes entries before `to` out of memory. Returns how many.
-    fn forget_before(&mut self, to: u64) -> u64 {
-        let count = to.saturating_sub(self.recent_start);
-        self.recent.drain(..count as usize);
-        self.recent_start += count;
-        let (len, capacity) = (self.recent.len(), self.recent.capacity());
-        if len == 0 || (capacity > 4 * len && capacity > 16) {
-            self.recent.shrink_to(len);
-        }
-        count
-    }
-
-    /// The blocks that hold `range`, which lies below `written`: block, first index, count.
-    fn located(&self, range: Range<u64>) -> Vec<(BlockId, u64, u64)> {
-        let mut parts = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let place = at - self.blocks_start;
-            let part = match self.blocks.get((place / BLOCK_ENTRIES) as usize) {
-                Some(block) => {
-                    let index = place % BLOCK_ENTRIES;
-                    (*block, index, (BLOCK_ENTRIES - index).min(range.end - at))
-                }
-                None => {
-                    let stretch = self.shared.expect("what is in no own block is in a shared one");
-                    let index = u64::from(stretch.index) + at - self.own_end();
-                    (stretch.block, index, range.end - at)
-                }
-            };
-            parts.push(part);
-            at += part.2;
-        }
-        parts
-    }
 }
 
 impl ConsumeQueue {
@@ -410,9 +217,20 @@ impl ConsumeQueue {
         (entries.next() - first, entries.news())
     }
 
+    /// A damaged record says so. It may lie, but not where so many may be lost in all.
+    pub(super) fn may_have_counted_to(&self, next: u64, lost: u64) -> bool {
+        next.saturating_sub(self.entries.lock().next()) <= lost
+    }
+
     pub(crate) fn bounds(&self) -> Range<QueueOffset> {
         let entries = self.entries.lock();
         QueueOffset(entries.min)..QueueOffset(entries.next())
+    }
+
+    /// What lies in blocks only.
+    pub(super) fn in_blocks(&self) -> Range<u64> {
+        let entries = self.entries.lock();
+        entries.min.max(entries.blocks_start)..entries.written.min(entries.recent_start)
     }
 
     /// At most `max` entries from `from` on; holes are left out. `None`: the first of them lies further away.
@@ -496,12 +314,12 @@ impl ConsumeQueue {
         }
     }
 
-    fn seal(&self) -> Seal {
+    pub(super) fn seal(&self) -> Seal {
         Seal::new(&self.topic, self.id)
     }
 
     /// The entries from `from` on that these bytes were.
-    fn unseal(&self, from: u64, sealed: &[Sealed]) -> Result<Vec<RawEntry>, Trouble> {
+    pub(super) fn unseal(&self, from: u64, sealed: &[Sealed]) -> Result<Vec<RawEntry>, Trouble> {
         let seal = self.seal();
         let whole = |(at, sealed): (u64, &Sealed)| RawEntry::unseal(sealed, &seal, at);
         let entries: Vec<_> = (from..).zip(sealed).map(whole).collect();
@@ -570,124 +388,5 @@ impl ConsumeQueue {
             return Ok(Freed::default());
         }
         Ok(entries.set_min(low, if first_at.0 == u64::MAX { log_min } else { first_at }))
-    }
-
-    /// Entries in memory.
-    pub(super) fn held(&self) -> u64 {
-        self.entries.lock().recent.len() as u64
-    }
-
-    /// The round of housekeeping before the last push.
-    pub(super) fn pushed_in(&self) -> u32 {
-        self.entries.lock().pushed_in
-    }
-
-    /// What is to be written now, in blocks taken for it. Only for housekeeping.
-    pub(super) fn due(&self, wish: Wish, blocks: &Blocks) -> Result<Due, Trouble> {
-        let mut fetched = None;
-        loop {
-            let before =
-                fetched.as_ref().map(|(stretch, entries): &(_, Vec<_>)| (*stretch, entries.as_slice()));
-            match self.try_due(wish, before, blocks) {
-                Ok(due) => return Ok(due),
-                Err(stretch) => {
-                    let mut sealed = Vec::with_capacity(usize::from(stretch.count));
-                    let (index, count) = (stretch.index.into(), stretch.count.into());
-                    blocks.read(stretch.block, index, count, &mut sealed, Reach::Disk)?;
-                    // Only this thread moves a stretch, so these are the last before `written`.
-                    let first = self.entries.lock().written - u64::from(stretch.count);
-                    fetched = Some((stretch, self.unseal(first, &sealed)?));
-                }
-            }
-        }
-    }
-
-    /// `Err`: the entries of this stretch are needed, to be written together with what follows.
-    fn try_due(
-        &self,
-        wish: Wish,
-        fetched: Option<(Stretch, &[RawEntry])>,
-        blocks: &Blocks,
-    ) -> Result<Due, Stretch> {
-        let mut entries = self.entries.lock();
-        entries.told_full = false;
-        if entries.deleted {
-            return Ok(Due::Nothing(Freed::default()));
-        }
-        if wish.all && wish.keep > 0 && entries.recent.len() as u64 <= wish.keep {
-            return Ok(Due::Nothing(Freed::default()));
-        }
-        let end = if wish.all { entries.next() } else { entries.full_end() };
-        if end <= entries.written {
-            let held = entries.forget_before(end.saturating_sub(wish.keep));
-            entries.listed &= !(wish.all && entries.recent.is_empty());
-            return Ok(Due::Nothing(Freed { held, ..Freed::default() }));
-        }
-        let before: &[RawEntry] = match (entries.shared, fetched) {
-            (None, _) => &[],
-            (Some(shared), Some((stretch, before))) if shared == stretch => before,
-            (Some(shared), _) => return Err(shared),
-        };
-        let mut unwritten =
-            Unwritten { writes: Vec::new(), new_blocks: Vec::new(), shared: None, written: end, wish };
-        let seal = self.seal();
-        let mut at = entries.written - before.len() as u64;
-        while at < end {
-            let place = at - entries.blocks_start;
-            let (number, index) = ((place / BLOCK_ENTRIES) as usize, place % BLOCK_ENTRIES);
-            let count = (BLOCK_ENTRIES - index).min(end - at);
-            let (block, index) = match entries.blocks.get(number) {
-                Some(block) => (*block, index),
-                None if count <= MOST_SHARED => {
-                    let stretch = blocks.share(count as u8);
-                    unwritten.shared = Some(stretch);
-                    (stretch.block, u64::from(stretch.index))
-                }
-                None => {
-                    let block = blocks.allocate();
-                    unwritten.new_blocks.push(block);
-                    (block, 0)
-                }
-            };
-            let part = (at..at + count)
-                .map(|offset| match offset.checked_sub(entries.written) {
-                    Some(_) => entries.recent[(offset - entries.recent_start) as usize],
-                    None => before[before.len() - (entries.written - offset) as usize],
-                })
-                .zip(at..)
-                .map(|(entry, at)| entry.seal(&seal, at))
-                .collect();
-            unwritten.writes.push(BlockWrite { block, index, entries: part });
-            at += count;
-        }
-        Ok(Due::Write(unwritten))
-    }
-
-    /// What [`ConsumeQueue::due`] gave is written, or could not be.
-    pub(super) fn settle(&self, unwritten: Unwritten, written: bool) -> Freed {
-        let Unwritten { writes: _, new_blocks, shared, written: end, wish } = unwritten;
-        let mut entries = self.entries.lock();
-        if entries.deleted || !written {
-            return Freed { blocks: new_blocks, shared, held: 0 };
-        }
-        entries.blocks.extend(new_blocks);
-        let shared = std::mem::replace(&mut entries.shared, shared);
-        entries.written = end;
-        let keep = if entries.next() == end { wish.keep } else { wish.keep.max(KEEP_PRESSED) };
-        let held = entries.forget_before(end.saturating_sub(keep));
-        entries.listed &= !(wish.all && entries.recent.is_empty());
-        Freed { blocks: Vec::new(), shared, held }
-    }
-
-    /// The round of its last push, if housekeeping must look again then; `None`: at the next push.
-    pub(super) fn looked_at(&self) -> Option<u32> {
-        let entries = self.entries.lock();
-        (entries.listed && !entries.deleted).then_some(entries.pushed_in)
-    }
-
-    /// The full block could not be written. Returns whether it is to be tried again.
-    pub(super) fn still_full(&self) -> bool {
-        let mut entries = self.entries.lock();
-        !entries.deleted && !std::mem::replace(&mut entries.told_full, true)
     }
 }

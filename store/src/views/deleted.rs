@@ -4,19 +4,21 @@
 //! rewritten whole at every deletion: marks go when retention has removed the records they hide.
 //!
 //! ```text
-//!   "GANTRYVD", count u32, per mark: name u16+n, log offset u64; CRC-32 of all before
+//!   "GANTRYVD", count u32, per mark: name u16+n, log offset u64; CRC-32 of all before (see frame.rs)
 //! ```
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::LogOffset;
-use crate::disk::{Disk, replace};
+use crate::disk::Disk;
+use crate::frame::{self, Kept, Magic};
 
-const MAGIC: &[u8; 8] = b"GANTRYVD";
+pub(super) const MAGIC: &Magic = b"GANTRYVD";
 
 /// Topic and the log's end when it was deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,24 +36,17 @@ impl Marks {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&(self.0.len() as u32).to_be_bytes());
+        let mut out = (self.0.len() as u32).to_be_bytes().to_vec();
         for (topic, at) in &self.0 {
             out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
             out.extend_from_slice(topic.as_bytes());
             out.extend_from_slice(&at.0.to_be_bytes());
         }
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_be_bytes());
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (content, crc) = bytes.split_last_chunk::<4>()?;
-        if crc32fast::hash(content) != u32::from_be_bytes(*crc) {
-            return None;
-        }
-        let (count, mut rest) = content.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
+    pub(super) fn decode(content: &[u8]) -> Option<Self> {
+        let (count, mut rest) = content.split_first_chunk::<4>()?;
         let mut marks = HashMap::new();
         for _ in 0..u32::from_be_bytes(*count) {
             let (len, tail) = rest.split_first_chunk::<2>()?;
@@ -65,33 +60,37 @@ impl Marks {
 
     /// Durable when it returns.
     pub(super) fn write(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        replace(disk, &path(dir), &self.encode())
+        frame::write(disk, &path(dir), MAGIC, &self.encode())
     }
 
     pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
-        match disk.read(&path(dir)) {
-            Ok(bytes) => Ok(Self::decode(&bytes).unwrap_or_else(|| {
+        match frame::read(disk, &path(dir), MAGIC, Self::decode)? {
+            Kept::Good(marks) => Ok(marks),
+            Kept::Nothing => Ok(Self::default()),
+            Kept::Damaged => {
                 tracing::error!(
                     "the marks of deleted topics are damaged, a rebuild of the views brings such topics back"
                 );
-                Self::default()
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error),
+                Ok(Self::default())
+            }
         }
     }
 }
 
 /// The marks in use, and their file. Where several topics are deleted at once, the file is written once for all who wait.
 pub(super) struct KeptMarks {
+    /// And how often they changed.
     marks: Mutex<(Marks, u64)>,
+    /// The same number, for those who only want to know whether there was a change.
+    changes: AtomicU64,
     /// The change that the file has; locked while it is written.
     stored: Mutex<u64>,
 }
 
 impl KeptMarks {
     pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
-        Ok(Self { marks: Mutex::new((Marks::load(disk, dir)?, 0)), stored: Mutex::new(0) })
+        let marks = Mutex::new((Marks::load(disk, dir)?, 0));
+        Ok(Self { marks, changes: AtomicU64::new(0), stored: Mutex::new(0) })
     }
 
     pub(super) fn look<T>(&self, look: impl FnOnce(&Marks) -> T) -> T {
@@ -103,6 +102,12 @@ impl KeptMarks {
         let mut marks = self.marks.lock();
         change(&mut marks.0.0);
         marks.1 += 1;
+        self.changes.store(marks.1, Ordering::Release);
+    }
+
+    /// Grows with every change.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// All changes made before are durable when it returns.
@@ -115,7 +120,7 @@ impl KeptMarks {
             }
             (marks.0.encode(), marks.1)
         };
-        replace(disk, &path(dir), &content)?;
+        frame::write(disk, &path(dir), MAGIC, &content)?;
         *stored = change;
         Ok(())
     }
@@ -130,16 +135,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_come_back_as_they_were_and_damage_is_seen() {
+    fn marks_come_back_as_they_were_and_what_is_cut_off_is_missed() {
         let marks =
             Marks(HashMap::from([("a".to_owned(), LogOffset(5)), ("béta".to_owned(), LogOffset(u64::MAX))]));
-        let bytes = marks.encode();
-        assert_eq!(Marks::decode(&bytes), Some(marks));
-        for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 0x10;
-            assert_eq!(Marks::decode(&damaged), None, "byte {at}");
-            assert_eq!(Marks::decode(&bytes[..at]), None, "length {at}");
+        let content = marks.encode();
+        assert_eq!(Marks::decode(&content), Some(marks));
+        for at in 0..content.len() {
+            assert_eq!(Marks::decode(&content[..at]), None, "length {at}");
         }
+        assert_eq!(Marks::decode(&[content, vec![0]].concat()), None);
     }
 }

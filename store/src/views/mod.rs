@@ -12,18 +12,22 @@
 //! queues together hold about two million entries, or four each, before those that wait longest are written out early.
 
 pub(crate) mod blocks;
+mod check;
 pub(crate) mod consume_queue;
+mod counts;
 mod deleted;
+mod entries;
 pub(crate) mod entry;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod housekeeping;
 mod in_use;
 pub(crate) mod keys;
 mod repair;
 mod snapshot;
+mod stopped;
 mod topics;
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -33,12 +37,16 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use blocks::Blocks;
+pub(crate) use check::Checking;
 pub(crate) use consume_queue::{ConsumeQueue, Run};
-use consume_queue::{Due, Freed, MAX_HOLES, News, Trouble, Wish};
-use deleted::{KeptMarks, Marks};
+use consume_queue::{MAX_HOLES, Trouble};
+pub(crate) use counts::Counts;
+use deleted::KeptMarks;
+use entries::{Freed, News};
 pub(crate) use entry::RawEntry;
 use in_use::{InUse, Queues};
 use snapshot::{Loaded, Snapshot};
+pub(crate) use stopped::{Deleted, Kept, cut_back};
 use topics::Topics;
 
 use crate::answers::Entry;
@@ -48,14 +56,6 @@ use crate::error::{OpenError, ReadError};
 use crate::planted::{Bug, is_planted};
 use crate::{LogOffset, QueueId, QueueOffset};
 
-/// With more entries in memory than this, queues are written out before they are idle: about 50 MB.
-const MOST_HELD: u64 = 2 << 20;
-/// The same for each queue, where there are more queues: what goes with one write of a queue is worth the write.
-const MOST_HELD_EACH: u64 = 4;
-/// While too much is in memory, a queue that was not pushed to for so many rounds keeps nothing there.
-const PRESSED_IDLE_ROUNDS: u32 = 5;
-/// Blocks that are written together.
-const PORTION: usize = 4096;
 /// One look repairs so many damaged stretches.
 const MOST_REPAIRS: usize = 64;
 
@@ -139,7 +139,7 @@ impl Views {
             in_use: Mutex::default(),
             round: AtomicU32::new(0),
             held: AtomicU64::new(0),
-            most_held: MOST_HELD,
+            most_held: housekeeping::MOST_HELD,
             deleted,
             last_snapshot: Mutex::new((0, complete.to)),
             writing_snapshot: Mutex::default(),
@@ -187,22 +187,36 @@ impl Views {
         self.tell(&queue, news);
     }
 
-    /// The replay is over; the log reaches from `min` to `end`.
-    pub(crate) fn recovered(&self, min: LogOffset, end: LogOffset, counts: Counts) -> io::Result<()> {
-        // Behind the last record that was found, and before the next one.
-        let lost_at = LogOffset(end.0.saturating_sub(1));
+    /// The replay is over; the log reaches so far, and all that was replayed is confirmed.
+    pub(crate) fn recovered(
+        &self,
+        log: Range<LogOffset>,
+        confirmed: LogOffset,
+        counts: Counts,
+    ) -> io::Result<()> {
+        // Behind the last record that was replayed, and before the next one.
+        let lost_at = LogOffset(confirmed.0.saturating_sub(1));
         let mut most_holes = MAX_HOLES;
-        for ((topic, id), next) in counts.0 {
-            let queue = self.queue_or_new(&topic, id);
+        let mut count_on = |queue: &Arc<ConsumeQueue>, next| {
             let (added, news) = queue.count_on(next, lost_at, most_holes);
             most_holes -= added;
             self.held.fetch_add(added, Ordering::Relaxed);
-            self.tell(&queue, news);
+            self.tell(queue, news);
+        };
+        for ((topic, id), next) in counts.stored {
+            count_on(&self.queue_or_new(&topic, id), next);
         }
-        self.advance_min(min);
+        for ((topic, id), next) in counts.remains {
+            // Of a topic that nothing else knows the name may be what rotted.
+            let queue = self.topics.is_known(&topic).then(|| self.queue_or_new(&topic, id));
+            if let Some(queue) = queue.filter(|queue| queue.may_have_counted_to(next, counts.lost)) {
+                count_on(&queue, next);
+            }
+        }
+        self.advance_min(log.start);
         // A power cut may have taken the end of the log at which a topic was deleted; new records go there now.
-        if self.deleted.look(|marks| marks.0.values().any(|at| *at > end)) {
-            self.deleted.change(|marks| marks.values_mut().for_each(|at| *at = (*at).min(end)));
+        if self.deleted.look(|marks| marks.0.values().any(|at| *at > log.end)) {
+            self.deleted.change(|marks| marks.values_mut().for_each(|at| *at = (*at).min(log.end)));
         }
         self.deleted.store(self.disk.as_ref(), &self.dir)
     }
@@ -243,7 +257,7 @@ impl Views {
         };
         match queue.read(from, max, &self.blocks, reach) {
             // Making them anew takes the disk.
-            Err(Trouble::Damaged(_)) if reach != Reach::Disk => Ok(None),
+            Err(Trouble::Damaged(_)) if matches!(reach, Reach::Memory | Reach::PageCache) => Ok(None),
             outcome => self.repaired(&queue, outcome, || queue.read(from, max, &self.blocks, reach)),
         }
     }
@@ -353,6 +367,11 @@ impl Views {
         self.deleted.store(self.disk.as_ref(), &self.dir)
     }
 
+    /// Grows with every change of what [`Views::deleted`] says.
+    pub(crate) fn deletions(&self) -> u64 {
+        self.deleted.changes()
+    }
+
     /// The topics that were deleted while records of theirs are in the log, and its end at that time.
     pub(crate) fn deleted(&self) -> Vec<(String, LogOffset)> {
         self.deleted.look(|marks| marks.0.iter().map(|(topic, at)| (topic.clone(), *at)).collect())
@@ -378,123 +397,6 @@ impl Views {
     /// Every topic and its queues, which are sorted by id.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Arc<str>, Queues)> {
         self.topics.portions().flatten()
-    }
-
-    /// Is there anything that [`Views::write_out`] may have to write?
-    pub(crate) fn is_busy(&self) -> bool {
-        !self.in_use.lock().is_empty()
-    }
-
-    /// A round: writes full blocks, and all of queues that fell idle. Only for housekeeping. If the disk fails, the
-    /// entries stay in memory until the next round.
-    pub(crate) fn write_out(&self) -> io::Result<()> {
-        // If that failed when a topic was deleted.
-        self.deleted.store(self.disk.as_ref(), &self.dir)?;
-        let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
-        let (full, maybe_idle) = self.in_use.lock().begin(round);
-        let full_written = self.write_full(full);
-        let idle_written = self.write_in_use(maybe_idle, |queue| is_idle(queue, round));
-        full_written.and(idle_written)?;
-        self.relieve(round)
-    }
-
-    /// Takes entries out of memory until there are not too many, those of the queues first that wait longest.
-    fn relieve(&self, round: u32) -> io::Result<()> {
-        let most = self.most_held.max(self.topics.count() * MOST_HELD_EACH);
-        if self.held.load(Ordering::Relaxed) <= most {
-            return Ok(());
-        }
-        let relieved = || self.held.load(Ordering::Relaxed) <= most / 4 * 3;
-        while !relieved() {
-            let late = self.in_use.lock().take_late(PORTION);
-            if late.is_empty() {
-                break;
-            }
-            self.write_in_use(late, |queue| is_idle(queue, round))?;
-        }
-        for slot in 0..=in_use::IDLE_ROUNDS as usize {
-            if relieved() {
-                break;
-            }
-            let queues = self.in_use.lock().take(slot);
-            self.write_in_use(queues, |queue| {
-                let pushed_in = queue.pushed_in();
-                match round > pushed_in + PRESSED_IDLE_ROUNDS {
-                    // It was pushed to since it was put there: others first.
-                    _ if in_use::slot_of(pushed_in, round) > slot => None,
-                    true => Some(Wish::IDLE),
-                    false => Some(Wish::PRESSED),
-                }
-            })?;
-        }
-        Ok(())
-    }
-
-    fn write_full(&self, queues: Queues) -> io::Result<()> {
-        let (queues, result) = self.write_queues(queues, |_| Some(Wish::FULL));
-        if result.is_err() {
-            let mut in_use = self.in_use.lock();
-            queues.into_iter().filter(|queue| queue.still_full()).for_each(|queue| in_use.add_full(queue));
-        }
-        result
-    }
-
-    /// For queues that were taken from the wheel: puts those back that are still in use.
-    fn write_in_use(&self, queues: Queues, wish: impl Fn(&ConsumeQueue) -> Option<Wish>) -> io::Result<()> {
-        let (queues, result) = self.write_queues(queues, wish);
-        let mut in_use = self.in_use.lock();
-        for queue in queues {
-            if let Some(pushed_in) = queue.looked_at() {
-                in_use.add(queue, pushed_in);
-            }
-        }
-        result
-    }
-
-    /// Does to each queue what is wished until the disk fails. Gives all back.
-    fn write_queues(
-        &self,
-        mut queues: Queues,
-        wish: impl Fn(&ConsumeQueue) -> Option<Wish>,
-    ) -> (Queues, io::Result<()>) {
-        let mut done = Vec::with_capacity(queues.len());
-        let mut result = Ok(());
-        // In portions, so that not every entry is in memory twice.
-        while result.is_ok() && !queues.is_empty() {
-            let (mut writes, mut writing) = (Vec::new(), Vec::new());
-            while writes.len() < PORTION
-                && let Some(queue) = queues.pop()
-            {
-                let due = |wish| {
-                    let outcome = queue.due(wish, &self.blocks);
-                    self.repaired(&queue, outcome, || queue.due(wish, &self.blocks)).map_err(io::Error::other)
-                };
-                match wish(&queue).map(due) {
-                    None => done.push(queue),
-                    Some(Ok(Due::Nothing(freed))) => {
-                        self.free(freed);
-                        done.push(queue);
-                    }
-                    Some(Ok(Due::Write(mut unwritten))) => {
-                        writes.append(&mut unwritten.writes);
-                        writing.push((queue, unwritten));
-                    }
-                    Some(Err(error)) => {
-                        result = Err(error);
-                        done.push(queue);
-                        break;
-                    }
-                }
-            }
-            let written = self.blocks.write(writes);
-            for (queue, unwritten) in writing {
-                self.free(queue.settle(unwritten, written.is_ok()));
-                done.push(queue);
-            }
-            result = result.and(written);
-        }
-        done.append(&mut queues);
-        (done, result)
     }
 
     /// Does this record belong to a deleted life of its topic?
@@ -545,93 +447,6 @@ impl Views {
         }
         self.disk.sync_dir(&self.dir)?;
         writer.finish()
-    }
-}
-
-/// What the views of a stopped store keep tells of the log before `to` only, durably: snapshots that tell of more go, and
-/// what was deleted behind `to` is not deleted.
-pub(crate) fn cut_back(disk: &dyn Disk, root: &Path, to: LogOffset) -> io::Result<()> {
-    let dir = root.join("views");
-    disk.create_dir(&dir)?;
-    let mut marks = Marks::load(disk, &dir)?;
-    let deleted_behind = marks.0.values().any(|at| *at > to);
-    // A snapshot of such a time lacks the topic also where it tells only of what was before.
-    snapshot::remove_beyond(disk, &dir, if deleted_behind { LogOffset(0) } else { to })?;
-    // Always: a try that was killed may have changed names before.
-    disk.sync_dir(&dir)?;
-    if deleted_behind {
-        marks.0.retain(|_, at| *at <= to);
-        marks.write(disk, &dir)?;
-    }
-    keys::remove_beyond(disk, root, to)
-}
-
-/// What is wished of a queue whose turn has come.
-fn is_idle(queue: &ConsumeQueue, round: u32) -> Option<Wish> {
-    (round > queue.pushed_in() + in_use::IDLE_ROUNDS).then_some(Wish::IDLE)
-}
-
-/// What is kept of the views of a stopped store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
-    /// A snapshot, complete up to here.
-    Snapshot(LogOffset),
-    /// There is a snapshot, but it is damaged.
-    Damaged,
-    Nothing,
-}
-
-impl Kept {
-    pub(crate) fn of(disk: &dyn Disk, root: &Path) -> io::Result<Self> {
-        let dir = root.join("views");
-        Ok(match snapshot::load(disk, &dir)? {
-            Loaded::Good(snapshot) => Self::Snapshot(snapshot.complete_to),
-            Loaded::Stale(_) => Self::Damaged,
-            Loaded::Nothing => match disk.read(&snapshot::path(&dir)) {
-                Ok(_) => Self::Damaged,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Nothing,
-                Err(error) => return Err(error),
-            },
-        })
-    }
-}
-
-/// The topics that were deleted while records of theirs are in the log, and the log's end at that time.
-pub(crate) struct Deleted(Marks);
-
-impl Deleted {
-    pub(crate) fn load(disk: &dyn Disk, root: &Path) -> io::Result<Self> {
-        Marks::load(disk, &root.join("views")).map(Self)
-    }
-
-    /// Does this record belong to no queue any more?
-    pub(crate) fn hides(&self, topic: &str, at: LogOffset) -> bool {
-        self.0.hide(topic, at)
-    }
-
-    pub(crate) fn topics(&self) -> impl Iterator<Item = (&str, LogOffset)> {
-        self.0.0.iter().map(|(topic, at)| (topic.as_str(), *at))
-    }
-}
-
-/// How far queues had counted, by a snapshot that is good for nothing else.
-#[derive(Default)]
-pub(crate) struct Counts(HashMap<(String, QueueId), u64>);
-
-impl Counts {
-    /// The queue counts on by itself: entries of it are still to come.
-    pub(crate) fn forget(&mut self, queue: &ConsumeQueue) {
-        if !self.0.is_empty() {
-            self.0.remove(&(queue.topic().to_owned(), queue.id()));
-        }
-    }
-
-    fn note(&mut self, snapshot: &Snapshot, marks: &Marks) {
-        snapshot.topics(|topic, queues| {
-            if !marks.is_gone(topic, snapshot.complete_to) {
-                self.0.extend(queues.iter().map(|queue| ((topic.to_owned(), queue.id), queue.next)));
-            }
-        });
     }
 }
 

@@ -9,7 +9,7 @@
 //!   per topic:        2+n     name
 //!     queues          4
 //!     per queue:      4       queue id
-//!                     8 × 6   min, next, first_at, last_at, blocks_start, written (see consume_queue.rs)
+//!                     8 × 6   min, next, first_at, last_at, blocks_start, written (see consume_queue/)
 //!                     4+4n    blocks
 //!                     1       entries in a shared block, the last before `written`; 0: none
 //!       if not 0:     4+1     that block, and the index in it
@@ -26,12 +26,14 @@
 //!
 //! It is written and read a topic at a time: with a million queues it has a hundred megabytes.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks::{BLOCK_ENTRIES, BlockId, Stretch};
-use super::consume_queue::{ConsumeQueue, Entries};
+use super::consume_queue::ConsumeQueue;
+use super::entries::Entries;
 use super::entry::{ENTRY_BYTES, RawEntry};
 use crate::commit_log::codec::LAST_QUEUE_OFFSET;
 use crate::disk::{Disk, File};
@@ -179,6 +181,9 @@ impl Snapshot {
         let mut snapshot =
             Self { complete_to, stored_at_ms, version, bytes, own: Vec::new(), shared: Vec::new() };
         let (mut own, mut shared) = (Vec::new(), Vec::new());
+        if !snapshot.names_each_queue_once()? {
+            return None;
+        }
         snapshot.walk(&mut |_, queues| {
             for queue in queues {
                 own.extend(queue.blocks());
@@ -200,17 +205,30 @@ impl Snapshot {
         (are_blocks && apart).then_some(snapshot)
     }
 
+    fn names_each_queue_once(&self) -> Option<bool> {
+        let (mut names, mut ids) = (HashSet::new(), Vec::new());
+        let mut once = true;
+        self.walk(&mut |name, queues| {
+            once &= names.insert(name);
+            ids.clear();
+            ids.extend(queues.iter().map(|queue| queue.id));
+            ids.sort_unstable();
+            once &= ids.is_sorted_by(|one, next| one < next);
+        })?;
+        Some(once)
+    }
+
     /// Every block that it names: those that are one queue's, and the stretches of others.
     pub(super) fn blocks(&self) -> (Vec<BlockId>, &[Stretch]) {
         (self.own.clone(), &self.shared)
     }
 
     /// Shows each topic and its queues.
-    pub(super) fn topics(&self, mut show: impl FnMut(&str, &[StoredQueue<'_>])) {
+    pub(super) fn topics<'a>(&'a self, mut show: impl FnMut(&'a str, &[StoredQueue<'a>])) {
         self.walk(&mut show).expect("a snapshot was walked once when it was read");
     }
 
-    fn walk(&self, show: &mut dyn FnMut(&str, &[StoredQueue<'_>])) -> Option<()> {
+    fn walk<'a>(&'a self, show: &mut dyn FnMut(&'a str, &[StoredQueue<'a>])) -> Option<()> {
         let mut from = Decoder(&self.bytes);
         let mut left = if self.version == WITHOUT_SHARED_BLOCKS { Some(from.u32()?) } else { None };
         let mut queues = Vec::new();

@@ -1,7 +1,10 @@
 //! What only the views themselves can be asked.
 
+use std::path::Path;
+
+use super::snapshot::Snapshot;
 use super::*;
-use crate::disk::MemoryDisk;
+use crate::disk::{Disk, MemoryDisk};
 
 fn views(disk: &MemoryDisk) -> Views {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
@@ -22,6 +25,29 @@ fn places(views: &Views, queue: u32) -> Vec<u64> {
 /// Entries in memory by counting them.
 fn held(views: &Views) -> u64 {
     views.all().flat_map(|(_, queues)| queues).map(|queue| queue.held()).sum()
+}
+
+#[test]
+fn a_snapshot_that_names_a_queue_twice_is_damaged() {
+    let disk = MemoryDisk::default();
+    let views = views(&disk);
+    push(&views, 0, 1);
+    push(&views, 1, 2);
+    let queue = |id| views.queue("t", QueueId(id)).unwrap();
+    let is_good = |topics: &[(&str, &[u32])]| {
+        let dir = Path::new("/data/views");
+        let mut writer = snapshot::Writer::new(&disk, dir, LogOffset(9), 0).unwrap();
+        for (topic, ids) in topics {
+            let queues: Vec<_> = ids.iter().map(|id| queue(*id)).collect();
+            writer.topic(topic, &queues).unwrap();
+        }
+        writer.finish().unwrap();
+        Snapshot::decode(disk.read(&snapshot::path(dir)).unwrap()).is_some()
+    };
+    assert!(is_good(&[("t", &[0, 1]), ("u", &[0, 1])]));
+    assert!(!is_good(&[("t", &[0, 0])]));
+    assert!(!is_good(&[("t", &[0, 1, 0])]));
+    assert!(!is_good(&[("t", &[0]), ("u", &[0]), ("t", &[1])]));
 }
 
 #[test]
@@ -69,7 +95,8 @@ fn what_is_counted_as_in_memory_is_what_is_there_also_for_deleted_queues_and_a_f
 
 /// How far queues had counted by a snapshot that reaches further than the log.
 fn counts(queues: u32, next: u64) -> Counts {
-    Counts((0..queues).map(|id| (("t".to_owned(), QueueId(id)), next)).collect())
+    let stored = (0..queues).map(|id| (("t".to_owned(), QueueId(id)), next)).collect();
+    Counts { stored, ..Counts::default() }
 }
 
 #[test]
@@ -77,7 +104,7 @@ fn what_was_counted_beyond_the_log_can_be_written_down() {
     let disk = MemoryDisk::default();
     let views = views(&disk);
     views.replay("t", QueueId(0), QueueOffset(0), RawEntry::new(LogOffset(10), 1, 0));
-    views.recovered(LogOffset(0), LogOffset(100), counts(1, 1000)).unwrap();
+    views.recovered(LogOffset(0)..LogOffset(100), LogOffset(100), counts(1, 1000)).unwrap();
     views.write_out().unwrap();
     views.write_snapshot(LogOffset(100), 1, LogOffset(0)).unwrap();
     let again = self::views(&disk);
@@ -93,8 +120,26 @@ fn queues_that_a_snapshot_says_are_longer_do_not_fill_the_memory() {
     for id in 0..2 {
         views.replay("t", QueueId(id), QueueOffset(0), RawEntry::new(LogOffset(10 + u64::from(id)), 1, 0));
     }
-    views.recovered(LogOffset(0), LogOffset(1000), counts(2, 1 << 40)).unwrap();
+    views.recovered(LogOffset(0)..LogOffset(1000), LogOffset(1000), counts(2, 1 << 40)).unwrap();
     assert_eq!(held(&views), consume_queue::MAX_HOLES + 2);
+}
+
+#[test]
+fn a_damaged_record_is_believed_to_be_the_last_of_its_queue_where_that_is_likely() {
+    let views = views(&MemoryDisk::default());
+    views.replay("t", QueueId(0), QueueOffset(0), RawEntry::new(LogOffset(10), 1, 0));
+    views.replay("t", QueueId(1), QueueOffset(0), RawEntry::new(LogOffset(11), 1, 0));
+    let mut counts = Counts::default();
+    for (topic, queue, at) in [("t", 0, 2), ("t", 0, 1), ("t", 1, 9), ("t", 2, 0), ("u", 0, 0)] {
+        counts.note_remains(topic, QueueId(queue), QueueOffset(at));
+    }
+    views.recovered(LogOffset(0)..LogOffset(100), LogOffset(100), counts).unwrap();
+    let next = |topic: &str, queue| views.queue(topic, QueueId(queue)).map(|queue| queue.assign().0);
+    assert_eq!(next("t", 0), Some(3));
+    assert_eq!(next("t", 1), Some(1), "not so many are lost in all");
+    assert_eq!(next("t", 2), Some(1), "it was the first");
+    assert_eq!(next("u", 0), None, "its name may be what is damaged");
+    assert_eq!(places(&views, 0), [10]);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
-use super::consume_queue::{ConsumeQueue, Entries};
+use super::consume_queue::ConsumeQueue;
+use super::entries::Entries;
 use super::in_use::Queues;
 use crate::QueueId;
 
@@ -57,6 +58,11 @@ impl Topics {
         Some(Arc::clone(&queues[index]))
     }
 
+    /// Whether a queue of the topic ever had a message.
+    pub(super) fn is_known(&self, topic: &str) -> bool {
+        self.shard(topic).read().contains_key(topic)
+    }
+
     /// A queue, made if it is new.
     pub(super) fn queue_or_new(&self, topic: &str, id: QueueId) -> Arc<ConsumeQueue> {
         if let Some(queue) = self.queue(topic, id) {
@@ -97,8 +103,12 @@ impl Topics {
 
     /// All topics and their queues, a portion at a time, each as it is when its turn comes.
     pub(super) fn portions(&self) -> impl Iterator<Item = Vec<(Arc<str>, Queues)>> {
-        self.shards.iter().map(|shard| {
-            shard.read().iter().map(|(name, queues)| (Arc::clone(name), queues.clone())).collect()
-        })
+        (0..).map_while(|number| self.portion(number))
+    }
+
+    /// One of the portions, by its number from 0.
+    pub(super) fn portion(&self, number: usize) -> Option<Vec<(Arc<str>, Queues)>> {
+        let shard = self.shards.get(number)?.read();
+        Some(shard.iter().map(|(name, queues)| (Arc::clone(name), queues.clone())).collect())
     }
 }

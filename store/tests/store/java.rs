@@ -191,3 +191,31 @@ fn what_java_cut_and_wrote_behind_our_back_is_read_as_it_is_now() {
     assert_eq!((recovered.cut_bytes, recovered.damaged.len()), (0, 0));
     check_all(&store, "records");
 }
+
+#[test]
+fn a_store_time_that_rotted_where_no_checksum_covers_it_does_not_become_that_of_later_records() {
+    let dir = copy("records");
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut log = fs::read(&path).unwrap();
+    let born_host_v6 = log[39] & 1 << 4 != 0;
+    let stored_at = if born_host_v6 { 68 } else { 56 };
+    // Some 60,000 years more.
+    log[stored_at + 1] ^= 0x07;
+    fs::write(&path, log).unwrap();
+
+    let append = |store: &Store| support::append(store, &support::message("t", 0, "new"));
+    let is_now = |ms: i64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert!(u128::try_from(ms).unwrap() <= now.as_millis(), "{ms}");
+    };
+    let (store, recovered) = open(dir.path());
+    assert!(recovered.damaged.is_empty(), "nothing shows that it rotted");
+    is_now(append(&store).stored_at_ms);
+
+    let mut house = support::House::new(store::Flush::Async);
+    house.config.segment_bytes = fs::metadata(&path).unwrap().len();
+    let (copy, _) = house.open();
+    let stretch = store.stretch(LogOffset(0), 1).unwrap();
+    copy.append_stretch(LogOffset(0), &stretch.bytes, stretch.damaged).unwrap();
+    is_now(append(&copy).stored_at_ms);
+}

@@ -51,6 +51,27 @@ fn files(house: &House) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_file_of_the_index_that_rots_is_found_by_the_scrub_and_made_anew() {
+    let house = house(Flush::Async, 1000);
+    let (store, _) = house.open();
+    (0..100).for_each(|n| drop(append(&store, "orders", &format!("id-{n}"), "4711")));
+    store.close().unwrap();
+    let [file] = &files(&house)[..] else { panic!("one file") };
+    house.disk.edit(file, |bytes| bytes[1000] ^= 4);
+    let (store, _) = house.open();
+    while store.scrub() {}
+    assert!(files(&house).is_empty(), "nobody looked for anything");
+    assert_eq!(find(&store, "orders", "id-7"), ["id-7"]);
+    store.close().unwrap();
+    let anew = files(&house);
+    assert!(!anew.is_empty());
+    let (store, _) = house.open();
+    house.clock.advance_ms(25 * 3600 * 1000);
+    while store.scrub() {}
+    assert_eq!((files(&house), find(&store, "orders", "id-7")), (anew, vec!["id-7".to_owned()]));
+}
+
+#[test]
 fn a_message_is_found_by_its_id_and_by_each_of_its_keys_and_by_nothing_else() {
     let (store, _) = House::new(Flush::Async).open();
     append(&store, "orders", "id-1", "4711 berlin");

@@ -122,6 +122,21 @@ fn whoever_meets_damage_lists_it_and_it_is_listed_once() {
 }
 
 #[test]
+fn the_offset_of_a_last_record_that_rotted_behind_the_snapshot_is_not_given_again() {
+    for byte in [2, 5, 10, 30, 58, 90] {
+        let (house, places) = full_house();
+        rot(&house, places[COUNT as usize - 1], byte);
+        // As a crash would have found it.
+        store::disk::Disk::remove(&house.disk, "/data/views/snapshot".as_ref()).unwrap();
+        let (store, recovered) = house.open();
+        assert_eq!(recovered.damaged.len(), 1);
+        assert_eq!(served(&store), all_but(&[COUNT - 1]));
+        assert_eq!(append(&store, &message("t", 0, "1000")).queue_offsets, [QueueOffset(COUNT)], "{byte}");
+        assert!(served(&store).contains(&1000));
+    }
+}
+
+#[test]
 fn what_readers_met_outlives_a_crash_behind_a_round_of_housekeeping() {
     let (house, expected) = rotten_house();
     let (store, _) = house.open();
@@ -324,6 +339,32 @@ fn the_scrub_leaves_the_page_cache_as_it_was() {
     house.clock.advance_ms(24 * HOUR_MS);
     scrub(&store);
     assert_eq!(house.disk.dropped().len(), before, "what is in memory stays there");
+}
+
+#[test]
+fn entries_of_queues_that_rot_are_made_anew_by_the_scrub_before_anybody_reads_them() {
+    let house = House::new(Flush::Async);
+    let (store, _) = house.open();
+    fill(&store, "t", 1000);
+    store.close().unwrap();
+    let blocks = std::path::Path::new("/data/views/blocks-00000");
+    let content = || store::disk::Disk::read(&house.disk, blocks).unwrap();
+    let good = content();
+    assert!(good.len() > 3 * 4096, "there are full blocks");
+    // In three blocks of the queue, and all of a fourth.
+    house.disk.edit(blocks, |bytes| {
+        [7, 5000, 9000].iter().for_each(|&at| bytes[at] ^= 4);
+        bytes[3 * 4096..].fill(0);
+    });
+    let (store, _) = house.open();
+    scrub(&store);
+    // The rest of a block is nobody's.
+    let entries =
+        |bytes: &[u8]| bytes.chunks(4096).map(|block| block[..204 * 20].to_vec()).collect::<Vec<_>>();
+    assert_eq!(entries(&content()[..4 * 4096]), entries(&good[..4 * 4096]));
+    assert!(listed(&store).is_empty(), "the log is as it was");
+    let dropped = house.disk.dropped();
+    assert!(dropped.contains(&(blocks.to_owned(), 0..4096)), "and it leaves the page cache as it was");
 }
 
 #[test]

@@ -50,6 +50,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// Did the server say that it has it?
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        matches!(self.outcome, Outcome::Acknowledged { .. })
+    }
+
     /// Did it come to a consumer?
     #[must_use]
     pub fn is_delivered(&self) -> bool {
@@ -167,7 +173,7 @@ impl Ledger {
     /// How many were acknowledged.
     #[must_use]
     pub fn acknowledged_count(&self) -> usize {
-        self.messages.values().filter(|message| is_acknowledged(message)).count()
+        self.messages.values().filter(|message| message.is_acknowledged()).count()
     }
 
     /// As if nothing was delivered yet, for another consumer of the same messages.
@@ -188,6 +194,7 @@ impl Ledger {
             let wanted = self.messages.iter().filter(|(_, message)| wanted(message));
             wanted.map(|(name, _)| name.clone()).collect()
         };
+        let (out_of_order, late) = self.out_of_order();
         let refused = self.messages.iter().filter(|(_, m)| m.outcome == Outcome::Refused && m.is_delivered());
         Verdict {
             attempted: self.messages.len(),
@@ -198,12 +205,14 @@ impl Ledger {
             altered: names(&|message| message.altered),
             phantom: self.phantoms.iter().chain(refused.map(|(name, _)| name)).cloned().collect(),
             duplicated: names(&|message| message.duplicated),
-            out_of_order: self.out_of_order(),
+            late,
+            out_of_order,
         }
     }
 
-    /// Those that came before one of the same topic and key that was attempted earlier.
-    fn out_of_order(&self) -> Vec<String> {
+    /// Those that came before one of the same topic and key that was attempted earlier; and those that nobody acknowledged, and
+    /// that came after one that was attempted later: whoever gave one up and sent the next cannot ask for more.
+    fn out_of_order(&self) -> (Vec<String>, Vec<String>) {
         let mut came: Vec<_> = self
             .messages
             .iter()
@@ -213,25 +222,31 @@ impl Ledger {
         came.sort_unstable_by_key(|(number, _, _)| *number);
         // From the last to the first: the earliest attempt that is still to come.
         let mut earliest = BTreeMap::new();
-        let mut wrong = Vec::new();
-        for (_, name, message) in came.into_iter().rev() {
+        let (mut wrong, mut late) = (Vec::new(), Vec::new());
+        for (_, name, message) in came.iter().rev() {
             let to_come = earliest.entry((&message.topic, &message.key)).or_insert(usize::MAX);
             if message.attempt > *to_come {
-                wrong.push(name.clone());
+                wrong.push((*name).clone());
             }
-            *to_come = message.attempt.min(*to_come);
+            if message.is_acknowledged() {
+                *to_come = message.attempt.min(*to_come);
+            }
+        }
+        let mut latest = BTreeMap::new();
+        for (_, name, message) in came {
+            let before = latest.entry((&message.topic, &message.key)).or_insert(message.attempt);
+            if message.attempt < *before && !message.is_acknowledged() {
+                late.push(name.clone());
+            }
+            *before = message.attempt.max(*before);
         }
         wrong.reverse();
-        wrong
+        (wrong, late)
     }
 }
 
-fn is_acknowledged(message: &Message) -> bool {
-    matches!(message.outcome, Outcome::Acknowledged { .. })
-}
-
 fn is_lost(message: &Message) -> bool {
-    is_acknowledged(message) && !message.is_delivered()
+    message.is_acknowledged() && !message.is_delivered()
 }
 
 /// Do two tellings of a place fit each other? What is not told fits everything.
@@ -261,15 +276,17 @@ pub struct Verdict {
     pub phantom: Vec<String>,
     /// Stored twice: delivered from two places.
     pub duplicated: Vec<String>,
-    /// Delivered before one of the same key that was sent earlier.
+    /// Not acknowledged, and delivered after one of the same key that was sent later.
+    pub late: Vec<String>,
+    /// Delivered before one of the same key that was sent earlier and acknowledged.
     pub out_of_order: Vec<String>,
 }
 
 impl Verdict {
-    /// None of the five faults. Redelivery is allowed: delivery is at least once.
+    /// None of the five faults. Redelivery is allowed: delivery is at least once. So is what nobody acknowledged and came late.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let Self { attempted: _, acknowledged: _, delivered: _, redelivered: _, .. } = self;
+        let Self { attempted: _, acknowledged: _, delivered: _, redelivered: _, late: _, .. } = self;
         [&self.lost, &self.altered, &self.phantom, &self.duplicated, &self.out_of_order]
             .iter()
             .all(|names| names.is_empty())
@@ -293,6 +310,7 @@ impl fmt::Display for Verdict {
         write!(f, "{} lost{}, ", self.lost.len(), some(&self.lost))?;
         write!(f, "{} altered{}, ", self.altered.len(), some(&self.altered))?;
         write!(f, "{} phantom{}, ", self.phantom.len(), some(&self.phantom))?;
+        write!(f, "{} late{}, ", self.late.len(), some(&self.late))?;
         write!(f, "{} duplicated{}, ", self.duplicated.len(), some(&self.duplicated))?;
         write!(f, "{} out of order{}", self.out_of_order.len(), some(&self.out_of_order))
     }

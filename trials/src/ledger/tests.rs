@@ -77,7 +77,7 @@ fn keys_and_topics_have_an_order_each_and_messages_without_a_key_have_none() {
     let order = |lines: &[(&str, &str, &str)]| {
         let mut text = String::new();
         for (name, topic, key) in lines {
-            text += &format!("1 attempt {name} {topic} {key} 0000000000000001\n");
+            text += &format!("1 attempt {name} {topic} {key} 0000000000000001\n1 ack {name} - - -\n");
         }
         for (name, _, _) in lines.iter().rev() {
             text += &format!("2 deliver {name} - - 1 0000000000000001\n");
@@ -88,6 +88,22 @@ fn keys_and_topics_have_an_order_each_and_messages_without_a_key_have_none() {
     assert_eq!(order(&[("a", "t", "k"), ("b", "t", "l")]), 0);
     assert_eq!(order(&[("a", "t", "k"), ("b", "u", "k")]), 0);
     assert_eq!(order(&[("a", "t", "-"), ("b", "t", "-")]), 0);
+}
+
+#[test]
+fn what_nobody_acknowledged_may_come_late_and_what_somebody_did_may_not() {
+    let verdict = |answer: &str| {
+        let text = format!(
+            "1 attempt a t k 0000000000000001\n1 {answer}\n1 attempt b t k 0000000000000001\n1 ack b - - -\n\
+             2 deliver b - - 1 0000000000000001\n2 deliver a - - 1 0000000000000001\n"
+        );
+        Ledger::parse(&text).unwrap().verdict()
+    };
+    let given_up = verdict("unknown a");
+    assert_eq!((given_up.late.len(), given_up.out_of_order.len()), (1, 0));
+    assert!(given_up.is_clean());
+    let acknowledged = verdict("ack a - - -");
+    assert_eq!((acknowledged.late.len(), acknowledged.out_of_order.len()), (0, 1));
 }
 
 #[test]

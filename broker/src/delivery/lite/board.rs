@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use access::LiteTopic;
+use access::{LiteTopic, Refusal};
 use tokio::sync::Notify;
 
 /// Wakes one poll. A ring that nobody hears is heard by the next who listens.
@@ -25,7 +25,23 @@ pub(crate) struct Holding {
     pub(crate) all: bool,
 }
 
+/// In the place of a name: all lite topics of a parent.
+pub(super) const ALL: &str = "*";
+
 impl Holding {
+    /// The lite topics of these names.
+    pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Refusal> {
+        let mut holding = Self::default();
+        for name in names {
+            if name == ALL {
+                holding.all = true;
+            } else {
+                holding.names.insert(LiteTopic::parse(name)?);
+            }
+        }
+        Ok(holding)
+    }
+
     /// What counts for the quota.
     pub(crate) fn len(&self) -> usize {
         self.names.len() + usize::from(self.all)
@@ -274,8 +290,7 @@ mod tests {
 
     /// `a b`, or `*`
     fn holding(names: &str) -> Holding {
-        let (all, names): (Vec<_>, Vec<_>) = names.split_whitespace().partition(|name| *name == "*");
-        Holding { names: names.into_iter().map(lite).collect(), all: !all.is_empty() }
+        Holding::of(names.split_whitespace()).unwrap()
     }
 
     fn hold(board: &mut Board, client: &str, names: &str) {

@@ -8,9 +8,10 @@
 //!
 //! Where a lite topic lies is what RocketMQ calls its queue, so a Java broker finds the messages there. To the group a lite
 //! topic is a topic like others, with one queue: delivery, handles and dead letters are the same. They are not listed and not
-//! registered. What clients hold is in memory only: they say it again every 30 seconds.
+//! registered. What clients hold outlives a restart (`kept`).
 
 mod board;
+pub(super) mod kept;
 mod known;
 mod poll;
 mod start;
@@ -28,6 +29,7 @@ use super::queue::Millis;
 use super::{Delivery, now_ms};
 use board::Board;
 pub(crate) use board::Holding;
+use kept::{Book, Held};
 use known::{Known, Refused};
 pub(crate) use start::Start;
 
@@ -126,11 +128,12 @@ pub(super) struct Lite {
     parents: RwLock<HashMap<TopicName, Arc<Parent>>>,
     /// For which group and parent each client holds lite topics.
     clients: Mutex<HashMap<String, (GroupName, TopicName)>>,
+    book: Mutex<Book>,
 }
 
 impl Lite {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, parents: RwLock::default(), clients: Mutex::default() }
+        Self { limits, parents: RwLock::default(), clients: Mutex::default(), book: Mutex::default() }
     }
 
     /// A lite topic that is in the log.
@@ -180,7 +183,7 @@ impl Lite {
         let mut clients = self.clients.lock();
         let hub = self.hub(group, parent);
         let held = hub.0.lock().holds(client).cloned().unwrap_or_default();
-        let wanted = change.apply(held);
+        let wanted = change.apply(held.clone());
         if wanted.len() > usize::from(LITE_SUBSCRIPTION_QUOTA) {
             return Err(OverQuota { wanted: wanted.len() });
         }
@@ -189,12 +192,23 @@ impl Lite {
             0 => clients.remove(client),
             _ => clients.insert(client.to_owned(), now.clone()),
         };
+        let is_other = held != wanted || before.as_ref().is_some_and(|before| *before != now);
         if let Some((group, parent)) = before.filter(|before| *before != now) {
             self.let_go(client, &group, &parent);
         }
         let known = self.parent(parent);
         hub.0.lock().hold(client, wanted, || known.known.lock().all());
+        if is_other {
+            self.book.lock().changed(client);
+        }
         Ok(())
+    }
+
+    /// What a client held before the start, of a parent that `is_there` still or not.
+    pub(super) fn restore_held(&self, held: Held, bytes: usize, is_there: bool) {
+        let Held { client, group, parent, holding } = held;
+        let is_held = is_there && self.change(&client, &group, &parent, Change::Replace(holding)).is_ok();
+        self.book.lock().read(&client, bytes, is_held);
     }
 
     fn let_go(&self, client: &str, group: &GroupName, parent: &TopicName) {
@@ -206,12 +220,26 @@ impl Lite {
         let mut clients = self.clients.lock();
         if let Some((group, parent)) = clients.remove(client) {
             self.let_go(client, &group, &parent);
+            self.book.lock().changed(client);
         }
+    }
+
+    /// These clients hold something else than before.
+    fn changed(&self, clients: &[Arc<str>]) {
+        let mut book = self.book.lock();
+        clients.iter().for_each(|client| book.changed(client));
+    }
+
+    /// These clients hold nothing any more, as what they held is no more.
+    fn forget_clients(&self, of: impl Fn(&GroupName, &TopicName) -> bool) {
+        let gone: Vec<_> = self.clients.lock().extract_if(|_, (group, parent)| of(group, parent)).collect();
+        let mut book = self.book.lock();
+        gone.iter().for_each(|(client, _)| book.changed(client));
     }
 
     /// The group is no more.
     pub(super) fn group_gone(&self, group: &GroupName) {
-        self.clients.lock().retain(|_, (other, _)| other != group);
+        self.forget_clients(|other, _| other == group);
         for parent in self.parents.read().values() {
             if let Some(hub) = parent.hubs.write().remove(group) {
                 hub.0.lock().close();
@@ -279,6 +307,12 @@ impl Delivery {
     /// The client is gone, and what it held with it.
     pub(crate) fn lite_client_gone(&self, client: &str) {
         self.lite.client_gone(client);
+    }
+
+    /// The clients that hold lite topics, each with its group.
+    pub(crate) fn lite_clients(&self) -> Vec<(String, GroupName)> {
+        let clients = self.lite.clients.lock();
+        clients.iter().map(|(client, (group, _))| (client.clone(), group.clone())).collect()
     }
 
     /// How many lite topics each parent has.

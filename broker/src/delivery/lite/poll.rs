@@ -58,7 +58,7 @@ impl Delivery {
         let deadline = Instant::now() + ask.wait;
         let mut parked = None;
         loop {
-            self.readable(&ask.topic)?;
+            self.consumable(&ask.group, &ask.topic)?;
             let (own, for_all) = hub.0.lock().bells(&ask.client);
             // Before the look, so that nothing that is ready in between is missed.
             let own = own.notified();

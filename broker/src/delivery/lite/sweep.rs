@@ -74,7 +74,7 @@ impl Delivery {
     /// Removes all lite topics of a parent that is no more. Blocks on the disk.
     pub(in crate::delivery) fn forget_parent(&self, name: &TopicName) -> Result<(), meta::Error> {
         let Some(parent) = self.lite.parents.write().remove(name) else { return Ok(()) };
-        self.lite.clients.lock().retain(|_, (_, other)| other != name);
+        self.lite.forget_clients(|_, other| other == name);
         let hubs: Vec<_> = parent.hubs.write().drain().map(|(_, hub)| hub).collect();
         for hub in hubs {
             for (lite, holders) in hub.0.lock().close() {
@@ -91,6 +91,7 @@ impl Delivery {
         for lite in going {
             for hub in &hubs {
                 let holders = hub.0.lock().forget(lite);
+                self.lite.changed(&holders);
                 holders.iter().for_each(|client| (self.needs.unsubscribed)(client, lite));
             }
         }

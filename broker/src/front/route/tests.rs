@@ -44,7 +44,7 @@ impl tower::Service<http::Request<Body>> for NameServer {
             std::future::ready(Ok(Response::new(server.answer.clone())))
         };
         Box::pin(async move {
-            let codec = tonic_prost::ProstCodec::<QueryRouteResponse, QueryRouteRequest>::default();
+            let codec = proto::codec::SmallBuffers::<QueryRouteResponse, QueryRouteRequest>::default();
             Ok(tonic::server::Grpc::new(codec).unary(tower::service_fn(answer), call).await)
         })
     }
@@ -85,7 +85,7 @@ fn routes(channels: Vec<Channel>) -> (Routes, tempfile::TempDir) {
     );
     topics.upsert_topic(TopicConfig::new(TopicName::parse("orders").unwrap(), 2), false).unwrap();
     let in_order = GroupName::parse("in-order").unwrap();
-    topics.upsert_group(GroupConfig { ordered: true, ..GroupConfig::new(in_order, 3) }).unwrap();
+    topics.upsert_group(GroupConfig { ordered: true, ..GroupConfig::new(in_order, 3) }, false).unwrap();
     let own = v2::Broker { name: "own".to_owned(), ..v2::Broker::default() };
     (Routes::new(Registration::shown_by(channels), topics, own), folder)
 }
@@ -163,6 +163,28 @@ async fn without_name_servers_a_broker_answers_with_what_it_has() {
     assert_eq!(assigned("orders", "billing").await.assignments.len(), 1);
     assert_eq!(assigned("orders", "in-order").await.assignments.len(), 2);
     assert_eq!(code(assigned("nothing", "billing").await.status), Code::TopicNotFound);
+}
+
+#[tokio::test]
+async fn who_comes_by_a_listener_is_answered_for_it_here_and_there() {
+    let tasks = access::vital::Tasks::default();
+    let external = ListenerName::parse("external").unwrap();
+    let server = NameServer::that_answers(Code::Ok, "elsewhere");
+    let (routes_there, _folder) = routes(vec![server.serve(&tasks).await]);
+    routes_there.query_route(query("orders")).await;
+    let outside = routes_there.seen_from(external.clone());
+    outside.query_route(query("orders")).await;
+    let came_by: Vec<_> = server.asked.lock().iter().map(hop::came_by).collect();
+    assert_eq!(came_by, [None, Some(external.clone())]);
+
+    // Alone, and with no address there, this broker is none to be named.
+    let (routes, _folder) = routes(vec![nobody().await]);
+    let outside = routes.seen_from(external);
+    let status = outside.query_route(query("orders")).await.status.unwrap();
+    assert_eq!(status.code(), Code::TopicNotFound);
+    assert!(status.message.contains("no address at the listener external"), "{}", status.message);
+    let status = outside.query_route(query("nothing")).await.status.unwrap();
+    assert!(status.message.contains("no broker offers the topic nothing"), "{}", status.message);
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::{backoff_text, find, missing};
 use crate::args::GroupName;
-use crate::control::Control;
 use crate::failure::Failure;
+use crate::kubernetes::GroupResource;
 use crate::output::{Paint, Printer, Table, View};
+use crate::place::Place;
 use crate::{row, units};
 
 /// A group, its progress and its consumers.
@@ -26,6 +27,12 @@ pub struct Description {
     pub max_attempts: u32,
     /// How long a failed message stays away.
     pub backoff: String,
+    /// The resource that is for it, in Kubernetes mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<GroupResource>,
+    /// Who manages it; empty: nobody.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub owner: String,
     /// The ids of the consumers that are here now.
     pub clients: Vec<String>,
     /// Its progress in each queue that it has consumed from.
@@ -86,12 +93,17 @@ impl View for Description {
             self.subscription_conflicts.iter().map(|conflict| conflict.text(paint)).collect();
         let waiting = self.queues.iter().map(|queue| queue.waiting).sum();
         let in_flight: u64 = self.queues.iter().map(|queue| queue.in_flight).sum();
+        let owner = match (&self.resource, self.owner.as_str()) {
+            (Some(resource), _) => format!("\n{}", resource.text(paint)),
+            (None, "") => String::new(),
+            (None, owner) => format!("\nmanaged by {owner}"),
+        };
         let clients = match self.clients.as_slice() {
             [] => String::new(),
             clients => format!("\nconsumers: {}", clients.join(", ")),
         };
         format!(
-            "{}: {}{}, {} attempts, backoff {}, {}, {} waiting, {in_flight} in flight{clients}\n\n{}{conflicts}",
+            "{}: {}{}, {} attempts, backoff {}, {}, {} waiting, {in_flight} in flight{owner}{clients}\n\n{}{conflicts}",
             paint.heading(&self.name),
             if self.consumes { "consumes" } else { "paused" },
             if self.ordered { " in order" } else { "" },
@@ -121,20 +133,27 @@ impl Conflict {
 }
 
 /// Runs the command.
-pub async fn run(control: Control, args: GroupName, out: Printer) -> Result<(), Failure> {
+pub async fn run(place: Place, args: GroupName, out: Printer) -> Result<(), Failure> {
+    let resource = match &place {
+        Place::Kubernetes(kubernetes) => kubernetes.describe_group(&args.group).await?,
+        Place::Direct(_) => None,
+    };
+    let control = place.control().await?;
     let mut found = Vec::new();
     for mut broker in control.primaries().await? {
         if let Some(description) = find(&mut broker, &args.group).await? {
             found.push((broker.label, description));
         }
     }
-    out.print(&join(found).ok_or_else(|| missing(&args.group))?)
+    let description = join(found).ok_or_else(|| missing(&args.group))?;
+    out.print(&Description { resource, ..description })
 }
 
 fn join(found: Vec<(String, wire::DescribeGroupResponse)>) -> Option<Description> {
     let config = found.first()?.1.group.clone()?;
     let backoff = backoff_text(config.backoff.as_ref());
-    let wire::GroupConfig { name, consume_enabled: consumes, ordered, max_attempts, backoff: _ } = config;
+    let wire::GroupConfig { name, consume_enabled: consumes, ordered, max_attempts, backoff: _, owner } =
+        config;
     let mut clients = Vec::new();
     let mut queues = Vec::new();
     let mut conflicts: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
@@ -166,6 +185,8 @@ fn join(found: Vec<(String, wire::DescribeGroupResponse)>) -> Option<Description
         ordered,
         max_attempts,
         backoff,
+        resource: None,
+        owner,
         clients,
         queues,
         subscription_conflicts: conflicts.into_iter().map(conflict).collect(),
@@ -191,6 +212,7 @@ mod tests {
                     delays_ms: vec![1_000, 5_000, 7_200_000],
                 })),
             }),
+            owner: "shop/billing/uid".to_owned(),
         };
         let queue = |queue_id, cursor, in_flight, max_offset| wire::GroupQueueState {
             topic: "orders".to_owned(),
@@ -211,6 +233,7 @@ mod tests {
         ]);
         assert_snapshot!(render(&description.unwrap(), Format::Table, Paint(false)).unwrap(), @r"
         billing: consumes in order, 17 attempts, backoff 1s … 2h in 3 steps, 1 consumer, 11 messages waiting, 3 in flight
+        managed by shop/billing/uid
         consumers: host@1@0@abc
 
         TOPIC    BROKER     QUEUE   CURSOR   END   IN FLIGHT   WAITING

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::{Cell, Paint, Printer, Table, View};
+use crate::place::Place;
 use crate::row;
 
 /// The consumer groups of a cluster.
@@ -32,6 +33,9 @@ pub struct Group {
     pub max_attempts: u32,
     /// The brokers' names.
     pub brokers: Vec<String>,
+    /// Who manages it; empty: nobody.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub owner: String,
 }
 
 impl View for Groups {
@@ -47,12 +51,33 @@ impl View for Groups {
     }
 }
 
-fn yes_no(flag: bool) -> &'static str {
+pub(crate) fn yes_no(flag: bool) -> &'static str {
     if flag { "yes" } else { "no" }
 }
 
-/// Runs the command.
-pub async fn run(control: Control, out: Printer) -> Result<(), Failure> {
+/// Runs the command. In Kubernetes mode resources are listed also when no broker can be asked.
+pub async fn run(place: Place, out: Printer) -> Result<(), Failure> {
+    match place {
+        Place::Direct(server) => {
+            let groups = of_brokers(Control::connect(&server).await?).await?;
+            if groups.groups.is_empty() {
+                eprintln!("no groups yet; a group is made when its first consumer comes");
+            }
+            out.print(&groups)
+        }
+        Place::Kubernetes(kubernetes) => {
+            let brokers =
+                async { of_brokers(Control::connect(&kubernetes.control_address().await?).await?).await };
+            let brokers = brokers.await.unwrap_or_else(|failure| {
+                eprintln!("only resources are listed: {}", failure.what());
+                Groups { groups: Vec::new() }
+            });
+            out.print(&kubernetes.list_groups(brokers).await?)
+        }
+    }
+}
+
+async fn of_brokers(control: Control) -> Result<Groups, Failure> {
     let mut of_brokers = Vec::new();
     for mut broker in control.primaries().await? {
         let doing = format!("list the groups of {}", broker.label);
@@ -60,11 +85,7 @@ pub async fn run(control: Control, out: Printer) -> Result<(), Failure> {
         let groups = groups.map_err(|status| Failure::from_status(&doing, &status))?;
         of_brokers.push((broker.label, groups.into_inner().groups));
     }
-    let groups = merge(of_brokers);
-    if groups.groups.is_empty() {
-        eprintln!("no groups yet; a group is made when its first consumer comes");
-    }
-    out.print(&groups)
+    Ok(merge(of_brokers))
 }
 
 /// One line a group, more where brokers disagree about it.
@@ -72,17 +93,24 @@ fn merge(of_brokers: Vec<(String, Vec<wire::GroupConfig>)>) -> Groups {
     let mut by_name: BTreeMap<String, Vec<Group>> = BTreeMap::new();
     for (broker, configs) in of_brokers {
         for config in configs {
-            let wire::GroupConfig { name, consume_enabled: consumes, ordered, max_attempts, backoff: _ } =
-                config;
+            let wire::GroupConfig {
+                name,
+                consume_enabled: consumes,
+                ordered,
+                max_attempts,
+                backoff: _,
+                owner,
+            } = config;
             let alike = by_name.entry(name.clone()).or_default();
             let same = |known: &&mut Group| {
-                (known.consumes, known.ordered, known.max_attempts) == (consumes, ordered, max_attempts)
+                (known.consumes, known.ordered, known.max_attempts, &known.owner)
+                    == (consumes, ordered, max_attempts, &owner)
             };
             match alike.iter_mut().find(same) {
                 Some(known) => known.brokers.push(broker.clone()),
                 None => {
                     let brokers = vec![broker.clone()];
-                    alike.push(Group { name, consumes, ordered, max_attempts, brokers });
+                    alike.push(Group { name, consumes, ordered, max_attempts, brokers, owner });
                 }
             }
         }
@@ -105,6 +133,7 @@ mod tests {
             ordered: false,
             max_attempts: 17,
             backoff: None,
+            owner: String::new(),
         };
         let groups = merge(vec![
             ("broker-a".to_owned(), vec![config("billing", true), config("audit", true)]),

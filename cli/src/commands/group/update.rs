@@ -8,9 +8,11 @@ use wire::backoff::Kind;
 
 use super::find;
 use crate::args::{Backoff, GroupUpdateArgs};
+use crate::commands::refuse_owned;
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::{Paint, Printer, View};
+use crate::place::Place;
 
 /// Deliveries of a group that is made here, as the reference has it: sixteen retries.
 const DEFAULT_MAX_ATTEMPTS: u32 = 17;
@@ -35,19 +37,35 @@ impl View for Updated {
     }
 }
 
-/// Runs the command.
-pub async fn run(control: Control, args: GroupUpdateArgs, out: Printer) -> Result<(), Failure> {
-    let mut updated = Updated { group: args.group.clone(), changed: false, on: Vec::new() };
+/// Runs the command. In Kubernetes mode the resource is changed, if there is one: its brokers follow it.
+pub async fn run(place: Place, args: GroupUpdateArgs, out: Printer) -> Result<(), Failure> {
+    if let Place::Kubernetes(kubernetes) = &place
+        && let Some(updated) = kubernetes.update_group(&args).await?
+    {
+        return out.print(&updated);
+    }
+    out.print(&update(&place.control().await?, &args).await?)
+}
+
+async fn update(control: &Control, args: &GroupUpdateArgs) -> Result<Updated, Failure> {
+    let mut brokers = Vec::new();
     for mut broker in control.primaries().await? {
         let found = find(&mut broker, &args.group).await?.and_then(|found| found.group);
-        let request = wire::UpsertGroupRequest { group: Some(change(found, &args)) };
+        if let Some(found) = &found {
+            refuse_owned("group", &found.name, &found.owner, "ConsumerGroup")?;
+        }
+        brokers.push((broker, found));
+    }
+    let mut updated = Updated { group: args.group.clone(), changed: false, on: Vec::new() };
+    for (mut broker, found) in brokers {
+        let request = wire::UpsertGroupRequest { group: Some(change(found, args)), only_if_unowned: true };
         let doing = format!("update group {} on {}", args.group, broker.label);
         let answer = broker.admin.upsert_group(request).await;
         updated.changed |=
             answer.map_err(|status| Failure::from_status(&doing, &status))?.into_inner().changed;
         updated.on.push(broker.label);
     }
-    out.print(&updated)
+    Ok(updated)
 }
 
 /// The group with what the arguments say; the rest stays, or is the default of a new group.
@@ -58,6 +76,7 @@ fn change(found: Option<wire::GroupConfig>, args: &GroupUpdateArgs) -> wire::Gro
         ordered: false,
         max_attempts: DEFAULT_MAX_ATTEMPTS,
         backoff: None,
+        owner: String::new(),
     });
     wire::GroupConfig {
         consume_enabled: args.consume.unwrap_or(found.consume_enabled),

@@ -121,7 +121,7 @@ async fn upsert(
     broker: &mut Broker,
     wanted: &[wire::TopicConfig],
     dry_run: bool,
-) -> Result<Vec<wire::TopicOutcome>, Failure> {
+) -> Result<Vec<wire::Outcome>, Failure> {
     let request =
         wire::UpsertTopicsRequest { topics: wanted.to_vec(), only_if_unowned: true, only_new: true, dry_run };
     let doing = format!("create {} topics on {}", wanted.len(), broker.label);
@@ -140,7 +140,7 @@ async fn upsert(
 /// Notes what was refused, and gives the rest back.
 fn without_refused(
     wanted: Vec<wire::TopicConfig>,
-    answers: &[wire::TopicOutcome],
+    answers: &[wire::Outcome],
     broker: &str,
     refused: &mut Vec<Refused>,
 ) -> Vec<wire::TopicConfig> {

@@ -7,9 +7,9 @@ use proto::control as wire;
 use serde::Serialize;
 
 use super::many::{Outcome, Refused};
-use super::update::refuse_owned;
 use super::{find, missing};
 use crate::args::TopicDeleteArgs;
+use crate::commands::refuse_owned;
 use crate::control::{Broker, Control};
 use crate::failure::{Exit, Failure};
 use crate::output::{Paint, Printer, View};
@@ -65,7 +65,7 @@ async fn delete(brokers: &mut [Broker], topic: &str, if_drained: bool) -> Result
         let Some(found) = find(broker, topic).await?.and_then(|found| found.topic) else {
             continue;
         };
-        refuse_owned(&found)?;
+        refuse_owned("topic", &found.name, &found.owner, "Topic")?;
         let request = wire::DeleteTopicRequest {
             name: topic.to_owned(),
             owner: String::new(),

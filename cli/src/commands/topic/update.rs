@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{find, missing};
 use crate::args::TopicUpdateArgs;
+use crate::commands::refuse_owned;
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::{Paint, Printer, View};
@@ -45,7 +46,7 @@ async fn update(control: &Control, args: &TopicUpdateArgs) -> Result<Updated, Fa
         let Some(found) = find(&mut broker, &args.topic).await?.and_then(|found| found.topic) else {
             continue;
         };
-        refuse_owned(&found)?;
+        refuse_owned("topic", &found.name, &found.owner, "Topic")?;
         let request = wire::UpsertTopicRequest { topic: Some(change(found, args)), only_if_unowned: true };
         let doing = format!("update topic {} on {}", args.topic, broker.label);
         let answer = broker.admin.upsert_topic(request).await;
@@ -54,15 +55,6 @@ async fn update(control: &Control, args: &TopicUpdateArgs) -> Result<Updated, Fa
         updated.on.push(broker.label);
     }
     if updated.on.is_empty() { Err(missing(&args.topic)) } else { Ok(updated) }
-}
-
-/// A managed topic is changed where it is declared, or the manager would change it back.
-pub(super) fn refuse_owned(topic: &wire::TopicConfig) -> Result<(), Failure> {
-    match topic.owner.as_str() {
-        "" => Ok(()),
-        owner => Err(Failure::failed(format!("topic {} is managed by {owner}", topic.name))
-            .next("change the Topic resource instead: kubectl gantry topic -n NAMESPACE …")),
-    }
 }
 
 /// The topic with what the arguments say; the rest stays.
@@ -111,12 +103,5 @@ mod tests {
     fn a_topic_that_shrinks_can_still_be_read() {
         let changed = change(found(), &args(Some(2), None));
         assert_eq!((changed.read_queues, changed.write_queues), (8, 2));
-    }
-
-    #[test]
-    fn a_managed_topic_is_refused() {
-        assert!(refuse_owned(&found()).is_ok());
-        let owned = wire::TopicConfig { owner: "shop/orders/1".to_owned(), ..found() };
-        assert!(refuse_owned(&owned).unwrap_err().to_string().contains("managed by shop/orders/1"));
     }
 }

@@ -201,7 +201,7 @@ fn what_a_roll_waits_for_is_said_and_after_a_time_too_long() {
     let mut group = group();
     group.status = Some(status_of(&group, &observed, &brokers(1, true), steered.clone(), at(0)));
     check(group.status.as_ref().expect("it was set"), &["Ready=True/Serving", "Reconciling=True/Switchover"]);
-    let later = status_of(&group, &observed, &brokers(1, true), steered, at(601));
+    let later = status_of(&group, &observed, &brokers(1, true), steered, at(616));
     check(&later, &["Stalled=True/RolloutDeadline"]);
     let stalled = later.conditions.iter().find(|it| it.type_ == "Stalled").expect("it is told");
     assert!(stalled.message.contains("hand over to broker 0"), "{}", stalled.message);
@@ -237,4 +237,62 @@ fn a_group_that_begins_again_with_fewer_needs_those_who_have_everything_first() 
     let alone = Observed { reign: observed(&[], 4, Some(0), "0:a").reign, ..left };
     let validated = validate(&group, &alone, &images).expect("a sound group");
     assert_eq!((validated.replicas, validated.replication.is_some()), (1, false));
+}
+
+/// What is told of a primary that is lost, in a group of this spec and with so many failovers just now.
+fn told_of_a_lost_primary(spec: &str, failovers: i64, second: i64) -> BrokerGroupStatus {
+    let mut group = group();
+    let spec: serde_json::Value = serde_yaml::from_str(spec).expect("a part of a spec");
+    let mut whole = serde_json::to_value(&group.spec).expect("JSON");
+    let fields = spec.as_object().expect("fields").clone();
+    whole.as_object_mut().expect("fields").extend(fields);
+    group.spec = serde_json::from_value(whole).expect("a spec");
+    let mut lost = observed(&[], 4, Some(0), "0:a,1:b");
+    let served = observed(&[0, 1, 2], 4, Some(0), "0:a,1:b");
+    group.status = Some(status_of(&group, &served, &brokers(0, true), Steered::default(), at(0)));
+    lost.reign.as_mut().expect("a reign").failovers = failovers;
+    group.status = Some(status_of(&group, &lost, &brokers(9, false), Steered::default(), at(1)));
+    status_of(&group, &lost, &brokers(9, false), Steered::default(), at(second))
+}
+
+fn message<'a>(status: &'a BrokerGroupStatus, type_: &str) -> &'a str {
+    &status.conditions.iter().find(|it| it.type_ == type_).expect("it is told").message
+}
+
+#[test]
+fn a_primary_that_is_lost_while_the_others_are_kept_back_is_told_with_the_way_out() {
+    let status = told_of_a_lost_primary("fencedMembers: [1]", 0, 2);
+    check(&status, &["Ready=False/Fenced", "Stalled=True/Fenced"]);
+    assert!(message(&status, "Ready").contains("take it out of spec.fencedMembers, or bring broker 0 back"));
+    check(&told_of_a_lost_primary("fencedMembers: [2]", 0, 2), &["Stalled=False/Progressing"]);
+
+    // However long that lasts, those that are not Ready have everything: nothing need be given up.
+    for second in [2, 100] {
+        let status = told_of_a_lost_primary("failover: {enabled: false}", 0, second);
+        check(&status, &["Ready=False/NoPrimary", "Stalled=True/FailoverDisabled"]);
+        let way_out = r#"mq.gantry.dev/switchover-to: "1@<any id>", or bring broker 0 back"#;
+        assert!(message(&status, "Stalled").contains(way_out), "{}", message(&status, "Stalled"));
+    }
+
+    let often = "failover: {maxPerHour: 2}";
+    check(&told_of_a_lost_primary(often, 1, 2), &["Stalled=False/Progressing"]);
+    let status = told_of_a_lost_primary(often, 2, 100);
+    check(&status, &["Ready=False/NoPrimary", "Stalled=True/FailoverBackoff"]);
+    assert!(message(&status, "Stalled").contains("from 1970-01-01T01:00:01Z on"));
+    check(&told_of_a_lost_primary(often, 2, 3601), &["Stalled=True/QuorumLost"]);
+}
+
+#[test]
+fn too_many_failovers_are_told_while_the_group_serves() {
+    let mut group = group();
+    let mut observed = observed(&[0, 1, 2], 4, Some(1), "0:a,1:b,2:c");
+    group.status = Some(plain(&observed, &brokers(1, true)));
+    let reign = observed.reign.as_mut().expect("a reign");
+    (reign.failovers, reign.fenced) = (6, [2].into());
+    let status = status_of(&group, &observed, &brokers(1, true), Steered::default(), at(5));
+    check(&status, &["Ready=True/Serving", "Stalled=True/FailoverBackoff"]);
+    assert!(message(&status, "Stalled").contains("before 1970-01-01T01:00:05Z"));
+    let failovers = status.failovers.as_ref().expect("they are counted");
+    assert_eq!((failovers.counted, failovers.recent.len()), (6, 6));
+    assert_eq!(status.members.iter().map(|it| it.fenced).collect::<Vec<_>>(), [false, false, true]);
 }

@@ -99,6 +99,24 @@ impl Head {
         Self::take(bytes).ok_or(Flaw::Shape)
     }
 
+    /// What damaged records were that lie one behind the other, as far as their shape can be read, each with its place in
+    /// `bytes`. Any field may be wrong.
+    pub(crate) fn remains(bytes: &[u8]) -> impl Iterator<Item = (Self, Range<usize>)> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let rest = &bytes[from..];
+            let size = match announced(rest) {
+                Announced::Record(size) => size,
+                // Perhaps the last one, of which only the size or the magic is wrong.
+                _ => rest.len(),
+            };
+            let head = Self::take(&rest[..size])?;
+            let range = from..from + size;
+            from = range.end;
+            Some((head, range))
+        })
+    }
+
     fn take(bytes: &[u8]) -> Option<Self> {
         let mut from = Take { bytes, at: 4 };
         let long_topic = from.u32()? == MAGIC_V2;
@@ -178,6 +196,12 @@ impl Head {
     /// always asks.
     pub(crate) fn body_matches(&self, bytes: &[u8]) -> bool {
         self.record_crc.is_none() || crc31(&bytes[self.body.clone()]) == self.body_crc
+    }
+
+    /// The store time as far as those of later records may go by it: where no checksum covers it it may have rotted, and
+    /// a time in the future would be that of all that follow.
+    pub(crate) fn sure_stored_at_ms(&self, now_ms: i64) -> i64 {
+        if self.record_crc.is_some() { self.stored_at_ms } else { self.stored_at_ms.min(now_ms) }
     }
 
     /// The topic; [`Head::parse`] has checked it.

@@ -111,6 +111,15 @@ impl Catalog {
         }
     }
 
+    /// The first run that begins here or behind.
+    pub(super) fn first_run_from(&self, at: u64) -> Option<Arc<Run>> {
+        let mut parts = self.parts.iter().filter(|part| at <= part.range().start);
+        parts.find_map(|part| match part {
+            Part::Waiting(_) => None,
+            Part::Run(run) => Some(Arc::clone(run)),
+        })
+    }
+
     /// Is this run still a part?
     pub(super) fn has(&self, run: &Arc<Run>) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Run(other) if Arc::ptr_eq(run, other)))

@@ -20,6 +20,7 @@
 //! under them.
 
 mod catalog;
+mod check;
 mod entry;
 mod follow;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use catalog::{Catalog, Part, Waiting};
+pub(crate) use check::Checking;
 pub(crate) use entry::{Hash, has_id, has_key, hash};
 use follow::Follow;
 use merge::{Failed, Merge};

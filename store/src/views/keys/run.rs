@@ -26,10 +26,11 @@ use std::sync::Arc;
 
 use super::entry::{ENTRY_BYTES, KeyEntry};
 use crate::disk::{Disk, File};
+use crate::reads::read_and_drop;
 
 const MAGIC: &[u8; 8] = b"GANTRYKI";
 const VERSION: u32 = 1;
-const BLOCK_BYTES: usize = 16 << 10;
+pub(super) const BLOCK_BYTES: usize = 16 << 10;
 const TRAILER_BYTES: usize = 12;
 pub(super) const BLOCK_ENTRIES: usize = (BLOCK_BYTES - TRAILER_BYTES) / ENTRY_BYTES;
 const FENCE_BYTES: usize = 8;
@@ -113,8 +114,14 @@ impl Run {
     pub(super) fn block(&self, number: usize) -> io::Result<Vec<KeyEntry>> {
         let mut bytes = vec![0; BLOCK_BYTES];
         self.file.read_at((number * BLOCK_BYTES) as u64, &mut bytes)?;
-        decode_block(&bytes, number)
-            .ok_or_else(|| damaged(&format!("the checksum of block {number} does not match")))
+        block_of(&bytes, number)
+    }
+
+    /// Is this block whole? Leaves the page cache as it was.
+    pub(super) fn check(&self, number: usize) -> io::Result<()> {
+        let mut bytes = vec![0; BLOCK_BYTES];
+        read_and_drop(&*self.file, (number * BLOCK_BYTES) as u64, &mut bytes)?;
+        block_of(&bytes, number).map(|_| ())
     }
 
     /// The last block that may have entries of this hash.
@@ -126,6 +133,11 @@ impl Run {
     pub(super) fn goes_on_before(&self, block: usize, hash: u64) -> bool {
         block > 0 && self.fences[block] == hash
     }
+}
+
+fn block_of(bytes: &[u8], number: usize) -> io::Result<Vec<KeyEntry>> {
+    decode_block(bytes, number)
+        .ok_or_else(|| damaged(&format!("the checksum of block {number} does not match")))
 }
 
 fn decode_block(bytes: &[u8], number: usize) -> Option<Vec<KeyEntry>> {
