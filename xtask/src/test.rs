@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 
 use crate::image::target_folder;
@@ -26,36 +26,63 @@ pub(crate) struct Options {
 /// An hour is what it takes on a new machine, where all is built. Whoever runs it elsewhere ends it after one and a half.
 pub(crate) const LIMIT: Duration = Duration::from_secs(80 * 60);
 
-/// Runs it all. The cluster's own programs and the clients are built beside the rest: on a new machine they take longest.
+/// Runs it all, and goes on where something fails, so that one run tells everything. The cluster's own programs and the clients are
+/// built beside the rest: on a new machine they take longest.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     room::make(root)?;
+    let mut failed = Failed::default();
     if options.no_cluster {
-        check::run(root)?;
-        crates(root)?;
-        step("interleavings", || interleavings(root))?;
-        return step("stores between Java and here", || e2e::java(root));
+        failed.note(check::run(root));
+        failed.note(crates(root));
+        failed.note(step("interleavings", || interleavings(root)));
+        failed.note(step("stores between Java and here", || e2e::java(root)));
+        return failed.end();
     }
     thread::scope(|scope| {
         let cluster = scope.spawn(|| Tools::get(root));
         let clients = scope.spawn(|| e2e::clients(root));
-        check::run(root)?;
-        crates(root)?;
-        step("interleavings", || interleavings(root))?;
-        step("trials", || trial::all(root))?;
-        step("stores between Java and here", || e2e::java(root))?;
-        let images = step("images", || image::build(root))?;
-        step("what the hot calls cost", || guard::run(root, false))?;
-        let tools = step("programs of the local cluster", || joined(cluster.join()))?;
-        step("charts", || charts::golden(root, false))?;
-        let clients = step("official clients", || joined(clients.join()))?;
-        e2e::run(root, &options.e2e, &images, &tools, &clients)
-    })
+        failed.note(check::run(root));
+        failed.note(crates(root));
+        failed.note(step("interleavings", || interleavings(root)));
+        failed.note(step("trials", || trial::all(root)));
+        failed.note(step("stores between Java and here", || e2e::java(root)));
+        let images = failed.note(step("images", || image::build(root)));
+        failed.note(step("what the hot calls cost", || guard::run(root, false)));
+        let tools = failed.note(step("programs of the local cluster", || joined(cluster.join())));
+        failed.note(step("charts", || charts::golden(root, false)));
+        let clients = failed.note(step("official clients", || joined(clients.join())));
+        if let (Some(images), Some(tools), Some(clients)) = (images, tools, clients) {
+            failed.note(e2e::run(root, &options.e2e, &images, &tools, &clients));
+        }
+    });
+    failed.end()
+}
+
+/// What went wrong so far.
+#[derive(Default)]
+struct Failed(Vec<String>);
+
+impl Failed {
+    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|e| self.0.push(format!("{e:#}"))).ok()
+    }
+
+    fn end(self) -> Result<()> {
+        ensure!(self.0.is_empty(), "failed:\n  {}", self.0.join("\n  "));
+        Ok(())
+    }
 }
 
 /// Unit, property, golden and process tests of every crate but the one that needs a cluster.
 fn crates(root: &Path) -> Result<()> {
     step("tests of the crates", || {
-        call(Command::new("cargo").current_dir(root).args(["test", "--workspace", "--locked", "--quiet"]))
+        call(Command::new("cargo").current_dir(root).args([
+            "test",
+            "--workspace",
+            "--locked",
+            "--quiet",
+            "--no-fail-fast",
+        ]))
     })
 }
 
