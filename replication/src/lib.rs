@@ -5,7 +5,7 @@
 //!   what a member sees                                    what it is to do
 //!   the Lease, answers to swaps  ─┐                   ┌─► Order::Swap        ask for this Lease
 //!   the stream from the primary  ─┼─►    Member    ───┼─► Order::Follow, Freeze, Reign, StepDown
-//!   followers, how far they are  ─┤   (election.rs,   └─► confirmed(), may_send()
+//!   followers, how far they are  ─┤   (election,      └─► confirmed(), may_send()
 //!   the passing of time          ─┘     reign.rs)
 //! ```
 //!

@@ -18,6 +18,7 @@
 mod checks;
 mod client;
 mod disk;
+mod driver_bug;
 mod faults;
 mod lease;
 mod member;
@@ -25,5 +26,5 @@ mod net;
 mod random;
 mod world;
 
-pub use member::DriverBug;
+pub use driver_bug::DriverBug;
 pub use world::{Failure, Options, Outcome, run};

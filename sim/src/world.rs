@@ -10,9 +10,10 @@ use store::LogOffset;
 
 use crate::checks::{Checks, Stage};
 use crate::client::Client;
+use crate::driver_bug::DriverBug;
 use crate::faults::Habits;
 use crate::lease::Api;
-use crate::member::{DriverBug, Node};
+use crate::member::Node;
 use crate::net::{ConnectionId, Net, Side};
 use crate::random::Random;
 
