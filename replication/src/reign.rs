@@ -51,6 +51,8 @@ struct Follower {
     has: Has,
     /// Since when it is, or is not.
     connected: Result<Now, Now>,
+    /// When it last acknowledged anything.
+    heard_at: Now,
     /// When it last had all that there was at that time.
     level_at: Now,
     /// It is level again once it has this, which was all at that time.
@@ -125,6 +127,7 @@ impl Reign {
             store: member.store,
             has,
             connected: Ok(now),
+            heard_at: now,
             // Who comes and goes does not count as level for that.
             level_at: before.map_or(now, |before| before.level_at),
             mark: (now, self.own.end),
@@ -139,6 +142,7 @@ impl Reign {
         let end = self.own.end;
         let Some(follower) = self.followers.get_mut(&ordinal) else { return };
         follower.has = Has { end: follower.has.end.max(has.end), state: follower.has.state.max(has.state) };
+        follower.heard_at = now;
         if follower.has.end >= follower.mark.1 {
             follower.level_at = follower.mark.0;
             follower.was_level = true;
@@ -210,24 +214,41 @@ impl Reign {
 
     /// Members of the set that could acknowledge now, this one included.
     fn live(&self) -> usize {
-        let live = |ordinal: &Ordinal| {
+        self.count(|follower| follower.connected.is_ok())
+    }
+
+    /// This member, and as many of the set as are like that.
+    fn count(&self, is_like_that: impl Fn(&Follower) -> bool) -> usize {
+        let counts = |ordinal: &Ordinal| {
             self.followers.get(ordinal).is_some_and(|follower| {
-                follower.connected.is_ok()
+                is_like_that(follower)
                     && self.recorded.holds(MemberId { ordinal: *ordinal, store: follower.store })
             })
         };
-        1 + self.recorded.ordinals().filter(|ordinal| *ordinal != self.me.ordinal).filter(live).count()
+        1 + self.recorded.ordinals().filter(|ordinal| *ordinal != self.me.ordinal).filter(counts).count()
+    }
+
+    /// At first the others are on their way here.
+    fn is_settling(&self, now: Now, settings: &Settings) -> bool {
+        now.since(self.began) < settings.max_absence && self.recorded.len() >= settings.min_in_sync
     }
 
     pub(crate) fn may_send(&self, now: Now, settings: &Settings) -> Result<(), Refusal> {
         let (have, want) = (self.live(), settings.min_in_sync);
-        // At first the others are on their way here.
-        let settling = now.since(self.began) < settings.max_absence && self.recorded.len() >= want;
-        if have >= want || settling || is_planted(Bug::LeastIgnored) {
+        if have >= want || self.is_settling(now, settings) || is_planted(Bug::LeastIgnored) {
             Ok(())
         } else {
             Err(Refusal::TooFew { have, want })
         }
+    }
+
+    /// Whether enough were heard of lately to acknowledge what comes. They say something four times in a retry period, so this is
+    /// known before a silent connection counts as gone.
+    pub(crate) fn is_heard(&self, now: Now, settings: &Settings) -> bool {
+        let lately = |follower: &Follower| {
+            follower.connected.is_ok() && now.since(follower.heard_at) <= settings.retry
+        };
+        self.count(lately) >= settings.min_in_sync || self.is_settling(now, settings)
     }
 
     /// The set as it should be now: those who are level join, those who are away or behind for too long leave. Whoever

@@ -27,6 +27,9 @@ use tokio_util::task::TaskTracker;
 
 /// Whoever comes while there is no primary waits so long for one.
 const PRIMARY_WITHIN: Duration = Duration::from_secs(10);
+/// A primary that does not even refuse is on the other side of a cut: whoever comes again may be led past this member. A packet may be lost
+/// once.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// Where a connection is passed on no more, so long is left for answers that are on their way.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -175,7 +178,7 @@ impl Led {
                 Leads::To(member) => {
                     tokio::select! {
                         primary = tokio::time::timeout_at(end, self.connect(member)) => {
-                            return Some((client.0, primary.ok()?, member));
+                            return Some((client.0, primary.ok()??, member));
                         }
                         () = self.leads_elsewhere(member) => {}
                     }
@@ -192,13 +195,14 @@ impl Led {
         }
     }
 
-    /// A connection to the same port of a member, as soon as it takes one.
-    async fn connect(&self, member: Ordinal) -> TcpStream {
+    /// A connection to the same port of a member, as soon as it takes one. `None`: it does not answer.
+    async fn connect(&self, member: Ordinal) -> Option<TcpStream> {
         let address = self.member_address.replace("{ordinal}", &member.to_string());
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         loop {
-            if let Ok(primary) = TcpStream::connect((host, self.port)).await {
-                return primary;
+            let connecting = TcpStream::connect((host, self.port));
+            if let Ok(primary) = tokio::time::timeout(ANSWER_WITHIN, connecting).await.ok()? {
+                return Some(primary);
             }
             tokio::time::sleep(CONNECT_AGAIN_AFTER).await;
         }
@@ -256,6 +260,29 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.expect("an end");
         assert_eq!(answer, "!");
+        door.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_is_let_go_where_the_primary_does_not_even_refuse() {
+        // Linux answers nobody whose connection does not fit into the queue.
+        let full = tokio::net::TcpSocket::new_v4().expect("a socket");
+        full.bind(SocketAddr::from(([127, 0, 2, 1], 0))).expect("a port");
+        let full = full.listen(1).expect("it listens");
+        let address = full.local_addr().expect("it is bound");
+        let mut queued = Vec::new();
+        while let Ok(Ok(connection)) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            queued.push(connection);
+        }
+        let own = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        let door =
+            ClientDoor::open([own].into_iter(), "127.0.{ordinal}.1:9").expect("the port is free there");
+        door.lead_to(Ordinal(2));
+        let mut client = TcpStream::connect(own).await.expect("it is open");
+        let end = tokio::time::timeout(PRIMARY_WITHIN / 2, client.read(&mut [0])).await;
+        assert_eq!(end.expect("long before nobody would be found").expect("an end"), 0);
         door.close().await;
     }
 }

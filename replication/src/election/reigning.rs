@@ -26,7 +26,7 @@ impl Member {
         // a change of primaries helps nobody.
         let of_use = self.settings.mode == Mode::Async
             || !self.settings.others_could()
-            || reign.may_send(now, &self.settings).is_ok()
+            || reign.is_heard(now, &self.settings)
             || is_planted(Bug::RenewsInVain);
         let renew = of_use && now.since(self.renewed_at) >= self.settings.retry * 2;
         if set != *reign.recorded() || renew {

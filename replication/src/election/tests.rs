@@ -88,17 +88,41 @@ fn a_primary_that_can_acknowledge_nothing_lets_its_lease_expire_until_it_can() {
     }
 }
 
-/// A primary with one other in the set, which goes and comes: does it renew while it is away?
-fn renews_again_and_again(settings: Settings) -> bool {
+/// A primary of epoch 2 since 1,000 ms, with one other in the set that followed 100 ms later.
+fn followed(settings: Settings) -> Member {
     let mut primary = Member::new(id(1), "broker-1/a".to_owned(), settings, found(5), at(0));
     sees(&mut primary, 0, &lease(1, 1, &[0, 1]), 5);
     primary.tick(at(1000));
     assert!(stands(&mut primary));
     primary.swapped(at(1000), SwapOutcome::Done(6));
     primary.follower_connected(at(1100), id(0), Has { end: LogOffset(5), state: 1 });
+    primary
+}
+
+#[test]
+fn a_primary_that_hears_nobody_does_not_renew_though_no_connection_broke() {
+    let settings = Settings { members: 3, min_in_sync: 2, ..Settings::default() };
+    let mut primary = followed(settings);
+    let has = Has { end: LogOffset(5), state: 1 };
+    primary.follower_has(at(2500), Ordinal(0), has);
+    primary.tick(at(3500));
+    assert!(stands(&mut primary), "it was heard of a retry period ago");
+    primary.swapped(at(3500), SwapOutcome::Done(7));
+    primary.tick(at(6000));
+    assert!(!stands(&mut primary), "no connection broke, and nothing came");
+    primary.follower_has(at(6100), Ordinal(0), has);
+    primary.tick(at(6101));
+    assert!(stands(&mut primary), "it is there");
+}
+
+/// A primary with one other in the set, which goes and comes: does it renew while it is away?
+fn renews_again_and_again(settings: Settings) -> bool {
+    let mut primary = followed(settings);
     let mut version = 6;
     let mut renews = |primary: &mut Member, from: u64| {
         (from..from + 5000).step_by(100).any(|ms| {
+            // Which is nothing where it does not follow.
+            primary.follower_has(at(ms), Ordinal(0), Has { end: LogOffset(5), state: 1 });
             primary.tick(at(ms));
             let asks = stands(primary);
             if asks {
