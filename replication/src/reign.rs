@@ -242,11 +242,11 @@ impl Reign {
         }
     }
 
-    /// Whether enough were heard of lately to acknowledge what comes. They say something four times in a retry period, so this is
-    /// known before a silent connection counts as gone.
+    /// Whether enough were heard of lately to acknowledge what comes. They say something four times in a retry period, so this is known
+    /// long before a silent connection counts as gone.
     pub(crate) fn is_heard(&self, now: Now, settings: &Settings) -> bool {
         let lately = |follower: &Follower| {
-            follower.connected.is_ok() && now.since(follower.heard_at) <= settings.retry
+            follower.connected.is_ok() && now.since(follower.heard_at) <= settings.retry / 2
         };
         self.count(lately) >= settings.min_in_sync || self.is_settling(now, settings)
     }

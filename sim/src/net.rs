@@ -50,6 +50,8 @@ pub(crate) enum Message {
     },
     NotPrimary {
         epoch: Epoch,
+        /// It may be soon.
+        yet: bool,
     },
     Frame {
         epoch: Epoch,

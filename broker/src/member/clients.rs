@@ -5,7 +5,8 @@
 //!   accept ──► led ──► here: to the reign that serves
 //!                 ├──► to the primary: bytes both ways. They hold an old address, or the Service that follows the
 //!                 │    primary has not followed yet
-//!                 └──► nowhere: waits until there is a primary
+//!                 ├──► nowhere: waits until there is a primary
+//!                 └──► away: this member cannot reach the primary, and closes the connection
 //! ```
 //!
 //! Nobody goes in a circle: a member leads to the one that it follows, and leads nowhere before it asks to be the primary of a
@@ -27,8 +28,7 @@ use tokio_util::task::TaskTracker;
 
 /// Whoever comes while there is no primary waits so long for one.
 const PRIMARY_WITHIN: Duration = Duration::from_secs(10);
-/// A primary that does not even refuse is on the other side of a cut: whoever comes again may be led past this member. A packet may be lost
-/// once.
+/// A primary that does not even refuse is on the other side of a cut. A packet may be lost once.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// Where a connection is passed on no more, so long is left for answers that are on their way.
@@ -49,6 +49,8 @@ pub(super) struct ClientDoor {
 #[derive(Clone, Debug)]
 enum Leads {
     Nowhere,
+    /// Whoever comes again may be led past this member.
+    Away,
     /// To the same port of this member: it tells by it how they came.
     To(Ordinal),
     /// A sender for each port.
@@ -92,6 +94,17 @@ impl ClientDoor {
     /// Who was led elsewhere is let go; who comes waits.
     pub(super) fn lead_nowhere(&self) {
         self.leads.send_replace(Leads::Nowhere);
+    }
+
+    /// Of who is led to nobody: as long as this member is cut off from the primary, who waits and who comes is let go.
+    pub(super) fn cut_off(&self, is_cut_off: bool) {
+        self.leads.send_if_modified(|leads| {
+            let is_new = is_cut_off != matches!(leads, Leads::Away);
+            if is_new {
+                *leads = if is_cut_off { Leads::Away } else { Leads::Nowhere };
+            }
+            is_new
+        });
     }
 
     /// To this member.
@@ -175,6 +188,7 @@ impl Led {
             };
             match leads {
                 Leads::Nowhere => {}
+                Leads::Away => return None,
                 Leads::To(member) => {
                     tokio::select! {
                         primary = tokio::time::timeout_at(end, self.connect(member)) => {
@@ -260,6 +274,18 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.expect("an end");
         assert_eq!(answer, "!");
+        door.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_is_let_go_by_a_member_that_is_cut_off() {
+        let own =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let door = ClientDoor::open([own].into_iter(), "127.0.{ordinal}.1:9").expect("the port is free");
+        let mut client = TcpStream::connect(own).await.expect("it is open");
+        door.cut_off(true);
+        let end = tokio::time::timeout(PRIMARY_WITHIN / 2, client.read(&mut [0])).await;
+        assert_eq!(end.expect("long before nobody would be found").expect("an end"), 0);
         door.close().await;
     }
 

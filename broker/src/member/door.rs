@@ -82,7 +82,11 @@ impl ReplicationDoor {
     }
 }
 
-fn no_primary() -> Status {
+/// To a follower that looks for the primary of this epoch.
+fn not_reigning(open: &Open, epoch: Epoch) -> Status {
+    if open.ask(|member| member.may_yet_reign(epoch)) {
+        return Status::unavailable("this member does not reign yet: try again");
+    }
     Status::failed_precondition("this member is not the primary")
 }
 
@@ -141,7 +145,7 @@ impl Replication for ReplicationDoor {
             )));
         }
         open.tell(|member, now| member.heard_epoch(now, Epoch(hello.epoch)));
-        let reign = open.reigning().ok_or_else(no_primary)?;
+        let reign = open.reigning().ok_or_else(|| not_reigning(&open, Epoch(hello.epoch)))?;
         if Epoch(hello.epoch) > reign.epoch {
             // Whoever knows of a later reign acknowledges nothing of this one. Whether there is one, the Lease says.
             return Err(Status::unavailable(format!(
@@ -150,7 +154,7 @@ impl Replication for ReplicationDoor {
             )));
         }
         if !matches!(open.ask(|member| member.role()), Role::Primary(epoch) if epoch == reign.epoch) {
-            return Err(no_primary());
+            return Err(not_reigning(&open, Epoch(hello.epoch)));
         }
         let state = open.store().state();
         let (history, end) = (open.history(), LogOffset(hello.log_end));
@@ -223,7 +227,7 @@ impl Replication for ReplicationDoor {
     ) -> Result<Response<control::HandOverResponse>, Status> {
         let to = request.into_inner().to.map(Ordinal);
         let open = self.open("")?;
-        let reign = open.reigning().ok_or_else(no_primary)?;
+        let reign = open.reigning().ok_or_else(|| not_reigning(&open, Epoch(hello.epoch)))?;
         let Some(heir) = open.tell(|member, now| member.hand_over(now, to)) else {
             return Err(Status::failed_precondition(
                 "no other in-sync member that is not fenced follows now: see its log",

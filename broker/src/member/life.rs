@@ -332,10 +332,10 @@ impl Life {
     /// Tells the pages and whoever else wants to know.
     fn stand(&self, open: &Arc<Open>, work: &Work) {
         let (role, follows) = open.ask(|member| (member.role(), member.is_following()));
-        if let Role::Replica(primary) = role
-            && follows
-        {
-            self.clients.lead_to(primary);
+        match role {
+            Role::Replica(primary) if follows => self.clients.lead_to(primary),
+            Role::Replica(_) => self.clients.cut_off(open.ask(|member| member.is_cut_off(open.now()))),
+            Role::Looking | Role::Standing | Role::Primary(_) => {}
         }
         let clients = work.reign.as_ref().and_then(Reign::clients);
         let works = match role {

@@ -179,6 +179,13 @@ impl Member {
         }
     }
 
+    /// Of a member that does not reign: whether it may yet be the primary of this epoch or a later one, because it has not read the Lease, waits for
+    /// its swap or opens its reign. Who looks for that primary comes again; it did not fall.
+    #[must_use]
+    pub fn may_yet_reign(&self, epoch: Epoch) -> bool {
+        epoch > self.epoch || matches!(self.role, Role::Standing | Role::Primary(_))
+    }
+
     /// Of a primary: how each follower stands.
     pub fn followers(&self, now: Now) -> impl Iterator<Item = Standing> + '_ {
         self.reign.iter().flat_map(move |reign| reign.followers(now))
@@ -371,6 +378,17 @@ impl Member {
     #[must_use]
     pub fn is_following(&self) -> bool {
         matches!(self.role, Role::Replica(_)) && self.stream.0 == Stream::Up
+    }
+
+    /// As a replica: it does not reach the primary, which renews its Lease all the same. So it is this member that is cut off.
+    #[must_use]
+    pub fn is_cut_off(&self, now: Now) -> bool {
+        let Settings { retry, .. } = self.settings;
+        let (stream, since) = self.stream;
+        let lost =
+            matches!(self.role, Role::Replica(_)) && stream == Stream::Lost && now.since(since) >= retry;
+        // It does so every second retry period.
+        lost && self.lease.as_ref().is_some_and(|observed| now.since(observed.at) < retry * 3)
     }
 
     /// Time passed. Call it a few times in a retry period.

@@ -100,13 +100,45 @@ fn followed(settings: Settings) -> Member {
 }
 
 #[test]
+fn who_just_took_the_lease_is_waited_for_and_who_follows_another_is_not() {
+    let mut next = member(1, found(5));
+    assert!(next.may_yet_reign(Epoch(2)), "it has not read of it");
+    sees(&mut next, 0, &lease(1, 0, &[0, 1]), 3);
+    assert!(!next.may_yet_reign(Epoch(1)));
+    next.stream(at(10), Stream::Refused);
+    next.tick(at(1000));
+    assert!(stands(&mut next));
+    assert!(next.may_yet_reign(Epoch(1)), "it may have been elected");
+    next.swapped(at(1001), SwapOutcome::Done(4));
+    assert!(next.may_yet_reign(Epoch(2)), "it opens its reign");
+    sees(&mut next, 1100, &lease(3, 0, &[0, 1]), 5);
+    assert!(!next.may_yet_reign(Epoch(3)));
+}
+
+#[test]
+fn who_does_not_reach_a_primary_that_renews_is_cut_off() {
+    let mut replica = member(1, found(5));
+    sees(&mut replica, 0, &lease(2, 0, &[0, 1, 2]), 3);
+    assert!(!replica.is_cut_off(at(900)), "it may just have begun");
+    assert!(replica.is_cut_off(at(1000)));
+    replica.stream(at(1000), Stream::Up);
+    assert!(!replica.is_cut_off(at(2500)));
+    replica.stream(at(2500), Stream::Lost);
+    assert!(!replica.is_cut_off(at(3500)), "the primary renews as little as it is heard");
+    sees(&mut replica, 3600, &lease(2, 0, &[0, 1, 2]), 4);
+    assert!(replica.is_cut_off(at(3600)));
+    replica.stream(at(3700), Stream::Refused);
+    assert!(!replica.is_cut_off(at(5000)), "its process is gone, and may come again");
+}
+
+#[test]
 fn a_primary_that_hears_nobody_does_not_renew_though_no_connection_broke() {
     let settings = Settings { members: 3, min_in_sync: 2, ..Settings::default() };
     let mut primary = followed(settings);
     let has = Has { end: LogOffset(5), state: 1 };
-    primary.follower_has(at(2500), Ordinal(0), has);
+    primary.follower_has(at(3000), Ordinal(0), has);
     primary.tick(at(3500));
-    assert!(stands(&mut primary), "it was heard of a retry period ago");
+    assert!(stands(&mut primary), "it was heard of half a retry period ago");
     primary.swapped(at(3500), SwapOutcome::Done(7));
     primary.tick(at(6000));
     assert!(!stands(&mut primary), "no connection broke, and nothing came");

@@ -327,10 +327,11 @@ impl World {
                     Message::Welcome { .. } => self.welcomed(node, id, message),
                     Message::Frame { .. } => self.got_frame(node, id, message),
                     Message::State { state, changes } => self.got_state(node, state, changes),
-                    Message::NotPrimary { epoch } => {
+                    Message::NotPrimary { epoch, yet } => {
                         self.tell(node, |member, now| member.heard_epoch(now, epoch));
                         if self.follows_by(node, id).is_some() {
-                            self.stream_over(node, Stream::Refused, false);
+                            let how = if yet { Stream::Lost } else { Stream::Refused };
+                            self.stream_over(node, how, false);
                         }
                     }
                     Message::Refused => self.stream_over(node, Stream::Refused, false),

@@ -50,7 +50,8 @@ impl World {
         let confirmed = run.member.confirmed().end;
         // Who knows of a later reign acknowledges nothing of this one.
         let Some(serving) = run.serving.as_mut().filter(|serving| epoch <= serving.epoch) else {
-            self.send(id, Side::Primary, Message::NotPrimary { epoch: known });
+            let yet = run.member.may_yet_reign(epoch);
+            self.send(id, Side::Primary, Message::NotPrimary { epoch: known, yet });
             return self.close(id, Side::Primary, false);
         };
         let disk = &place.disk;
