@@ -87,6 +87,10 @@ fn not_reigning(open: &Open, epoch: Epoch) -> Status {
     if open.ask(|member| member.may_yet_reign(epoch)) {
         return Status::unavailable("this member does not reign yet: try again");
     }
+    no_primary()
+}
+
+fn no_primary() -> Status {
     Status::failed_precondition("this member is not the primary")
 }
 
@@ -227,7 +231,7 @@ impl Replication for ReplicationDoor {
     ) -> Result<Response<control::HandOverResponse>, Status> {
         let to = request.into_inner().to.map(Ordinal);
         let open = self.open("")?;
-        let reign = open.reigning().ok_or_else(|| not_reigning(&open, Epoch(hello.epoch)))?;
+        let reign = open.reigning().ok_or_else(no_primary)?;
         let Some(heir) = open.tell(|member, now| member.hand_over(now, to)) else {
             return Err(Status::failed_precondition(
                 "no other in-sync member that is not fenced follows now: see its log",
