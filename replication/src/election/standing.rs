@@ -126,9 +126,13 @@ impl Member {
         if wished == Some(self.me.ordinal) {
             return 0;
         }
-        let before = lease.in_sync.ordinals().take_while(|ordinal| *ordinal != self.me.ordinal);
+        // Nobody waits for the one that fell, which may well have more than all others: nobody acknowledged that.
+        let fallen = lease.primary.filter(|_| lease.holder.is_some());
+        let rivals =
+            fallen.map_or_else(|| lease.in_sync.clone(), |fallen| lease.in_sync.clone().without(fallen));
+        let before = rivals.ordinals().take_while(|ordinal| *ordinal < self.me.ordinal);
         let before = before.filter(|ordinal| !lease.fenced.contains(ordinal)).count();
-        let behind = self.somebody_has_more(&lease.in_sync);
+        let behind = self.somebody_has_more(&rivals);
         before.min(8) as u32 + 4 * u32::from(behind) + 8 * u32::from(wished.is_some())
     }
 

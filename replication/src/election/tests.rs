@@ -132,6 +132,16 @@ fn who_does_not_reach_a_primary_that_renews_is_cut_off() {
 }
 
 #[test]
+fn nobody_waits_for_a_fallen_primary_that_has_more() {
+    let mut next = member(1, found(5));
+    sees(&mut next, 0, &lease(1, 0, &[0, 1, 2]), 3);
+    next.heard(at(0), id(0), Epoch(1), Epoch(1), LogOffset(9));
+    next.stream(at(10), Stream::Refused);
+    next.tick(at(310));
+    assert!(stands(&mut next));
+}
+
+#[test]
 fn a_primary_that_hears_nobody_does_not_renew_though_no_connection_broke() {
     let settings = Settings { members: 3, min_in_sync: 2, ..Settings::default() };
     let mut primary = followed(settings);
