@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use replication::{Doubt, Epoch, InSync, Ordinal};
+use replication::{Doubt, Epoch, InSync, Ordinal, Role};
 
 use crate::disk::Disk;
 use crate::random::Random;
@@ -21,6 +21,8 @@ enum Fault {
     ApiAway,
     ApiCut,
     ApiFlaky,
+    /// A member falls meanwhile: elections by an API server whose answers are lost.
+    FallsWhileFlaky,
     ApiLate,
     ClockJump,
     Wish,
@@ -30,12 +32,13 @@ enum Fault {
     Retention,
     CutThenCrashes,
     NewPrimaryFalls,
+    CandidateFreezes,
     Lies,
     Fence,
     Hold,
 }
 
-const FAULTS: [Fault; 22] = [
+const FAULTS: [Fault; 24] = [
     Fault::Crash,
     Fault::PowerCut,
     Fault::LoseVolume,
@@ -46,6 +49,7 @@ const FAULTS: [Fault; 22] = [
     Fault::ApiAway,
     Fault::ApiCut,
     Fault::ApiFlaky,
+    Fault::FallsWhileFlaky,
     Fault::ApiLate,
     Fault::ClockJump,
     Fault::Wish,
@@ -55,6 +59,7 @@ const FAULTS: [Fault; 22] = [
     Fault::Retention,
     Fault::CutThenCrashes,
     Fault::NewPrimaryFalls,
+    Fault::CandidateFreezes,
     Fault::Lies,
     Fault::Fence,
     Fault::Hold,
@@ -91,8 +96,7 @@ impl World {
         let kind = self.habits.kinds[self.random.below(self.habits.kinds.len())];
         let members = self.nodes.len();
         // The primary is the most interesting victim.
-        let reigns =
-            self.nodes.iter().position(|node| matches!(node.role(), Some(replication::Role::Primary(_))));
+        let reigns = self.nodes.iter().position(|node| matches!(node.role(), Some(Role::Primary(_))));
         let node = match reigns {
             Some(primary) if self.random.chance(400) => primary,
             _ => self.random.below(members),
@@ -121,12 +125,20 @@ impl World {
             Fault::ApiAway => self.api.away_until = until,
             Fault::ApiCut => self.api.cut_until[node] = until,
             Fault::ApiFlaky => self.api.flaky_until = until,
+            Fault::FallsWhileFlaky => {
+                self.api.flaky_until = until;
+                if self.random.chance(500) { self.crash(node) } else { self.cut_power(node) }
+            }
             Fault::ApiLate => {
                 self.api.late_until = until;
-                // Who joins is gone again before the API server has it in the set.
+                // Who joins is gone again before the API server has it in the set, or its primary is.
                 for _ in 0..self.random.between(0, 6) {
                     let (other, later) = (self.random.below(members), self.random.between(0, lasts));
                     self.after(later, Event::Stop { node: other });
+                }
+                if self.random.chance(500) {
+                    let later = self.random.between(0, lasts);
+                    self.after(later, Event::Stop { node });
                 }
             }
             Fault::ClockJump => {
@@ -148,7 +160,7 @@ impl World {
             }
             Fault::Slow => self.net.slow_until = until,
             // Those that fall are new: see `may_fall`.
-            Fault::NewPrimaryFalls => self.crash(node),
+            Fault::NewPrimaryFalls | Fault::CandidateFreezes => self.crash(node),
             Fault::CutThenCrashes => {
                 // A replica is soon back without its tail, and then one after the other falls.
                 let victim = (reigns.unwrap_or(node) + 1 + self.random.below(members)) % members;
@@ -203,6 +215,16 @@ impl World {
             self.net.cut.insert((node, other), self.now + later);
         }
         self.after(later, Event::Stop { node });
+    }
+
+    /// Whoever asks for the Lease hears late what became of that: another may reign by then.
+    pub(crate) fn may_freeze(&mut self, node: usize) {
+        let freezes = self.now < self.habits.until && self.habits.kinds.contains(&Fault::CandidateFreezes);
+        if freezes && self.nodes[node].role() == Some(Role::Standing) && self.random.chance(300) {
+            let lasts = self.random.between(500_000, 20_000_000);
+            self.say(|| format!("member {node} freezes for {:.3} s", lasts as f64 / 1e6));
+            self.nodes[node].freeze(self.now + lasts);
+        }
     }
 
     fn hand_over(&mut self, node: usize, to: Option<Ordinal>) {

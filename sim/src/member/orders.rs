@@ -36,6 +36,7 @@ impl World {
         }
         self.stands_at_last(node);
         self.ask_swap(node, lease, version, id);
+        self.may_freeze(node);
     }
 
     fn follow(&mut self, node: usize, whom: Ordinal) {
