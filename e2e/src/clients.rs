@@ -411,10 +411,15 @@ impl Report {
         Ok(())
     }
 
+    /// Those of these bodies that never came.
+    pub fn missing<'a>(&self, bodies: &[&'a str]) -> Vec<&'a str> {
+        let received = self.received();
+        bodies.iter().copied().filter(|body| !received.contains_key(body)).collect()
+    }
+
     /// An error unless all of these bodies came; more may have come.
     pub fn ensure_holds(&self, bodies: &[&str]) -> Result<()> {
-        let received = self.received();
-        let missing: Vec<_> = bodies.iter().filter(|body| !received.contains_key(**body)).collect();
+        let missing = self.missing(bodies);
         ensure!(
             missing.is_empty(),
             "{} of {} acknowledged messages never came: {:?}",

@@ -83,11 +83,6 @@ impl Reign {
         }
     }
 
-    /// Whether member 0 alone has everything that is acknowledged, so that it needs the others no more.
-    pub fn is_of_one(&self) -> bool {
-        self.in_sync == BTreeSet::from([0]) && self.primary == Some(0)
-    }
-
     /// Whether this life of the pod is the primary.
     pub fn is_held_by(&self, pod: &Pod) -> bool {
         let uid = pod.uid().unwrap_or_default();

@@ -50,6 +50,7 @@ pub fn scale(size: Size<'_>) -> Scale {
         return now(true);
     }
     if !replicates {
+        // It never had another.
         return now(false);
     }
     let stay = |hand_over_to, waits_for: String| Scale {
@@ -66,19 +67,8 @@ pub fn scale(size: Size<'_>) -> Scale {
         return now(wanted > 1);
     }
     if present <= wanted {
-        // One is left. It goes on alone once it is recorded that nobody else has what was acknowledged.
-        return if reign.is_of_one() {
-            now(false)
-        } else {
-            let all: Vec<String> = reign.in_sync.iter().map(i32::to_string).collect();
-            let recorded = all.join(", ");
-            stay(
-                None,
-                format!(
-                    "broker 0 goes on alone when the Lease names it alone in sync, which now names {recorded}"
-                ),
-            )
-        };
+        // One is left, and keeps its Lease: epochs go on, and so do the addresses that clients were told.
+        return now(true);
     }
     let Some(primary) = reigning else {
         return stay(
@@ -219,23 +209,23 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_goes_on_alone_only_when_it_is_recorded_alone() {
+    fn the_last_one_keeps_its_lease() {
         check(3, 1, &reign(4, 0, &[0, 1, 2]), (1, true, None, ""));
         let ready = BTreeSet::from([0]);
-        let size = |reign| Size {
-            wanted: 1,
-            present: Some(1),
-            replicates: true,
-            min_in_sync: 1,
-            reign: Some(reign),
-            reigning: Some(0),
-            ready: &ready,
-            fenced: &NOBODY,
-        };
-        let more = reign(4, 0, &[0, 1]);
-        assert!(scale(size(&more)).replicates);
-        let alone = reign(4, 0, &[0]);
-        assert!(!scale(size(&alone)).replicates);
+        for left in [reign(4, 0, &[0, 1]), reign(4, 0, &[0])] {
+            let size = Size {
+                wanted: 1,
+                present: Some(1),
+                replicates: true,
+                min_in_sync: 1,
+                reign: Some(&left),
+                reigning: Some(0),
+                ready: &ready,
+                fenced: &NOBODY,
+            };
+            let expected = Scale { pods: 1, replicates: true, hand_over_to: None, waits_for: None };
+            assert_eq!(scale(size), expected);
+        }
         // What never had a primary has nothing to lose.
         check(3, 1, &reign(0, 0, &[0]), (1, false, None, ""));
     }

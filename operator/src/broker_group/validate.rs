@@ -281,7 +281,7 @@ fn limits(group: &BrokerGroup) -> Limits {
 /// Members of a group whose StatefulSet is gone: those whose pods are there still, and those on whose volumes everything that is
 /// acknowledged may be. A group that begins again with fewer needs them first.
 fn left_over(observed: &Observed) -> (Option<i32>, bool) {
-    let reign = observed.reign.as_ref().filter(|reign| reign.epoch > 0 && !reign.is_of_one());
+    let reign = observed.reign.as_ref().filter(|reign| reign.epoch > 0);
     let recorded = reign.and_then(|reign| reign.in_sync.last().copied());
     let pods = observed.pods.iter().filter(|pod| takes_part(pod.spec.as_ref()));
     let last = pods.filter_map(|pod| pods::ordinal(pod)).chain(recorded).max();

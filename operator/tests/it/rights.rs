@@ -57,6 +57,7 @@ fn write_whatever_is_written() {
     server::a_slice_of_the_primary_that_was_deleted_is_made_again();
     server::a_roll_ends_with_a_switchover_and_the_former_primary();
     server::one_broker_becomes_three_and_one_again();
+    server::a_group_without_a_first_primary_becomes_one_broker_without_a_lease_to_hold();
     server::a_disruption_budget_goes_when_one_name_server_is_left();
     server::name_servers_stay_while_broker_groups_refer_to_them();
     server::listeners::ports_of_nodes_are_told_as_they_were_given_and_go_with_their_listener();

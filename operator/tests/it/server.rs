@@ -650,21 +650,32 @@ pub(crate) async fn one_broker_becomes_three_and_one_again() {
     with_a_primary(&server, 0, 4, "0:a,1:b,2:c");
     reconcile_group(&server, &client).await;
     assert_eq!(server.objects()[STATEFUL_SET]["spec"]["replicas"], 1);
-    let replicates = |server: &Server| {
-        let spec = &server.objects()[STATEFUL_SET]["spec"]["template"]["spec"];
-        spec["automountServiceAccountToken"].clone()
-    };
-    assert_eq!(replicates(&server), true, "others are recorded");
+    assert_eq!(replicates(&server), true);
     server.objects().remove("/api/v1/namespaces/shop/pods/a-broker-1");
     server.objects().remove("/api/v1/namespaces/shop/pods/a-broker-2");
     with_a_primary(&server, 0, 4, "0:a");
     let writes = reconcile_group(&server, &client).await;
-    assert!(writes.contains(&"PATCH statefulsets/a-broker".to_owned()), "{writes:?}");
+    assert!(!writes.contains(&"PATCH statefulsets/a-broker".to_owned()), "it is not restarted: {writes:?}");
+    assert_eq!(replicates(&server), true, "epochs go on, and clients know the primary's addresses");
+}
+
+/// Whether the members take part in elections.
+fn replicates(server: &Server) -> Value {
+    server.objects()[STATEFUL_SET]["spec"]["template"]["spec"]["automountServiceAccountToken"].clone()
+}
+
+#[tokio::test]
+pub(crate) async fn a_group_without_a_first_primary_becomes_one_broker_without_a_lease_to_hold() {
+    let server = with_a_replicated_group();
+    let (client, _task) = server.start();
+    reconcile_group(&server, &client).await;
+    assert_eq!(replicates(&server), true);
+    server.objects().get_mut(GROUP).unwrap()["spec"]["replicas"] = json!(1);
+    reconcile_group(&server, &client).await;
     assert_eq!(replicates(&server), false);
     let objects = server.objects();
     let only_several_need = objects.keys().filter(|path| path.contains("primary") || path.contains("roles/"));
     assert_eq!(only_several_need.collect::<Vec<_>>(), Vec::<&String>::new());
-    assert!(objects.contains_key(LEASE), "the Lease says which volume is complete");
 }
 
 pub(super) fn with_a_set(replicas: i32) -> Server {
