@@ -49,8 +49,7 @@ pub struct Standing {
 struct Follower {
     store: StoreId,
     has: Has,
-    /// Since when it is, or is not.
-    connected: Result<Now, Now>,
+    connected: bool,
     /// When it last acknowledged anything.
     heard_at: Now,
     /// When it last had all that there was at that time.
@@ -126,7 +125,7 @@ impl Reign {
         let follower = Follower {
             store: member.store,
             has,
-            connected: Ok(now),
+            connected: true,
             heard_at: now,
             // Who comes and goes does not count as level for that.
             level_at: before.map_or(now, |before| before.level_at),
@@ -157,11 +156,11 @@ impl Reign {
         }
     }
 
-    pub(crate) fn disconnected(&mut self, now: Now, ordinal: Ordinal) {
+    pub(crate) fn disconnected(&mut self, ordinal: Ordinal) {
         if let Some(follower) = self.followers.get_mut(&ordinal)
-            && follower.connected.is_ok()
+            && follower.connected
         {
-            follower.connected = Err(now);
+            follower.connected = false;
             // No swap that asked for it is under way: nobody can have recorded it.
             if is_planted(Bug::LeaverNotWaitedFor) {
                 self.recorded = self.recorded.clone().without(ordinal);
@@ -214,7 +213,7 @@ impl Reign {
 
     /// Members of the set that could acknowledge now, this one included.
     fn live(&self) -> usize {
-        self.count(|follower| follower.connected.is_ok())
+        self.count(|follower| follower.connected)
     }
 
     /// This member, and as many of the set as are like that.
@@ -245,9 +244,8 @@ impl Reign {
     /// Whether enough were heard of lately to acknowledge what comes. They say something four times in a retry period, so this is known
     /// long before a silent connection counts as gone.
     pub(crate) fn is_heard(&self, now: Now, settings: &Settings) -> bool {
-        let lately = |follower: &Follower| {
-            follower.connected.is_ok() && now.since(follower.heard_at) <= settings.retry / 2
-        };
+        let lately =
+            |follower: &Follower| follower.connected && now.since(follower.heard_at) <= settings.retry / 2;
         self.count(lately) >= settings.min_in_sync || self.is_settling(now, settings)
     }
 
@@ -261,7 +259,8 @@ impl Reign {
                 None => now.since(self.began) > settings.max_absence,
                 Some(follower) => {
                     let member = MemberId { ordinal, store: follower.store };
-                    let away = follower.connected.is_err_and(|since| now.since(since) > settings.max_absence);
+                    let silent = now.since(follower.heard_at) > settings.max_absence;
+                    let away = !follower.connected && silent;
                     let behind = now.since(follower.level_at) > settings.max_lag;
                     away || behind || follower.leaving || !self.recorded.holds(member)
                 }
@@ -286,7 +285,7 @@ impl Reign {
             let level = level || is_planted(Bug::JoinBeforeLevel);
             let level = level || is_planted(Bug::LevelWithoutState) && follower.has.end >= confirmed.end;
             let close = now.since(follower.level_at) <= (settings.max_lag / 2).min(settings.retry * 2);
-            let able = follower.connected.is_ok() && follower.was_level && close && !follower.leaving;
+            let able = follower.connected && follower.was_level && close && !follower.leaving;
             // Waited for before it is level: while messages come in without a pause it would never have all of them.
             follower.joining = able && (level || !is_planted(Bug::JoinerNotHeldFor));
             if able && (level || settings.mode == Mode::Async) {
@@ -305,7 +304,7 @@ impl Reign {
     /// A member of the set that follows now.
     pub(crate) fn is_connected_in_set(&self, ordinal: Ordinal) -> bool {
         self.followers.get(&ordinal).is_some_and(|follower| {
-            follower.connected.is_ok() && self.recorded.holds(MemberId { ordinal, store: follower.store })
+            follower.connected && self.recorded.holds(MemberId { ordinal, store: follower.store })
         })
     }
 
@@ -329,7 +328,7 @@ impl Reign {
             Standing {
                 member,
                 has: follower.has,
-                connected: follower.connected.is_ok(),
+                connected: follower.connected,
                 in_sync: self.recorded.holds(member),
                 lag_bytes: bytes,
                 lag: if bytes == 0 { Duration::ZERO } else { now.since(follower.level_at) },
@@ -411,6 +410,26 @@ mod tests {
     }
 
     #[test]
+    fn who_was_silent_before_its_connection_counted_as_gone_leaves_at_once() {
+        let settings = Settings { members: 3, min_in_sync: 2, ..Settings::default() };
+        let third = MemberId { ordinal: Ordinal(2), store: StoreId(12) };
+        let all = InSync::only(ME).with(OTHER).with(third);
+        let mut reign = Reign::new(ME, at(0), all.clone(), has(100, 1), LogOffset(100));
+        for member in [OTHER, third] {
+            reign.connected(at(0), member, has(100, 1));
+        }
+        reign.has(at(2100), OTHER.ordinal, has(100, 1));
+        assert_eq!(reign.wish(at(2100), &settings), all, "it is connected, as far as anybody knows");
+        reign.disconnected(third.ordinal);
+        assert_eq!(reign.wish(at(2100), &settings), InSync::only(ME).with(OTHER));
+        // A process that fell just now may come again.
+        reign.record(all.clone());
+        reign.connected(at(2200), third, has(100, 1));
+        reign.disconnected(third.ordinal);
+        assert_eq!(reign.wish(at(2300), &settings), all);
+    }
+
+    #[test]
     fn who_is_cut_off_from_too_many_takes_nobody_out_of_the_set() {
         let settings = Settings { members: 3, min_in_sync: 2, ..Settings::default() };
         let third = MemberId { ordinal: Ordinal(2), store: StoreId(12) };
@@ -418,7 +437,7 @@ mod tests {
         let mut reign = Reign::new(ME, at(0), all.clone(), has(100, 1), LogOffset(100));
         reign.connected(at(0), OTHER, has(100, 1));
         assert_eq!(reign.wish(at(5000), &settings), InSync::only(ME).with(OTHER), "one never came");
-        reign.disconnected(at(5000), OTHER.ordinal);
+        reign.disconnected(OTHER.ordinal);
         assert_eq!(reign.wish(at(60_000), &settings), all);
     }
 

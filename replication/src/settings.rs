@@ -23,7 +23,7 @@ pub struct Settings {
     pub min_in_sync: usize,
     /// Who is so long behind leaves the in-sync set.
     pub max_lag: Duration,
-    /// Who is not connected for so long leaves it. Short: all sends wait for it.
+    /// Who is not connected and was not heard of for so long leaves it. Short: all sends wait for it.
     pub max_absence: Duration,
     /// How long the Lease holds from its last renewal.
     pub lease_duration: Duration,

@@ -339,7 +339,7 @@ impl Member {
     /// As the primary: a follower is gone.
     pub fn follower_gone(&mut self, now: Now, ordinal: Ordinal) {
         if let Some(reign) = &mut self.reign {
-            reign.disconnected(now, ordinal);
+            reign.disconnected(ordinal);
         }
         self.act(now);
     }
