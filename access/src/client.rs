@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use proto::v2::Code;
+use proto::v2::{ClientType, Code, HeartbeatRequest};
 use tonic::metadata::MetadataMap;
 
 use crate::status::Refusal;
@@ -35,7 +35,7 @@ impl ClientIdentity {
             language: Language::parse(text("x-mq-language")),
             version: Version::parse(text("x-mq-client-version")),
             namespace: text("x-mq-namespace").to_owned(),
-            deadline: parse_grpc_timeout(text("grpc-timeout")),
+            deadline: parse_deadline(metadata),
         }
     }
 
@@ -57,6 +57,22 @@ impl ClientIdentity {
             ));
         }
         Ok(client)
+    }
+
+    /// Whose heartbeat this is. `None`: nobody's, which is good all the same, for Go sends such after a broken stream.
+    pub fn of_heartbeat(metadata: &MetadataMap, beat: &HeartbeatRequest) -> Result<Option<Self>, Refusal> {
+        let nobody = Self { deadline: parse_deadline(metadata), ..Self::default() };
+        if *beat == HeartbeatRequest::default() && Self::of(metadata) == nobody {
+            return Ok(None);
+        }
+        let client = Self::named(metadata)?;
+        match ClientType::try_from(beat.client_type) {
+            Ok(_) => Ok(Some(client)),
+            Err(_) => Err(Refusal::new(
+                Code::UnrecognizedClientType,
+                format!("the client type {} is unknown: use one of the protocol", beat.client_type),
+            )),
+        }
     }
 }
 
@@ -138,6 +154,10 @@ impl fmt::Display for Version {
     }
 }
 
+fn parse_deadline(metadata: &MetadataMap) -> Option<Duration> {
+    metadata.get("grpc-timeout").and_then(|value| parse_grpc_timeout(value.to_str().ok()?))
+}
+
 /// The value of `grpc-timeout`: at most eight digits and a unit. Anything else is no deadline.
 fn parse_grpc_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -195,6 +215,23 @@ mod tests {
             assert_eq!(refusal.code, Code::ClientIdRequired);
             assert!(refusal.sentence.contains("x-mq-client-id"));
         }
+    }
+
+    #[test]
+    fn a_heartbeat_has_a_name_unless_it_says_nothing_at_all() {
+        let of = |pairs: &[(&'static str, &str)], client_type: i32| {
+            let beat = HeartbeatRequest { group: None, client_type };
+            let client = ClientIdentity::of_heartbeat(&metadata(pairs), &beat);
+            client.map(|client| client.map(|client| client.id)).map_err(|refusal| refusal.code)
+        };
+        let (java, named) = (("x-mq-language", "JAVA"), ("x-mq-client-id", "c"));
+        assert_eq!(of(&[], 0), Ok(None));
+        assert_eq!(of(&[("grpc-timeout", "3S")], 0), Ok(None));
+        assert_eq!(of(&[named, java], 0), Ok(Some("c".to_owned())));
+        assert_eq!(of(&[named], ClientType::PushConsumer as i32), Ok(Some("c".to_owned())));
+        assert_eq!(of(&[java], 0), Err(Code::ClientIdRequired));
+        assert_eq!(of(&[], ClientType::Producer as i32), Err(Code::ClientIdRequired));
+        assert_eq!(of(&[named], 99), Err(Code::UnrecognizedClientType));
     }
 
     #[test]

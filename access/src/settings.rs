@@ -195,9 +195,7 @@ pub fn answer(
             settings.backoff_policy = Some(producer_backoff());
         }
         Some(PubSub::Subscription(subscription)) => {
-            if let Some(group) = &subscription.group {
-                GroupName::of(Some(group), client)?;
-            }
+            GroupName::of(subscription.group.as_ref(), client)?;
             for entry in &subscription.subscriptions {
                 let topic = TopicName::of(entry.topic.as_ref(), client)?;
                 filters_of.insert(topic, filters.of(entry.expression.as_ref())?);

@@ -129,7 +129,7 @@ pub(super) fn incoming(
         tag,
         keys,
         message_id,
-        body_digest: _,
+        body_digest,
         body_encoding,
         message_type: _,
         born_timestamp,
@@ -149,6 +149,12 @@ pub(super) fn incoming(
         lite_topic,
         priority,
     } = system;
+    if body_digest.is_some_and(|digest| bodies::contradicts(&digest, &body)) {
+        return Err(Refusal::new(
+            Code::MessageCorrupted,
+            "the body is not the one of the digest that came with it: send it again",
+        ));
+    }
     // A producer whose clock is beyond all bounds has none.
     let born_at_ms = born_timestamp.as_ref().filter(|at| is_valid(at)).map_or(now_ms, timestamp_ms);
     let sys_flag = match Encoding::try_from(body_encoding) {
