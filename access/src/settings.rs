@@ -195,7 +195,9 @@ pub fn answer(
             settings.backoff_policy = Some(producer_backoff());
         }
         Some(PubSub::Subscription(subscription)) => {
-            GroupName::of(subscription.group.as_ref(), client)?;
+            if let Some(group) = &subscription.group {
+                GroupName::of(Some(group), client)?;
+            }
             for entry in &subscription.subscriptions {
                 let topic = TopicName::of(entry.topic.as_ref(), client)?;
                 filters_of.insert(topic, filters.of(entry.expression.as_ref())?);

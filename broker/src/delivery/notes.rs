@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   config/delivery.notes   two halves of the same size, written in turn:   note, note, …
-//!   note                    check 8 │ sequence 8 │ length of key 2 │ length of value 2 │ key │ value     big-endian
+//!   note                    check 4 │ sequence 8 │ length of key 2 │ length of value 2 │ key │ value     big-endian
 //! ```
 //!
 //! A note is a row as [`kept`](super::kept) writes it, or a group and a topic that are forgotten. It lies in the page cache before
@@ -24,7 +24,6 @@ use parking_lot::Mutex;
 
 use super::kept::{self, Row};
 use crate::meta::{Definition, Error, Meta, Transaction};
-use crate::topics::stable_hash;
 
 const COVERED: Definition = Definition::new("delivery_notes");
 const COVERED_KEY: &str = "covered";
@@ -35,7 +34,8 @@ const HALF_BYTES: usize = 1 << 20;
 const FOR_FORGOTTEN: usize = 64 << 10;
 /// A larger row is not noted.
 const LARGEST_VALUE: usize = 4 << 10;
-const HEAD_BYTES: usize = 8 + 8 + 2 + 2;
+const CHECK_BYTES: usize = 4;
+const HEAD_BYTES: usize = CHECK_BYTES + 8 + 2 + 2;
 
 /// See the [module](self).
 pub(crate) struct Notes(Option<Open>);
@@ -187,14 +187,14 @@ impl Writer {
             return Err(None);
         };
         self.buffer.clear();
-        self.buffer.extend_from_slice(&[0; 8]);
+        self.buffer.extend_from_slice(&[0; CHECK_BYTES]);
         self.buffer.extend_from_slice(&self.next.to_be_bytes());
         self.buffer.extend_from_slice(&key_length.to_be_bytes());
         self.buffer.extend_from_slice(&value_length.to_be_bytes());
         self.buffer.extend_from_slice(key.as_bytes());
         self.buffer.extend_from_slice(value);
-        let check = stable_hash(&self.buffer[8..]);
-        self.buffer[..8].copy_from_slice(&check.to_be_bytes());
+        let check = crc32fast::hash(&self.buffer[CHECK_BYTES..]);
+        self.buffer[..CHECK_BYTES].copy_from_slice(&check.to_be_bytes());
         let at = usize::from(self.half) * HALF_BYTES + self.at;
         self.file.write_all_at(&self.buffer, at as u64).map_err(Some)?;
         self.at += bytes;
@@ -241,7 +241,7 @@ impl<'a> Note<'a> {
         let (key, rest) = rest.split_at_checked(u16::from_be_bytes(*key_length).into())?;
         let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*value_length).into())?;
         let bytes = checked.len() - rest.len();
-        if stable_hash(&checked[..bytes]) != u64::from_be_bytes(*check) {
+        if crc32fast::hash(&checked[..bytes]) != u32::from_be_bytes(*check) {
             return None;
         }
         let key = std::str::from_utf8(key).ok().filter(|key| !key.is_empty())?;

@@ -6,7 +6,6 @@
 
 use std::io::Read;
 
-use access::client::Language;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use proto::v2::{Digest, DigestType, Encoding};
@@ -63,17 +62,14 @@ pub(super) fn contradicts(digest: &Digest, body: &[u8]) -> bool {
     }
 }
 
-/// By what a client checks a body. All agree on how to write an MD5; a CRC32, which is made in a fiftieth of the time, is
-/// expected like this by Java and Go, and otherwise by others.
-pub(super) fn digest(body: &[u8], reader: Language) -> Digest {
-    let (r#type, checksum) = match reader {
-        Language::Java | Language::Go => (DigestType::Crc32, format!("{:X}", crc32fast::hash(body))),
-        Language::Python
-        | Language::Node
-        | Language::Rust
-        | Language::DotNet
-        | Language::Cpp
-        | Language::Other => (DigestType::Md5, upper_case_hexadecimal(&Md5::digest(body))),
+/// By what a client checks a body. All agree on how to write an MD5; a CRC32 is written as Java and Go expect it, and otherwise by
+/// others.
+pub(super) fn digest(body: &[u8], r#type: DigestType) -> Digest {
+    let (r#type, checksum) = match r#type {
+        DigestType::Crc32 => (DigestType::Crc32, format!("{:X}", crc32fast::hash(body))),
+        DigestType::Md5 | DigestType::Sha1 | DigestType::Unspecified => {
+            (DigestType::Md5, upper_case_hexadecimal(&Md5::digest(body)))
+        }
     };
     Digest { r#type: r#type as i32, checksum }
 }
@@ -158,27 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn each_client_gets_a_digest_that_it_can_check() {
-        let check = |body: &[u8], reader, r#type: DigestType, checksum: &str| {
+    fn a_digest_is_written_as_clients_check_it() {
+        let check = |body: &[u8], r#type: DigestType, checksum: &str| {
             let expected = Digest { r#type: r#type as i32, checksum: checksum.to_owned() };
-            assert_eq!(digest(body, reader), expected, "{reader}");
+            assert_eq!(digest(body, r#type), expected);
         };
-        let md5 = "25F9E794323B453885F5181F1B624D0B";
-        for reader in [
-            Language::Python,
-            Language::Node,
-            Language::Rust,
-            Language::DotNet,
-            Language::Cpp,
-            Language::Other,
-        ] {
-            check(b"123456789", reader, DigestType::Md5, md5);
-        }
-        for reader in [Language::Java, Language::Go] {
-            check(b"123456789", reader, DigestType::Crc32, "CBF43926");
-            // The number's digits, no more.
-            check(b"0002245", reader, DigestType::Crc32, "F307");
-        }
+        check(b"123456789", DigestType::Md5, "25F9E794323B453885F5181F1B624D0B");
+        check(b"123456789", DigestType::Crc32, "CBF43926");
+        // The number's digits, no more.
+        check(b"0002245", DigestType::Crc32, "F307");
     }
 
     #[test]

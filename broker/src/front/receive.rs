@@ -9,7 +9,7 @@ use access::filter::Filters;
 use access::{GroupName, Refusal, TopicName, status as wire};
 use futures::Stream;
 use proto::v2::receive_message_response::Content;
-use proto::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
+use proto::v2::{Code, DigestType, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
 
 use super::{Front, convert, status};
 use crate::delivery::{Ask, Batch, now_ms};
@@ -58,7 +58,7 @@ impl Front {
             status: Some(status::ok()),
             batch: Some(batch),
             topic: topic.unwrap_or_default(),
-            reader: client.language,
+            digest: client.digest(),
             invisible: ask.invisible,
             time: Some(now_ms()),
         })
@@ -139,7 +139,7 @@ pub(crate) struct Receiving {
     status: Option<Status>,
     batch: Option<Batch>,
     topic: Resource,
-    reader: Language,
+    digest: DigestType,
     invisible: Option<Duration>,
     time: Option<i64>,
 }
@@ -150,7 +150,7 @@ impl Receiving {
             status: Some(status),
             batch: None,
             topic: Resource::default(),
-            reader: Language::Other,
+            digest: DigestType::Md5,
             invisible: None,
             time: Some(now_ms()),
         }
@@ -161,7 +161,7 @@ impl Receiving {
             return Some(Content::Status(status));
         }
         if let Some(received) = self.batch.as_mut().and_then(Batch::pop) {
-            let message = convert::outgoing(received, self.topic.clone(), self.invisible, self.reader);
+            let message = convert::outgoing(received, self.topic.clone(), self.invisible, self.digest);
             return Some(Content::Message(message));
         }
         self.time.take().map(|time| Content::DeliveryTimestamp(convert::timestamp(time)))
