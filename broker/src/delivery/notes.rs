@@ -361,7 +361,7 @@ mod tests {
         let folder = Folder::new();
         let notes = folder.notes();
         let value = "v".repeat(LARGEST_VALUE);
-        notes.add(&row("g/t/0", &(value.clone() + "v")));
+        notes.add(&row("g/t/large", &(value.clone() + "v")));
         let mut added = 0;
         while notes.has_room() {
             notes.add(&row(&format!("g/t/{added}"), &value));
