@@ -62,7 +62,15 @@ impl TopicName {
         match namespace(resource, client).map_err(illegal_topic)? {
             "" => Self::parse(&resource.name),
             _ if resource.name.is_empty() => Self::parse(""),
-            namespace => Self::parse(&format!("{namespace}%{}", resource.name)),
+            namespace => {
+                let of_a_group = |prefix| Some((prefix, resource.name.strip_prefix(prefix)?));
+                let of_a_group = [RETRY_PREFIX, DEAD_LETTER_PREFIX].into_iter().find_map(of_a_group);
+                // The namespace is the group's: its dead letters are in `%DLQ%ns%group`.
+                match of_a_group {
+                    Some((prefix, group)) => Self::parse(&format!("{prefix}{namespace}%{group}")),
+                    None => Self::parse(&format!("{namespace}%{}", resource.name)),
+                }
+            }
         }
     }
 
@@ -331,6 +339,11 @@ mod tests {
         assert_eq!(name("team", "other").unwrap_err().code, Code::IllegalTopic);
         assert_eq!(TopicName::of(None, &in_namespace("")).unwrap_err().code, Code::IllegalTopic);
         assert!(TopicName::of(Some(&resource("team", "")), &in_namespace("")).is_err());
+        let group = GroupName::of(Some(&resource("team", "billing")), &in_namespace("")).unwrap();
+        let dead = TopicName::of(Some(&resource("", "%DLQ%billing")), &in_namespace("team")).unwrap();
+        assert_eq!(dead, TopicName::dead_letter_of(&group), "a group's own are in its namespace");
+        let retry = TopicName::of(Some(&resource("team", "%RETRY%billing")), &in_namespace("")).unwrap();
+        assert_eq!(retry, TopicName::retry_of(&group));
         assert!(GroupName::of(Some(&resource("team", "")), &in_namespace("")).is_err());
     }
 

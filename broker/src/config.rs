@@ -194,8 +194,8 @@ pub struct Limits {
     pub max_in_flight_per_queue: usize,
     /// `maxAttempts`: deliveries before the dead letter topic, for groups that nobody configured. Default 17.
     pub max_attempts: u32,
-    /// `persistIntervalMs`: how often the progress of consumers is written, if it changed. Default 500 ms:
-    /// this much may be delivered again after a crash.
+    /// `persistIntervalMs`: how often the progress of consumers is written, if it changed. Default 500 ms: this much may be
+    /// delivered again after a power cut, and after a kill of a broker that has much to do.
     pub persist_interval: Duration,
     /// `stopGraceMs`: how long a stop waits for calls under way. Default 10,000 ms, within the 30 s that Kubernetes gives.
     pub stop_grace: Duration,

@@ -143,8 +143,16 @@ fn keep_or_note(
 }
 
 /// The tables that there are: a replica takes no others.
-const TABLES: [&str; 7] =
-    ["topics", "groups", "delivery", "lite_subscriptions", "transactions", "transaction_checks", "takenOver"];
+const TABLES: [&str; 8] = [
+    "topics",
+    "groups",
+    "delivery",
+    "delivery_notes",
+    "lite_subscriptions",
+    "transactions",
+    "transaction_checks",
+    "takenOver",
+];
 
 /// The table of this name.
 pub(crate) fn table_name(name: &str) -> Option<&'static str> {

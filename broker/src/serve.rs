@@ -23,7 +23,7 @@ use tonic::service::Routes;
 use crate::addresses::{AddressFile, Addresses};
 use crate::admin::{AdminDoor, MOST_FOLLOWERS};
 use crate::config::Config;
-use crate::delivery::{self, Delivery, now_ms};
+use crate::delivery::{self, Delivery, Notes, now_ms};
 use crate::front::Front;
 use crate::front::connections::{Clients, Gone};
 use crate::front::route::Routes as AskedRoutes;
@@ -184,6 +184,7 @@ pub(crate) async fn serve(
     let stop = tasks.stop_token();
     let metrics = Metrics::default();
     let delayed = Delayed::default();
+    let is_alone = primary.is_none();
     let Primary { ordinal, epoch, acknowledge, foreseen, stop_grace } = primary.unwrap_or_else(|| Primary {
         ordinal: 0,
         epoch: 0,
@@ -204,6 +205,7 @@ pub(crate) async fn serve(
         clients: known.clone(),
         delayed: delayed.clone(),
         foreseen,
+        is_alone,
     };
     let opened =
         tokio::task::spawn_blocking(move || open(needs)).await.context("opening what is above the log");
@@ -432,6 +434,8 @@ struct Needs {
     clients: Clients,
     delayed: Delayed,
     foreseen: Option<schedule::Foreseen>,
+    /// No member of a broker group.
+    is_alone: bool,
 }
 
 struct Opened {
@@ -461,9 +465,13 @@ impl Arrivals for Listeners {
 
 /// Everything above the log. Blocks.
 fn open(needs: Needs) -> anyhow::Result<Opened> {
-    let Needs { config, local, acknowledge, store_host, tasks, clients, delayed, foreseen } = needs;
+    let Needs { config, local, acknowledge, store_host, tasks, clients, delayed, foreseen, is_alone } = needs;
     let Local { disk, clock, store, recovered, meta } = local;
     let folder = config.data_dir.join("config");
+    let notes = match is_alone {
+        true => Notes::open(&folder, &meta)?,
+        false => Notes::none(&folder).context("removing notes of what consumers did")?,
+    };
     takeover::take_over(&folder, &meta, &store, config.limits.max_attempts, now_ms())?;
     let topics = Arc::new(Registry::open(Arc::clone(&meta), config.limits.max_attempts)?);
     let log = Arc::new(Log::new(store.clone(), acknowledge, store_host));
@@ -483,6 +491,7 @@ fn open(needs: Needs) -> anyhow::Result<Opened> {
         log: Arc::clone(&log),
         topics: Arc::clone(&topics),
         meta,
+        notes,
         online: Arc::new(move |client| online.is_online(client)),
         unsubscribed: Arc::new(move |client, lite| clients.unsubscribed(client, lite)),
         lite: config.limits.lite,

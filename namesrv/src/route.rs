@@ -101,8 +101,6 @@ impl Door {
 }
 
 impl Door {
-    /// Every broker that has the parent topic must know what the client holds: each may get messages of it. The answer is
-    /// the first that is not good; whoever did as asked does so again when the client repeats it.
     /// For a broker that takes no messages of the topic any more: a broker that does takes them.
     async fn send_elsewhere(&self, request: Request<SendMessageRequest>) -> SendMessageResponse {
         let (metadata, _, request) = request.into_parts();
@@ -147,6 +145,8 @@ impl Door {
         })
     }
 
+    /// Every broker that has the parent topic must know what the client holds: each may get messages of it. The answer is
+    /// the first that is not good; whoever did as asked does so again when the client repeats it.
     async fn hold_lite(&self, request: Request<SyncLiteSubscriptionRequest>) -> Status {
         let (metadata, _, request) = request.into_parts();
         let client = ClientIdentity::of(&metadata);
@@ -192,6 +192,10 @@ impl telemetry::Desk for Desk {
     fn reported(&self, client: &ClientIdentity, _: TelemetryCommand) {
         tracing::debug!(client = client.id, "a client reports on a command that was not sent");
     }
+}
+
+fn answered(metadata: &MetadataMap, outcome: Result<(), Refusal>) -> Status {
+    outcome.map_or_else(|refusal| refusal.status(&ClientIdentity::of(metadata)), |()| status::ok())
 }
 
 /// For what a name server cannot do.
@@ -249,16 +253,19 @@ impl MessagingService for Door {
         Ok(Response::new(Box::pin(session)))
     }
 
-    /// Nothing here depends on who is alive. Also without a name: Go sends such after a broken stream.
-    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
-        Ok(Response::new(HeartbeatResponse { status: Some(status::ok()) }))
+    /// Nothing here depends on who is alive.
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
+        let heard = ClientIdentity::of_heartbeat(request.metadata(), request.get_ref()).map(drop);
+        Ok(Response::new(HeartbeatResponse { status: Some(answered(request.metadata(), heard)) }))
     }
 
     async fn notify_client_termination(
         &self,
-        _: Request<NotifyClientTerminationRequest>,
+        request: Request<NotifyClientTerminationRequest>,
     ) -> Answer<NotifyClientTerminationResponse> {
-        Ok(Response::new(NotifyClientTerminationResponse { status: Some(status::ok()) }))
+        let heard = ClientIdentity::named(request.metadata()).map(drop);
+        let status = Some(answered(request.metadata(), heard));
+        Ok(Response::new(NotifyClientTerminationResponse { status }))
     }
 
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Answer<SendMessageResponse> {

@@ -409,11 +409,19 @@ async fn what_a_client_holds_of_lite_topics_is_told_to_every_broker_with_their_p
 }
 
 #[tokio::test]
-async fn heartbeats_need_no_name_and_routes_do() {
+async fn a_heartbeat_that_says_nothing_needs_no_name_and_all_else_does() {
     let server = started(|_| {}).await;
     let mut client = client(&server).await;
     let beat = client.heartbeat(HeartbeatRequest::default()).await.unwrap().into_inner();
     assert_eq!(code(beat.status), Code::Ok);
+    let beat = HeartbeatRequest { client_type: ClientType::Producer as i32, group: None };
+    let nameless = client.heartbeat(beat).await.unwrap().into_inner();
+    assert_eq!(code(nameless.status), Code::ClientIdRequired);
+    let strange = client.heartbeat(request(HeartbeatRequest { client_type: 99, group: None })).await;
+    assert_eq!(code(strange.unwrap().into_inner().status), Code::UnrecognizedClientType);
+    let goodbye = NotifyClientTerminationRequest { group: resource("") };
+    let nameless = client.notify_client_termination(goodbye).await.unwrap().into_inner();
+    assert_eq!(code(nameless.status), Code::ClientIdRequired);
     let goodbye = NotifyClientTerminationRequest { group: resource("") };
     let goodbye = client.notify_client_termination(request(goodbye)).await.unwrap().into_inner();
     assert_eq!(code(goodbye.status), Code::Ok);

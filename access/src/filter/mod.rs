@@ -11,7 +11,8 @@
 //! SQL is RocketMQ's (`SelectorParser.jj`) with more of SQL: LIKE, `!=`, names with dots. Where RocketMQ fails while it
 //! evaluates, such as `a > 5` of an `a` that is no number, the outcome is unknown and OR may still save it. Numbers are
 //! compared whatever their kind (there `a > 5` fails if `a` is 5.5), a property alone means that it is `true` (there
-//! it is never so), and what SQL and RocketMQ read differently, such as `NOT a IS NULL`, is refused.
+//! it is never so), NOT negates the whole comparison behind it (there only the operand), and a comparison of a comparison
+//! is refused without parentheses.
 
 mod compiled;
 mod evaluate;

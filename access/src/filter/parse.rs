@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   any         all (OR all)*
-//!   all         comparison (AND comparison)*
+//!   all         negation (AND negation)*
+//!   negation    NOT negation | comparison
 //!   comparison  operand [= operand | IS [NOT] NULL | [NOT] BETWEEN operand AND operand | [NOT] IN ('a', 'b') | …]
 //!   operand     (+ | - | NOT) operand | literal | property | ( any )
 //! ```
@@ -94,7 +95,19 @@ impl<'a> Parser<'a> {
     }
 
     fn all(&mut self, depth: usize) -> Result<Expression, Mistake> {
-        self.joined(&Kind::And, Expression::All, |parser| parser.comparison(depth))
+        self.joined(&Kind::And, Expression::All, |parser| parser.negation(depth))
+    }
+
+    /// As in SQL, NOT negates the whole comparison that follows.
+    fn negation(&mut self, depth: usize) -> Result<Expression, Mistake> {
+        if *self.peek() != Kind::Not {
+            return self.comparison(depth);
+        }
+        self.check_depth(depth)?;
+        self.take();
+        let at = self.at();
+        let of = self.negation(depth + 1)?;
+        Ok(Expression::Not(Box::new(self.condition(at, of)?)))
     }
 
     /// Conditions with a word between them; one alone may still become an operand.
@@ -119,15 +132,10 @@ impl<'a> Parser<'a> {
     }
 
     fn comparison(&mut self, depth: usize) -> Result<Expression, Mistake> {
-        let (start, is_bare_not) = (self.at(), *self.peek() == Kind::Not);
+        let start = self.at();
         let left = self.operand(depth)?;
         if !self.compares() {
             return Ok(left);
-        }
-        if is_bare_not {
-            let sentence =
-                "SQL and RocketMQ read NOT before a comparison differently: write NOT (…) around it";
-            return Err(Mistake::at(self.text, start, sentence));
         }
         let negated = self.took(&Kind::Not);
         let at = self.at();
@@ -271,10 +279,15 @@ impl<'a> Parser<'a> {
         Ok(text)
     }
 
-    fn operand(&mut self, depth: usize) -> Result<Expression, Mistake> {
+    fn check_depth(&self, depth: usize) -> Result<(), Mistake> {
         if depth > DEEPEST {
             return Err(self.mistake(format!("this is nested too deep: use at most {DEEPEST} levels")));
         }
+        Ok(())
+    }
+
+    fn operand(&mut self, depth: usize) -> Result<Expression, Mistake> {
+        self.check_depth(depth)?;
         let at = self.at();
         Ok(match self.take() {
             Kind::Null => Expression::Null,

@@ -143,6 +143,17 @@ fn what_is_known_decides_and_the_rest_is_unknown() {
         ("a = 1 OR a = 2 AND b = 3", "a=1 b=4", YES),
         ("(a = 1 OR a = 2) AND b = 3", "a=1 b=4", NO),
         ("NOT a AND b", "a=no b=true", YES),
+        ("NOT a = 5", "a=6", YES),
+        ("NOT a = 5", "a=5", NO),
+        ("NOT a = 5", "", UNKNOWN),
+        ("NOT a IS NULL", "a=x", YES),
+        ("NOT a IS NULL", "", NO),
+        ("NOT a IN ('x')", "a=y", YES),
+        ("NOT a BETWEEN 1 AND 3 AND b", "a=4 b=true", YES),
+        ("NOT NOT a LIKE 'x%'", "a=xy", YES),
+        ("NOT a = 1 AND b = 2", "a=1 b=2", NO),
+        ("NOT a = 1 OR b = 2", "a=1 b=2", YES),
+        ("b = 2 AND NOT (a) > 5", "a=5 b=2", YES),
     ] {
         check(expression, properties, expected);
     }
@@ -234,9 +245,9 @@ fn mistakes_name_the_column_and_what_to_change() {
         ("a = b = c", Some(7), "parentheses"),
         ("a = b > 5", Some(7), "parentheses"),
         ("a IS NULL IS NULL", Some(11), "parentheses"),
-        ("NOT a = 5", Some(1), "NOT (…)"),
-        ("b AND NOT a IS NULL", Some(7), "NOT (…)"),
-        ("NOT (a) > 5", Some(1), "NOT (…)"),
+        ("NOT a = b = c", Some(11), "parentheses"),
+        ("a = NOT b IS NULL", Some(11), "parentheses"),
+        ("NOT", Some(4), "missing"),
         ("5", Some(1), "no condition"),
         ("a AND 'x'", Some(7), "no condition"),
         ("NOT 5", Some(5), "no condition"),
@@ -273,6 +284,9 @@ fn expressions_of_the_greatest_size_are_understood() {
     assert!(parse::sql(&format!("a LIKE '%{longest_piece}'")).is_err());
     let deep = format!("{}a{}", "(".repeat(parse::DEEPEST), ")".repeat(parse::DEEPEST));
     check(&deep, "a=true", YES);
+    let not = format!("{}a = 5", "NOT ".repeat(parse::DEEPEST));
+    check(&not, "a=5", YES);
+    assert!(parse::sql(&format!("NOT {not}")).is_err());
     let wide = vec!["a"; LONGEST_BYTES / 5].join(" OR ");
     check(&wide, "a=true", YES);
     let minus = format!("a = {}1", "- ".repeat(parse::DEEPEST));
@@ -286,6 +300,7 @@ fn filters_that_say_the_same_are_one() {
     let filters = Filters::new(9);
     let sql = |expression| filters.sql(expression).unwrap();
     assert_eq!(sql("a>5  and b='x'"), sql("(a > 5) AND b = 'x'"));
+    assert_eq!(sql("not a = 5"), sql("NOT (a = 5)"));
     assert_ne!(sql("a > 5"), sql("a >= 5"));
     assert_ne!(sql("a > 5"), sql("b > 5"));
     assert_ne!(sql("TRUE"), Filter::All);

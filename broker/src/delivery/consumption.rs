@@ -115,6 +115,16 @@ impl Consumption {
         self.queues.iter_mut().filter_map(|(id, queue)| queue.take_touched().then_some((*id, &*queue)))
     }
 
+    /// The queues that changed since they were last noted.
+    pub(super) fn take_unnoted(&mut self) -> impl Iterator<Item = (u32, &Queue)> {
+        self.queues.iter_mut().filter_map(|(id, queue)| queue.take_unnoted().then_some((*id, &*queue)))
+    }
+
+    /// The queues that changed since they were last taken to be written.
+    pub(super) fn touched(&self) -> impl Iterator<Item = (u32, &Queue)> {
+        self.queues().filter(|(_, queue)| queue.is_touched())
+    }
+
     /// What was taken could not be written.
     pub(super) fn touch(&mut self) {
         self.queues.values_mut().for_each(Queue::touch);

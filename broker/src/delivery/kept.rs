@@ -41,6 +41,18 @@ pub(super) fn write(transaction: &Transaction, rows: &[Row]) -> Result<(), redb:
     Ok(())
 }
 
+/// Writes the row that was noted.
+pub(super) fn write_one(transaction: &Transaction, key: &str, value: &[u8]) -> Result<(), redb::Error> {
+    transaction.open_table(DELIVERY)?.insert(key, value)
+}
+
+/// Removes the rows of a group and a topic, given as `group/topic/`.
+pub(super) fn remove_beginning(transaction: &Transaction, beginning: &str) -> Result<(), redb::Error> {
+    // '0' follows the slash.
+    let end = format!("{}0", beginning.trim_end_matches('/'));
+    transaction.open_table(DELIVERY)?.retain_in(beginning..end.as_str(), |_| false)
+}
+
 /// Removes the rows for which `gone` holds, given group and topic.
 pub(super) fn remove(meta: &Meta, gone: impl Fn(&str, &str) -> bool) -> Result<(), Error> {
     meta.write(|transaction| {
@@ -56,13 +68,9 @@ pub(super) fn remove_pairs(meta: &Meta, pairs: &[(GroupName, TopicName)]) -> Res
         return Ok(());
     }
     meta.write(|transaction| {
-        let mut table = transaction.open_table(DELIVERY)?;
-        for (group, topic) in pairs {
-            // '0' follows the slash.
-            let (start, end) = (format!("{group}/{topic}/"), format!("{group}/{topic}0"));
-            table.retain_in(start.as_str()..end.as_str(), |_| false)?;
-        }
-        Ok(())
+        pairs
+            .iter()
+            .try_for_each(|(group, topic)| remove_beginning(transaction, &format!("{group}/{topic}/")))
     })
 }
 

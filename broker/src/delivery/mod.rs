@@ -4,13 +4,14 @@
 //!   front ─► poll ──► subscription (one group on one topic) ──► consumption, queue: pure
 //!              ▲  │                                                    │
 //!     arrivals │  │ parked: woken by arrival, alarm, stop              ▼
-//!     alarms ──┘  └► dead_letters                                kept ─► meta.redb, in batches
+//!     alarms ──┘  └► dead_letters                        notes, kept ─► meta.redb, in batches
 //! ```
 //!
 //! A poll of a LITE topic goes by `lite`, which knows which subscriptions on lite topics to look at.
 //!
-//! The decisions are in `consumption`, `pop` and `queue`, which know no clock, no lock and no disk. A crash forgets
-//! at most the last batch of changes: those messages are delivered again, and handles from before the crash still count.
+//! The decisions are in `consumption`, `pop` and `queue`, which know no clock, no lock and no disk. What changed is written in
+//! batches, and noted at once (`notes`), so that a kill forgets nothing of a broker with little to do. Otherwise, and in a power cut,
+//! at most the last batch of changes is forgotten: those messages are delivered again, and handles from before still count.
 
 mod alarms;
 mod consumption;
@@ -20,6 +21,7 @@ mod kept;
 pub(crate) mod lite;
 #[cfg(test)]
 mod model_tests;
+mod notes;
 mod offsets;
 mod poll;
 mod pop;
@@ -45,6 +47,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use consumption::{Invalid, Strictness};
 pub(crate) use dead_letters::{Error as DeadLetterError, NotBuried};
 pub(crate) use kept::{Again, Standing as KeptStanding, put_standings, standings};
+pub(crate) use notes::Notes;
 pub(crate) use offsets::{Progress, PullFailed, Pulls};
 pub(crate) use poll::{Ask, Batch, NotReceived, Received};
 
@@ -52,8 +55,11 @@ use crate::log::Log;
 use crate::meta::{self, Meta};
 use crate::metrics::Skipped;
 use crate::topics::{MessageType, Registry};
-use queue::Millis;
+use queue::{Millis, Queue};
 use subscription::{Place, Subscription};
+
+/// Of a queue with more in flight nothing is noted at once: its row is too large.
+const MOST_NOTED: usize = 128;
 
 /// Whether a client is there; asked when a delivery falls due that its client keeps by being online.
 pub(crate) type Online = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -66,6 +72,7 @@ pub(crate) struct Needs {
     pub(crate) log: Arc<Log>,
     pub(crate) topics: Arc<Registry>,
     pub(crate) meta: Arc<Meta>,
+    pub(crate) notes: Notes,
     pub(crate) online: Online,
     pub(crate) unsubscribed: Unsubscribed,
     pub(crate) lite: lite::Limits,
@@ -218,6 +225,7 @@ impl Delivery {
             .map(|subscription| {
                 subscription.wake.notify_waiters();
                 self.dirty.lock().retain(|other| !Arc::ptr_eq(other, &subscription));
+                self.needs.notes.forget(subscription.group.as_str(), subscription.topic.as_str());
                 (subscription.group.clone(), subscription.topic.clone())
             })
             .collect();
@@ -238,10 +246,16 @@ impl Delivery {
             let (group, topic) = (subscription.group.as_str(), subscription.topic.as_str());
             rows.extend(state.take_touched().map(|(id, queue)| kept::row(group, topic, id, queue)));
         }
+        let covered = self.needs.notes.turn();
+        self.note_what_is_not_covered();
         let written = self.needs.meta.write(|transaction| {
             kept::write(transaction, &rows)?;
-            lite::kept::write(transaction, &held)
+            lite::kept::write(transaction, &held)?;
+            covered.map_or(Ok(()), |covered| notes::cover(transaction, covered))
         });
+        if written.is_ok() {
+            self.needs.notes.covered();
+        }
         written.inspect_err(|_| {
             self.lite.not_written(&held);
             for subscription in &dirty {
@@ -249,6 +263,15 @@ impl Delivery {
                 self.changed(subscription);
             }
         })
+    }
+
+    /// Changed since its row was made, and noted before the turn perhaps.
+    fn note_what_is_not_covered(&self) {
+        let dirty = self.dirty.lock().clone();
+        for subscription in dirty {
+            let state = subscription.state.lock();
+            state.touched().for_each(|(id, queue)| self.note_queue(&subscription, id, queue));
+        }
     }
 
     /// Writes what changed last and closes the file. Blocks on the disk.
@@ -313,10 +336,21 @@ impl Delivery {
         Arc::clone(self.by_topic.write().entry(topic.clone()).or_default())
     }
 
-    /// To be written with the next batch.
+    /// To be written with the next batch, and noted at once.
     fn changed(&self, subscription: &Arc<Subscription>) {
         if subscription.set_dirty() {
             self.dirty.lock().push(Arc::clone(subscription));
+        }
+        if self.needs.notes.has_room() {
+            let mut state = subscription.state.lock();
+            state.take_unnoted().for_each(|(id, queue)| self.note_queue(subscription, id, queue));
+        }
+    }
+
+    fn note_queue(&self, subscription: &Subscription, id: u32, queue: &Queue) {
+        if queue.len() <= MOST_NOTED {
+            let (group, topic) = (subscription.group.as_str(), subscription.topic.as_str());
+            self.needs.notes.add(&kept::row(group, topic, id, queue));
         }
     }
 

@@ -81,6 +81,8 @@ pub(super) struct Queue {
     changed: VecDeque<(u64, u64)>,
     /// Something is different from what was last written to the disk.
     touched: bool,
+    /// And from what was last noted.
+    unnoted: bool,
 }
 
 impl Queue {
@@ -110,6 +112,7 @@ impl Queue {
             }
         }
         queue.touched = false;
+        queue.unnoted = false;
         queue
     }
 
@@ -118,9 +121,20 @@ impl Queue {
         std::mem::take(&mut self.touched)
     }
 
-    /// What was taken could not be written.
+    /// Whether something changed since the last call.
+    pub(super) fn take_unnoted(&mut self) -> bool {
+        std::mem::take(&mut self.unnoted)
+    }
+
+    /// Whether something changed since it was last taken to be written.
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// It is to be written, and noted.
     pub(super) fn touch(&mut self) {
         self.touched = true;
+        self.unnoted = true;
     }
 
     /// The next offset that was never looked at.
@@ -199,7 +213,7 @@ impl Queue {
     /// Moves the cursor over `offset`, which is at it or behind it. False: it is done or in flight already.
     pub(super) fn advance_over(&mut self, offset: u64) -> bool {
         debug_assert!(offset >= self.cursor, "the cursor only grows");
-        self.touched = true;
+        self.touch();
         self.cursor = offset + 1;
         while self.ahead.first().is_some_and(|first| *first < offset) {
             self.ahead.pop_first();
@@ -210,7 +224,7 @@ impl Queue {
     /// Adds or replaces a flight.
     pub(super) fn insert(&mut self, offset: u64, flight: Flight) {
         self.remove(offset);
-        self.touched = true;
+        self.touch();
         let (visible_at, lane) = (flight.visible_at, flight.lane);
         self.flights.insert(offset, flight);
         match &mut self.lanes {
@@ -232,7 +246,7 @@ impl Queue {
 
     /// Marks an offset at or behind the cursor as done.
     pub(super) fn done_ahead(&mut self, offset: u64) {
-        self.touched = true;
+        self.touch();
         self.ahead.insert(offset);
     }
 
@@ -244,7 +258,7 @@ impl Queue {
     /// Takes a flight away: it is done.
     pub(super) fn remove(&mut self, offset: u64) -> Option<Flight> {
         let flight = self.flights.remove(&offset)?;
-        self.touched = true;
+        self.touch();
         match &mut self.lanes {
             None => {
                 self.due.remove(&(flight.visible_at, offset));
@@ -279,7 +293,7 @@ impl Queue {
     /// Changes a flight; the lists follow.
     pub(super) fn update(&mut self, offset: u64, change: impl FnOnce(&mut Flight)) {
         let Some(flight) = self.flights.get_mut(&offset) else { return };
-        self.touched = true;
+        (self.touched, self.unnoted) = (true, true);
         let before = flight.visible_at;
         change(flight);
         let (after, lane) = (flight.visible_at, flight.lane);
@@ -297,7 +311,7 @@ impl Queue {
         if start > self.cursor {
             let ahead = self.ahead.range(self.cursor..start).count() as u64;
             aligned.messages = start - self.cursor - ahead;
-            self.touched = true;
+            self.touch();
             self.cursor = start;
         }
         if self.flights.keys().next().is_some_and(|first| *first < start) {
@@ -316,7 +330,7 @@ impl Queue {
     /// Starts anew at `offset`.
     pub(super) fn reset(&mut self, offset: u64) {
         let ordered = self.lanes.is_some();
-        *self = Self { cursor: offset, touched: true, ..Self::new(ordered) };
+        *self = Self { cursor: offset, touched: true, unnoted: true, ..Self::new(ordered) };
     }
 
     /// Whether the queue keeps the order of lanes.

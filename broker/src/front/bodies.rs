@@ -6,7 +6,6 @@
 
 use std::io::Read;
 
-use access::client::Language;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use proto::v2::{Digest, DigestType, Encoding};
@@ -31,22 +30,46 @@ pub(super) fn outgoing(record: &Record) -> (Bytes, Encoding) {
         Ok(body) => (body.into(), Encoding::Identity),
         Err(error) => {
             tracing::warn!(log_offset = %record.log_offset, %error, "a compressed body cannot be unpacked, it is sent as it lies");
-            (record.body.clone(), Encoding::Identity)
+            // A v2 client says GZIP and names no codec: whoever gets it is told what it said.
+            let said = match codec(record.sys_flag) {
+                0 => Encoding::Gzip,
+                _ => Encoding::Identity,
+            };
+            (record.body.clone(), said)
         }
     }
 }
 
-/// By what a client checks a body. All agree on how to write an MD5; a CRC32, which is made in a fiftieth of the time, is
-/// expected like this by Java and Go, and otherwise by others.
-pub(super) fn digest(body: &[u8], reader: Language) -> Digest {
-    let (r#type, checksum) = match reader {
-        Language::Java | Language::Go => (DigestType::Crc32, format!("{:X}", crc32fast::hash(body))),
-        Language::Python
-        | Language::Node
-        | Language::Rust
-        | Language::DotNet
-        | Language::Cpp
-        | Language::Other => (DigestType::Md5, upper_case_hexadecimal(&Md5::digest(body))),
+/// Whether a body is not the one that its sender made this digest of. Senders write a CRC32 in many ways: with or without leading
+/// zeros, in decimal (Node), by its bytes from the last to the first (C++). What is of an unknown type says nothing.
+pub(super) fn contradicts(digest: &Digest, body: &[u8]) -> bool {
+    let checksum = digest.checksum.trim();
+    if checksum.is_empty() {
+        return false;
+    }
+    match digest.r#type() {
+        DigestType::Crc32 => {
+            let crc = crc32fast::hash(body);
+            let written = [u32::from_str_radix(checksum, 16).ok(), checksum.parse().ok()];
+            !written.into_iter().flatten().any(|found| found == crc || found == crc.swap_bytes())
+        }
+        DigestType::Md5 => !upper_case_hexadecimal(&Md5::digest(body)).eq_ignore_ascii_case(checksum),
+        DigestType::Sha1 => {
+            let sha1 = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, body);
+            !upper_case_hexadecimal(sha1.as_ref()).eq_ignore_ascii_case(checksum)
+        }
+        DigestType::Unspecified => false,
+    }
+}
+
+/// By what a client checks a body. All agree on how to write an MD5; a CRC32 is written as Java and Go expect it, and otherwise by
+/// others.
+pub(super) fn digest(body: &[u8], r#type: DigestType) -> Digest {
+    let (r#type, checksum) = match r#type {
+        DigestType::Crc32 => (DigestType::Crc32, format!("{:X}", crc32fast::hash(body))),
+        DigestType::Md5 | DigestType::Sha1 | DigestType::Unspecified => {
+            (DigestType::Md5, upper_case_hexadecimal(&Md5::digest(body)))
+        }
     };
     Digest { r#type: r#type as i32, checksum }
 }
@@ -57,8 +80,12 @@ fn upper_case_hexadecimal(bytes: &[u8]) -> String {
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
+fn codec(sys_flag: i32) -> i32 {
+    (sys_flag >> CODEC_SHIFT) & CODEC_BITS
+}
+
 fn unpack(sys_flag: i32, body: &[u8]) -> std::io::Result<Vec<u8>> {
-    match (sys_flag >> CODEC_SHIFT) & CODEC_BITS {
+    match codec(sys_flag) {
         // Before there was a choice it was zlib.
         0 | 3 => read_all(flate2::read::ZlibDecoder::new(body)),
         1 => read_all(lz4_flex::frame::FrameDecoder::new(body)),
@@ -127,27 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn each_client_gets_a_digest_that_it_can_check() {
-        let check = |body: &[u8], reader, r#type: DigestType, checksum: &str| {
+    fn a_digest_is_written_as_clients_check_it() {
+        let check = |body: &[u8], r#type: DigestType, checksum: &str| {
             let expected = Digest { r#type: r#type as i32, checksum: checksum.to_owned() };
-            assert_eq!(digest(body, reader), expected, "{reader}");
+            assert_eq!(digest(body, r#type), expected);
         };
-        let md5 = "25F9E794323B453885F5181F1B624D0B";
-        for reader in [
-            Language::Python,
-            Language::Node,
-            Language::Rust,
-            Language::DotNet,
-            Language::Cpp,
-            Language::Other,
-        ] {
-            check(b"123456789", reader, DigestType::Md5, md5);
-        }
-        for reader in [Language::Java, Language::Go] {
-            check(b"123456789", reader, DigestType::Crc32, "CBF43926");
-            // The number's digits, no more.
-            check(b"0002245", reader, DigestType::Crc32, "F307");
-        }
+        check(b"123456789", DigestType::Md5, "25F9E794323B453885F5181F1B624D0B");
+        check(b"123456789", DigestType::Crc32, "CBF43926");
+        // The number's digits, no more.
+        check(b"0002245", DigestType::Crc32, "F307");
     }
 
     #[test]
@@ -165,11 +180,41 @@ mod tests {
         let mut bomb = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         let zeros = vec![0; 1 << 20];
         (0..65).for_each(|_| bomb.write_all(&zeros).unwrap());
-        for (sys_flag, body) in
-            [(0x201, b"odd".to_vec()), (0x701, bytes(ZSTD)), (0x1, bomb.finish().unwrap())]
-        {
+        let (odd, identity, gzip) = (b"odd".to_vec(), Encoding::Identity, Encoding::Gzip);
+        for (sys_flag, body, expected) in [
+            (0x201, odd.clone(), identity),
+            (0x701, bytes(ZSTD), identity),
+            (0x1, bomb.finish().unwrap(), gzip),
+            (0x1, odd, gzip),
+        ] {
             let (out, encoding) = outgoing(&record(sys_flag, body.clone()));
-            assert!(out == body && encoding == Encoding::Identity, "{sys_flag:#x}");
+            assert!(out == body && encoding == expected, "{sys_flag:#x}");
         }
+    }
+
+    #[test]
+    fn a_digest_is_known_however_it_is_written() {
+        let check = |r#type: DigestType, checksum: &str, expected: bool| {
+            let digest = Digest { r#type: r#type as i32, checksum: checksum.to_owned() };
+            assert_eq!(contradicts(&digest, b"0002245"), expected, "{digest:?}");
+        };
+        for good in ["F307", "0000F307", "f307", "62215", "07F30000"] {
+            check(DigestType::Crc32, good, false);
+        }
+        for bad in ["F308", "CBF43926", "no number"] {
+            check(DigestType::Crc32, bad, true);
+        }
+        check(DigestType::Md5, "25F9E794323B453885F5181F1B624D0B", true);
+        check(DigestType::Sha1, "F7C3BC1D808E04732ADF679965CCC34CA7AE3441", true);
+        // Of nothing, or of an unknown type, it says nothing.
+        check(DigestType::Md5, "", false);
+        check(DigestType::Unspecified, "F308", false);
+        let of = |r#type: DigestType, checksum: &str| Digest {
+            r#type: r#type as i32,
+            checksum: checksum.to_owned(),
+        };
+        assert!(!contradicts(&of(DigestType::Md5, "25f9e794323b453885f5181f1b624d0b"), b"123456789"));
+        let sha1 = "F7C3BC1D808E04732ADF679965CCC34CA7AE3441";
+        assert!(!contradicts(&of(DigestType::Sha1, sha1), b"123456789"));
     }
 }

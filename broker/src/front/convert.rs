@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use access::client::Language;
 use access::{LiteTopic, Refusal};
 use bytes::Bytes;
 use proto::v2::{self, Code, Encoding};
@@ -129,7 +128,7 @@ pub(super) fn incoming(
         tag,
         keys,
         message_id,
-        body_digest: _,
+        body_digest,
         body_encoding,
         message_type: _,
         born_timestamp,
@@ -149,6 +148,12 @@ pub(super) fn incoming(
         lite_topic,
         priority,
     } = system;
+    if body_digest.is_some_and(|digest| bodies::contradicts(&digest, &body)) {
+        return Err(Refusal::new(
+            Code::MessageCorrupted,
+            "the body is not the one of the digest that came with it: send it again",
+        ));
+    }
     // A producer whose clock is beyond all bounds has none.
     let born_at_ms = born_timestamp.as_ref().filter(|at| is_valid(at)).map_or(now_ms, timestamp_ms);
     let sys_flag = match Encoding::try_from(body_encoding) {
@@ -362,10 +367,10 @@ pub(super) fn outgoing(
     received: Received,
     topic: v2::Resource,
     invisible: Option<Duration>,
-    reader: Language,
+    digest: v2::DigestType,
 ) -> v2::Message {
     let Received { record, receipt_handle, attempt, .. } = received;
-    let mut message = stored(record, topic, reader);
+    let mut message = stored(record, topic, digest);
     if let Some(system) = &mut message.system_properties {
         system.receipt_handle = Some(receipt_handle);
         system.delivery_attempt = Some(i32::try_from(attempt).unwrap_or(i32::MAX));
@@ -375,10 +380,10 @@ pub(super) fn outgoing(
 }
 
 /// A message as it lies in the log.
-pub(super) fn stored(record: Record, topic: v2::Resource, reader: Language) -> v2::Message {
+pub(super) fn stored(record: Record, topic: v2::Resource, digest: v2::DigestType) -> v2::Message {
     let (body, encoding) = bodies::outgoing(&record);
     let mut system = v2::SystemProperties {
-        body_digest: Some(bodies::digest(&body, reader)),
+        body_digest: Some(bodies::digest(&body, digest)),
         body_encoding: encoding as i32,
         message_type: v2::MessageType::Normal as i32,
         born_timestamp: Some(timestamp(record.born_at_ms)),

@@ -56,10 +56,10 @@ pub(crate) struct Front {
     pub(crate) longest_delay: Duration,
 }
 
-/// Who calls; a call that does not say gets the answer that `refused` makes of the refusal.
 /// A primary that is one no more ends its connections at once, unless it hangs.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
+/// Who calls; a call that does not say gets the answer that `refused` makes of the refusal.
 macro_rules! client_of {
     ($request:expr, |$status:ident| $refused:expr) => {
         match ClientIdentity::named($request.metadata()) {

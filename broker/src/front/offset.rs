@@ -166,7 +166,7 @@ impl Front {
             pulled
                 .records
                 .into_iter()
-                .map(|record| Content::Message(convert::stored(record, resource.clone(), client.language))),
+                .map(|record| Content::Message(convert::stored(record, resource.clone(), client.digest()))),
         );
         contents.push(Content::NextOffset(wire_offset(pulled.next)));
         Ok(contents)

@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use access::client::{ClientIdentity, Language};
+use access::client::{ClientIdentity, Language, Version};
 use access::filter::Filters;
 use access::{GroupName, Refusal, TopicName, status as wire};
 use futures::Stream;
 use proto::v2::receive_message_response::Content;
-use proto::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
+use proto::v2::{Code, DigestType, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
 
 use super::{Front, convert, status};
 use crate::delivery::{Ask, Batch, now_ms};
@@ -24,6 +24,11 @@ const USUAL_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const RESERVE: Duration = Duration::from_millis(500);
 /// A poll with less time than this cannot be answered in time.
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(50);
+/// With less time than this a poll that asks to wait longer is refused: it would never be answered as it was meant. RocketMQ waits
+/// for no less.
+const SHORTEST_POLL: Duration = Duration::from_secs(5);
+/// Before this version clients had no code for a deadline that is too short.
+const KNOWS_POLLING_TIME: Version = Version { major: 5, minor: 0, patch: 3 };
 
 impl Front {
     pub(super) async fn receive(&self, client: ClientIdentity, request: ReceiveMessageRequest) -> Receiving {
@@ -53,7 +58,7 @@ impl Front {
             status: Some(status::ok()),
             batch: Some(batch),
             topic: topic.unwrap_or_default(),
-            reader: client.language,
+            digest: client.digest(),
             invisible: ask.invisible,
             time: Some(now_ms()),
         })
@@ -83,7 +88,7 @@ fn ask(
         true => None,
         false => Some(checked_invisible(invisible_duration.as_ref())?),
     };
-    let wait = wait(client.deadline, long_polling_timeout.as_ref().and_then(convert::duration))?;
+    let wait = wait(client, long_polling_timeout.as_ref().and_then(convert::duration))?;
     Ok(Ask {
         group,
         topic,
@@ -110,13 +115,18 @@ fn checked_invisible(wire: Option<&prost_types::Duration>) -> Result<Duration, R
 }
 
 /// How long to wait: as asked, at most 20 s, and so that the answer is there before the deadline.
-fn wait(deadline: Option<Duration>, asked: Option<Duration>) -> Result<Duration, Refusal> {
-    let Some(deadline) = deadline else { return Ok(asked.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)) };
-    if deadline < SHORTEST_DEADLINE {
-        return Err(Refusal::new(
-            Code::IllegalPollingTime,
-            "the deadline of the call leaves no time to poll: wait longer",
-        ));
+fn wait(client: &ClientIdentity, asked: Option<Duration>) -> Result<Duration, Refusal> {
+    let asked = asked.map(|asked| asked.min(LONGEST_WAIT));
+    let Some(deadline) = client.deadline else { return Ok(asked.unwrap_or(LONGEST_WAIT)) };
+    let is_in_vain = asked.is_some_and(|asked| asked > deadline) && deadline < SHORTEST_POLL;
+    if deadline < SHORTEST_DEADLINE || is_in_vain {
+        let code = match client.version < KNOWS_POLLING_TIME {
+            true => Code::BadRequest,
+            false => Code::IllegalPollingTime,
+        };
+        let sentence =
+            "the deadline of the call leaves no time to poll: let it be later than the long poll is long";
+        return Err(Refusal::new(code, sentence));
     }
     // The SimpleConsumer in Go says nothing but its deadline.
     let wanted = asked.unwrap_or_else(|| deadline.saturating_sub(USUAL_REQUEST_TIMEOUT / 2));
@@ -129,7 +139,7 @@ pub(crate) struct Receiving {
     status: Option<Status>,
     batch: Option<Batch>,
     topic: Resource,
-    reader: Language,
+    digest: DigestType,
     invisible: Option<Duration>,
     time: Option<i64>,
 }
@@ -140,7 +150,7 @@ impl Receiving {
             status: Some(status),
             batch: None,
             topic: Resource::default(),
-            reader: Language::Other,
+            digest: DigestType::Md5,
             invisible: None,
             time: Some(now_ms()),
         }
@@ -151,7 +161,7 @@ impl Receiving {
             return Some(Content::Status(status));
         }
         if let Some(received) = self.batch.as_mut().and_then(Batch::pop) {
-            let message = convert::outgoing(received, self.topic.clone(), self.invisible, self.reader);
+            let message = convert::outgoing(received, self.topic.clone(), self.invisible, self.digest);
             return Some(Content::Message(message));
         }
         self.time.take().map(|time| Content::DeliveryTimestamp(convert::timestamp(time)))
@@ -171,19 +181,39 @@ impl Stream for Receiving {
 mod tests {
     use super::*;
 
+    fn client(deadline: Option<Duration>, version: &str) -> ClientIdentity {
+        ClientIdentity { deadline, version: Version::parse(version), ..ClientIdentity::default() }
+    }
+
     #[test]
     fn a_poll_is_answered_before_its_deadline() {
         let s = Duration::from_secs;
         let check = |deadline: Option<u64>, asked: Option<u64>, expected: Duration| {
-            assert_eq!(wait(deadline.map(s), asked.map(s)).unwrap(), expected, "{deadline:?} {asked:?}");
+            let wait = wait(&client(deadline.map(s), "5.2.0"), asked.map(s));
+            assert_eq!(wait.unwrap(), expected, "{deadline:?} {asked:?}");
         };
         check(Some(23), Some(20), s(20));
         check(Some(40), Some(40), s(20));
         check(Some(13), None, Duration::from_millis(11_500));
         check(Some(8), Some(8), Duration::from_millis(7_500));
+        check(Some(8), Some(20), Duration::from_millis(7_500));
+        check(Some(4), Some(4), Duration::from_millis(3_500));
         check(Some(3), Some(0), s(0));
         check(None, None, s(20));
         check(None, Some(5), s(5));
-        assert_eq!(wait(Some(Duration::from_millis(10)), None).unwrap_err().code, Code::IllegalPollingTime);
+    }
+
+    #[test]
+    fn a_poll_that_cannot_wait_as_it_asks_is_refused_with_a_code_that_its_client_knows() {
+        let ms = Duration::from_millis;
+        let check = |deadline: Duration, asked: Option<Duration>, version: &str, expected: Code| {
+            let refusal = wait(&client(Some(deadline), version), asked).unwrap_err();
+            assert_eq!(refusal.code, expected, "{deadline:?} {asked:?} {version}");
+        };
+        check(ms(10), None, "5.2.0", Code::IllegalPollingTime);
+        check(ms(10), Some(Duration::ZERO), "5.0.3", Code::IllegalPollingTime);
+        check(ms(2000), Some(ms(20_000)), "5.1.2", Code::IllegalPollingTime);
+        check(ms(2000), Some(ms(20_000)), "5.0.2", Code::BadRequest);
+        check(ms(10), None, "", Code::BadRequest);
     }
 }

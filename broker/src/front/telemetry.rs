@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use proto::v2::{
     HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationRequest, NotifyClientTerminationResponse,
-    Settings, TelemetryCommand,
+    Settings, Status, TelemetryCommand,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Streaming};
@@ -51,29 +51,25 @@ impl Telemetry {
         Ok(Box::pin(session.take_until(goodbye.cancelled_owned())))
     }
 
-    /// A sign of life. Without a name it is answered all the same: Go sends such after a broken stream.
+    /// A sign of life.
     #[must_use]
     pub(crate) fn heartbeat(&self, request: &Request<HeartbeatRequest>) -> HeartbeatResponse {
-        let client = ClientIdentity::of(request.metadata());
-        if !client.id.is_empty()
-            && let Err(refusal) = ClientIdentity::named(request.metadata())
-        {
-            return HeartbeatResponse { status: Some(refusal.status(&client)) };
-        }
-        let named = request.get_ref().group.as_ref().filter(|group| !group.name.is_empty());
-        let heard = match named.map(|group| GroupName::of(Some(group), &client)) {
-            None => {
-                self.clients.heard(Instant::now(), &client);
-                Ok(())
-            }
-            Some(Ok(group)) => {
-                self.clients.heard_of_group(Instant::now(), &client, group);
-                Ok(())
-            }
-            Some(Err(refusal)) => Err(refusal),
+        let status = match ClientIdentity::of_heartbeat(request.metadata(), request.get_ref()) {
+            Ok(Some(client)) => self.hear(&client, request.get_ref()),
+            Ok(None) => status::ok(),
+            Err(refusal) => refusal.status(&ClientIdentity::of(request.metadata())),
         };
-        let status = heard.map_or_else(|refusal| refusal.status(&client), |()| status::ok());
         HeartbeatResponse { status: Some(status) }
+    }
+
+    fn hear(&self, client: &ClientIdentity, beat: &HeartbeatRequest) -> Status {
+        let named = beat.group.as_ref().filter(|group| !group.name.is_empty());
+        match named.map(|group| GroupName::of(Some(group), client)) {
+            None => self.clients.heard(Instant::now(), client),
+            Some(Ok(group)) => self.clients.heard_of_group(Instant::now(), client, group),
+            Some(Err(refusal)) => return refusal.status(client),
+        }
+        status::ok()
     }
 
     /// A goodbye. What the client kept by being online is for the caller to release.
@@ -82,9 +78,11 @@ impl Telemetry {
         &self,
         request: &Request<NotifyClientTerminationRequest>,
     ) -> (NotifyClientTerminationResponse, Option<Gone>) {
-        let client = ClientIdentity::of(request.metadata());
-        let gone = self.clients.leave(&client.id);
-        (NotifyClientTerminationResponse { status: Some(status::ok()) }, gone)
+        let (status, gone) = match ClientIdentity::named(request.metadata()) {
+            Ok(client) => (status::ok(), self.clients.leave(&client.id)),
+            Err(refusal) => (refusal.status(&ClientIdentity::of(request.metadata())), None),
+        };
+        (NotifyClientTerminationResponse { status: Some(status) }, gone)
     }
 }
 
@@ -234,5 +232,10 @@ mod tests {
         assert_eq!(telemetry.heartbeat(&long).status.unwrap().code(), Code::ClientIdRequired);
         let nameless = telemetry.heartbeat(&Request::new(HeartbeatRequest::default()));
         assert_eq!(nameless.status.unwrap().code(), Code::Ok);
+        let unknown = HeartbeatRequest { client_type: 99, ..HeartbeatRequest::default() };
+        let unknown = telemetry.heartbeat(&from_client(unknown));
+        assert_eq!(unknown.status.unwrap().code(), Code::UnrecognizedClientType);
+        let (nameless, gone) = telemetry.terminate(&Request::new(NotifyClientTerminationRequest::default()));
+        assert_eq!((nameless.status.unwrap().code(), gone), (Code::ClientIdRequired, None));
     }
 }

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use access::client::{ClientIdentity, Language};
+use access::client::ClientIdentity;
 use access::{Refusal, TopicName, TransactionId};
 use proto::v2::messaging_service_client::MessagingServiceClient;
 use proto::v2::telemetry_command::Command;
 use proto::v2::{
-    Code, EndTransactionRequest, EndTransactionResponse, RecoverOrphanedTransactionCommand, SendResultEntry,
-    TelemetryCommand, TransactionResolution,
+    Code, DigestType, EndTransactionRequest, EndTransactionResponse, RecoverOrphanedTransactionCommand,
+    SendResultEntry, TelemetryCommand, TransactionResolution,
 };
 use store::Record;
 use tonic::metadata::MetadataMap;
@@ -113,7 +113,7 @@ impl Producers for Clients {
 
     fn ask(&self, topic: &TopicName, half: &Record, transaction_id: &str) -> bool {
         let command = RecoverOrphanedTransactionCommand {
-            message: Some(convert::stored(half.clone(), topic.to_resource(), Language::Other)),
+            message: Some(convert::stored(half.clone(), topic.to_resource(), DigestType::Md5)),
             transaction_id: transaction_id.to_owned(),
         };
         let command = Command::RecoverOrphanedTransactionCommand(command);

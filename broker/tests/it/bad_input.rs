@@ -104,6 +104,17 @@ async fn a_message_with_a_mistake_is_refused_with_the_code_of_the_mistake() {
         })
         .await;
     }
+    for (r#type, checksum) in [
+        (DigestType::Crc32, "C74A3366"),
+        (DigestType::Md5, "0123456789ABCDEF0123456789ABCDEF"),
+        (DigestType::Sha1, "x"),
+    ] {
+        check_send(rig, "digest", Code::MessageCorrupted, |m| {
+            let digest = Digest { r#type: r#type as i32, checksum: checksum.to_owned() };
+            system_of(m).body_digest = Some(digest);
+        })
+        .await;
+    }
     check_send(rig, "encoding", Code::MessageCorrupted, |m| system_of(m).body_encoding = 99).await;
     check_send(rig, "recovery", Code::BadRequest, |m| {
         system_of(m).orphaned_transaction_recovery_duration = Some(duration(Duration::from_secs(3601)));
@@ -210,7 +221,7 @@ async fn a_poll_with_a_mistake_is_one_status_and_the_end() {
     let filter =
         |r#type: i32, expression: &str| Some(FilterExpression { r#type, expression: expression.to_owned() });
     let sql = FilterType::Sql as i32;
-    for expression in ["", "*", "a ==", "a > 'x'", "a = 'x", "NOT a = 1"] {
+    for expression in ["", "*", "a ==", "a > 'x'", "a = 'x", "a NOT = 1"] {
         check(expression, Code::IllegalFilterExpression, &|r| r.filter_expression = filter(sql, expression))
             .await;
     }
@@ -314,6 +325,28 @@ async fn a_client_that_does_not_say_who_it_is_is_asked_to() {
     let acked =
         rig.client.ack_message(Request::new(AckMessageRequest::default())).await.unwrap().into_inner();
     assert_eq!(acked.status.unwrap().code, Code::ClientIdRequired as i32);
+    let beat = HeartbeatRequest { client_type: ClientType::Producer as i32, ..HeartbeatRequest::default() };
+    let beaten = rig.client.heartbeat(Request::new(beat)).await.unwrap().into_inner();
+    assert_eq!(beaten.status.unwrap().code, Code::ClientIdRequired as i32);
+    let goodbye = Request::new(NotifyClientTerminationRequest::default());
+    let gone = rig.client.notify_client_termination(goodbye).await.unwrap().into_inner();
+    assert_eq!(gone.status.unwrap().code, Code::ClientIdRequired as i32);
+}
+
+#[tokio::test]
+async fn a_poll_that_is_to_wait_beyond_its_deadline_is_told_so_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(folder.path()).await;
+    rig.topic("orders", 1).await;
+    let mut request = call(waiting(ask("g", "orders"), Duration::from_secs(20)));
+    request.set_timeout(Duration::from_secs(4));
+    let mut stream = rig.client.receive_message(request).await.unwrap().into_inner();
+    let Some(receive_message_response::Content::Status(status)) =
+        stream.message().await.unwrap().unwrap().content
+    else {
+        panic!("a status comes first")
+    };
+    assert_eq!(status.code, Code::IllegalPollingTime as i32, "{}", status.message);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod listeners;
 mod lite;
 mod managed_groups;
 mod many_topics;
+mod namespaces;
 mod reset;
 mod restart;
 mod rig;

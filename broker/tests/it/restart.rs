@@ -54,13 +54,61 @@ async fn progress_attempts_and_handles_survive_a_restart() {
     rig.running.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn after_a_kill_nothing_is_lost_and_handles_from_before_still_count() {
-    let (folder, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // Nothing about consumption is written before the kill.
-    let mut config = config(folder.path());
+/// A broker that writes nothing about consumption to `meta.redb` before it stops.
+async fn never_persisting(folder: &Path) -> Rig {
+    let mut config = config(folder);
     config.limits.persist_interval = Duration::from_secs(3600);
-    let mut rig = Rig::start_with(config).await;
+    Rig::start_with(config).await
+}
+
+#[tokio::test]
+async fn a_kill_forgets_nothing_that_a_client_was_told() {
+    let (folder, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = never_persisting(folder.path()).await;
+    rig.topic("orders", 1).await;
+    rig.topic("steps", 1).await;
+    rig.group("f", true, 17).await;
+    let sent = (0..4).map(|n| message("orders", &format!("m{n}"))).collect();
+    rig.send_ok(sent).await;
+    for id in ["a1", "a2", "b1"] {
+        rig.send_ok(vec![in_group("steps", id, &id[..1])]).await;
+    }
+    let first = rig.poll(ask("g", "orders")).await;
+    let handles: Vec<String> = first.messages.iter().map(|message| handle(message).to_owned()).collect();
+    assert_eq!(rig.ack_code("g", "orders", &handles[0]).await, Code::Ok as i32);
+    rig.change("g", "orders", &handles[1], Duration::ZERO).await;
+    let second = rig.poll(ask("g", "orders")).await;
+    assert_eq!((ids(&second.messages), attempt(&second.messages[0])), (vec!["m1"], 2));
+    let renewed = rig.change("g", "orders", &handles[2], Duration::from_secs(60)).await.receipt_handle;
+    let lane = rig.poll(ReceiveMessageRequest { batch_size: 1, ..ask("f", "steps") }).await;
+    assert_eq!(ids(&lane.messages), ["a1"]);
+    copy(folder.path(), copied.path());
+
+    let mut again = Rig::start(copied.path()).await;
+    let early = again.poll(ask("g", "orders")).await;
+    assert!(
+        early.messages.is_empty(),
+        "none before its time, none that was acknowledged: {:?}",
+        ids(&early.messages)
+    );
+    let lane = again.poll(ask("f", "steps")).await;
+    assert_eq!(ids(&lane.messages), ["b1"], "nothing overtakes a1");
+    let invalid = Code::InvalidReceiptHandle as i32;
+    assert_eq!(again.ack_code("g", "orders", &handles[1]).await, invalid, "of the first attempt");
+    assert_eq!(again.ack_code("g", "orders", &handles[2]).await, invalid, "it was exchanged");
+    assert_eq!(again.ack_code("g", "orders", &renewed).await, Code::Ok as i32);
+    let back = again.change("g", "orders", handle(&second.messages[0]), Duration::ZERO).await;
+    assert_eq!(back.status.unwrap().code, Code::Ok as i32);
+    let third = again.poll(ask("g", "orders")).await;
+    assert_eq!((ids(&third.messages), attempt(&third.messages[0])), (vec!["m1"], 3), "attempts go on");
+    again.running.stop().await.unwrap();
+    rig.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_power_cut_nothing_is_lost_and_handles_from_before_still_count() {
+    let (folder, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = never_persisting(folder.path()).await;
     rig.topic("orders", 1).await;
     let sent = (0..4).map(|n| message("orders", &format!("m{n}"))).collect();
     rig.send_ok(sent).await;
@@ -68,6 +116,8 @@ async fn after_a_kill_nothing_is_lost_and_handles_from_before_still_count() {
     let handles: Vec<String> = before.messages.iter().map(|message| handle(message).to_owned()).collect();
     assert_eq!(rig.ack_code("g", "orders", &handles[0]).await, Code::Ok as i32);
     copy(folder.path(), copied.path());
+    // It was in the page cache alone.
+    std::fs::remove_file(copied.path().join("config/delivery.notes")).unwrap();
 
     let mut again = Rig::start(copied.path()).await;
     for handle in &handles[1..3] {

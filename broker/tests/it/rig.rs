@@ -227,6 +227,8 @@ pub(crate) fn call_as<T>(name: &str, message: T) -> Request<T> {
     request.metadata_mut().insert("x-mq-client-id", name.parse().unwrap());
     request.metadata_mut().insert("x-mq-language", "JAVA".parse().unwrap());
     request.metadata_mut().insert("x-mq-client-version", "5.2.0".parse().unwrap());
+    request.metadata_mut().insert("x-mq-date-time", "20260101T000000Z".parse().unwrap());
+    request.metadata_mut().insert("x-mq-request-id", "7f4c3f7e-5d0c-4a55-9d4b-1f7d6f0a3c11".parse().unwrap());
     request
 }
 
