@@ -402,8 +402,8 @@ pub struct Failover {
     /// annotation `mq.gantry.dev/switchover-to`; a primary that ends as planned hands over all the same. Unset: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// After so many failovers within an hour the next waits until the hour has passed, or for a person. A primary that hands
-    /// over does not count. Unset: 6.
+    /// After so many failovers within an hour each keeps the next waiting for 30 seconds. A primary that hands over does not
+    /// count. Unset: 6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60))]
     pub max_per_hour: Option<i32>,

@@ -15,6 +15,9 @@ use crate::{
 
 /// How long a failover counts.
 const COUNTS_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// After too many of them each keeps the next waiting for so long: what falls again and again gets time to be looked at, and no fault leaves the
+/// group without a primary until a person comes.
+const RESTS_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// No more are remembered: as many as `failover.maxPerHour` may be.
 const MOST: usize = 60;
 
@@ -23,7 +26,7 @@ const MOST: usize = 60;
 pub struct Limits {
     /// Whether members settle by themselves who is next.
     pub enabled: bool,
-    /// How often within an hour.
+    /// How often within an hour without a rest in between.
     pub max_per_hour: usize,
 }
 
@@ -49,15 +52,14 @@ pub fn counted(before: Option<&Failovers>, reign: &Reign, now: Timestamp) -> Fai
     Failovers { counted: reign.failovers, recent }
 }
 
-/// Whether the next failover waits for a person, or for its time.
-pub fn held(limits: &Limits, failovers: &Failovers) -> Option<Held> {
+/// Whether the next failover waits for a person, or for its time `now`.
+pub fn held(limits: &Limits, failovers: &Failovers, now: Timestamp) -> Option<Held> {
     if !limits.enabled {
         return Some(Held::Disabled);
     }
-    // As many as are allowed, counted from the last.
-    let first = failovers.recent.len().checked_sub(limits.max_per_hour)?;
-    let at: Timestamp = failovers.recent.get(first)?.parse().ok()?;
-    Some(Held::Backoff(at + COUNTS_FOR))
+    let last: Timestamp = failovers.recent.last()?.parse().ok()?;
+    let until = last + RESTS_FOR;
+    (failovers.recent.len() >= limits.max_per_hour && now < until).then_some(Held::Backoff(until))
 }
 
 /// Why nobody takes the place of a primary that is lost, where somebody wants it so: the reason, and what to do.
@@ -112,7 +114,7 @@ pub fn stalled(limits: &Limits, kept_back: Option<(Reason, String)>, held: Optio
     }
     let Some(Held::Backoff(until)) = held else { return None };
     let message = format!(
-        "{} failovers within an hour, as many as failover.maxPerHour allows: should the primary be lost, nobody takes its place before {until}; see the Events and logs of the brokers for why they fall, or raise failover.maxPerHour",
+        "{} failovers within an hour, which is failover.maxPerHour: should the primary be lost, nobody takes its place before {until}; see the Events and logs of the brokers for why they fall, or raise failover.maxPerHour",
         limits.max_per_hour
     );
     Some(Finding::yes(Type::Stalled, Reason::FailoverBackoff, message))
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn failovers_count_for_an_hour_and_hold_the_next_when_they_are_too_many() {
+    fn failovers_count_for_an_hour_and_keep_the_next_waiting_when_they_are_too_many() {
         let limits = Limits { enabled: true, max_per_hour: 2 };
         let first = counted(None, &reign(7), at(0));
         assert_eq!(
@@ -177,19 +179,24 @@ mod tests {
             "what was before is not of this hour"
         );
         let one = counted(Some(&first), &reign(8), at(100));
-        assert_eq!((one.recent.len(), held(&limits, &one)), (1, None));
+        assert_eq!((one.recent.len(), held(&limits, &one, at(100))), (1, None));
         assert_eq!(counted(Some(&one), &reign(8), at(200)), one, "it is counted once");
         let three = counted(Some(&one), &reign(10), at(300));
         assert_eq!(three.recent.len(), 3);
-        assert_eq!(held(&limits, &three), Some(Held::Backoff(at(3900))), "then one is left");
+        assert_eq!(held(&limits, &three, at(300)), Some(Held::Backoff(at(330))));
+        assert_eq!(held(&limits, &three, at(329)), Some(Held::Backoff(at(330))));
+        assert_eq!(held(&limits, &three, at(330)), None, "it had its rest");
+        let later = counted(Some(&three), &reign(11), at(3890));
+        assert_eq!(held(&limits, &later, at(3890)), Some(Held::Backoff(at(3920))));
+        let alone = counted(Some(&three), &reign(11), at(3900));
         assert_eq!(
-            held(&limits, &counted(Some(&three), &reign(10), at(3899))),
-            Some(Held::Backoff(at(3900)))
+            (alone.recent.len(), held(&limits, &alone, at(3900))),
+            (1, None),
+            "the others are an hour ago"
         );
-        assert_eq!(held(&limits, &counted(Some(&three), &reign(10), at(3900))), None);
         let anew = counted(Some(&three), &reign(0), at(400));
         assert_eq!((anew.counted, anew.recent.len()), (0, 3), "the Lease was made again");
-        assert_eq!(held(&Limits { enabled: false, ..limits }, &first), Some(Held::Disabled));
+        assert_eq!(held(&Limits { enabled: false, ..limits }, &first, at(400)), Some(Held::Disabled));
         assert_eq!(counted(Some(&first), &reign(10_000), at(100)).recent.len(), MOST);
     }
 

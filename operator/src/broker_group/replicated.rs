@@ -75,11 +75,12 @@ pub(super) fn kept_back(
     group: &Validated,
     observed: &Observed,
     failovers: Option<&Failovers>,
+    now: Timestamp,
 ) -> Option<(Reason, String)> {
     if group.replication.is_none() || group.hibernates {
         return None;
     }
-    failover::kept_back(&group.fenced, observed, held(group, failovers))
+    failover::kept_back(&group.fenced, observed, held(group, failovers, now))
 }
 
 /// Stalled, where nobody takes the primary's place, or would; a person decides.
@@ -87,16 +88,17 @@ pub(super) fn failover_stalled(
     group: &Validated,
     observed: &Observed,
     failovers: Option<&Failovers>,
+    now: Timestamp,
 ) -> Option<Finding> {
     if group.replication.is_none() || group.hibernates {
         return None;
     }
-    let kept_back = kept_back(group, observed, failovers);
-    failover::stalled(&group.failover, kept_back, held(group, failovers))
+    let kept_back = kept_back(group, observed, failovers, now);
+    failover::stalled(&group.failover, kept_back, held(group, failovers, now))
 }
 
-fn held(group: &Validated, failovers: Option<&Failovers>) -> Option<failover::Held> {
-    failover::held(&group.failover, failovers?)
+fn held(group: &Validated, failovers: Option<&Failovers>, now: Timestamp) -> Option<failover::Held> {
+    failover::held(&group.failover, failovers?, now)
 }
 
 /// Whether so few are in sync that sends are refused.

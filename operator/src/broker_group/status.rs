@@ -131,8 +131,8 @@ fn findings(
         stalled = lost;
     }
     // Who is kept back has everything that is acknowledged, however long that lasts.
-    let kept_back = replicated::kept_back(group, observed, failovers);
-    let fails_over = replicated::failover_stalled(group, observed, failovers);
+    let kept_back = replicated::kept_back(group, observed, failovers, now);
+    let fails_over = replicated::failover_stalled(group, observed, failovers, now);
     if let Some(waits) = fails_over.filter(|_| kept_back.is_some() || !stalled.holds) {
         stalled = waits;
     }

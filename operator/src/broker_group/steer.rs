@@ -63,7 +63,7 @@ pub(super) async fn steer(
     let Some(reign) = observed.reign.as_ref() else { return Ok(steered) };
     let before = resource.status.as_ref().and_then(|status| status.failovers.as_ref());
     let failovers = failover::counted(before, reign, now);
-    let held = failover::held(&group.failover, &failovers);
+    let held = failover::held(&group.failover, &failovers, now);
     bind(context, group, reign, held.is_some()).await?;
     let mut there = observed.ready();
     if failover::kept_back(&group.fenced, observed, held).is_some() {
