@@ -7,6 +7,7 @@ mod consumer_groups;
 mod day_two;
 mod declared;
 mod drift;
+mod fields;
 mod gitops;
 mod golden;
 mod killed;

@@ -164,11 +164,19 @@ impl Server {
         }
         let mut object = before.clone().unwrap_or_else(|| json!({}));
         if applies {
-            let former = self.applied().insert(asked_for.to_owned(), sent.clone());
-            writes::take_back(&mut object, &former.unwrap_or_default(), &sent);
+            let former = self.applied().get(asked_for).cloned().unwrap_or_default();
+            writes::take_back(&mut object, &former, &sent);
         }
         writes::merge(&mut object, &sent);
         writes::complete(&mut object, before.as_ref());
+        if let Some(message) = writes::invalid(&object) {
+            let code = StatusCode::UNPROCESSABLE_ENTITY;
+            let reply = json!({"status": "Failure", "code": 422, "reason": "Invalid", "message": message});
+            return respond(code, &reply);
+        }
+        if applies {
+            self.applied().insert(asked_for.to_owned(), sent);
+        }
         if before.as_ref() != Some(&object) {
             self.changes.tell(if before.is_none() { "ADDED" } else { "MODIFIED" }, &path, &mut object);
             self.trap.changed(&path, before, Some(&object));

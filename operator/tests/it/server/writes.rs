@@ -60,6 +60,20 @@ pub(super) fn conflicts(wanted: &Value, metadata: &Value) -> bool {
     differs("uid") || differs("resourceVersion")
 }
 
+/// Why the server does not take an object: some of the rules that its own kinds have.
+pub(super) fn invalid(object: &Value) -> Option<String> {
+    let port = object["spec"]["ports"][0]["nodePort"].as_i64().filter(|_| object["kind"] == "Service");
+    if let Some(port) = port.filter(|port| !(30000..=32767).contains(port)) {
+        return Some(format!(
+            "spec.ports[0].nodePort: Invalid value: {port}: not in the valid range 30000-32767"
+        ));
+    }
+    let labels = object["spec"]["template"]["metadata"]["labels"].as_object();
+    let mut values = labels.into_iter().flatten().filter_map(|(_, value)| value.as_str());
+    let bad = values.find(|value| !value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)))?;
+    Some(format!("spec.template.labels: Invalid value: {bad:?}"))
+}
+
 /// Nobody owns any more what this one owned.
 pub(super) fn orphan(objects: &mut Objects, owner: &Value) {
     for object in objects.values_mut() {

@@ -47,10 +47,19 @@ impl World {
 
     fn status(&self, pod: &Value) -> Value {
         let name = text(&pod["metadata"]["name"]);
-        let is_ready = !self.is_lost(name);
+        let container = &pod["spec"]["containers"][0];
+        let has_image = !text(&container["image"]).ends_with(":missing");
+        let has_node = pod["spec"]["nodeSelector"]["disk"] != "nowhere";
+        let is_ready = has_image && has_node && !self.is_lost(name);
         let condition = |type_: &str, holds: bool| json!({"type": type_, "status": if holds { "True" } else { "False" }, "lastTransitionTime": READY_SINCE});
         let mut status =
-            json!({"conditions": [condition("Ready", is_ready), condition("PodScheduled", true)]});
+            json!({"conditions": [condition("Ready", is_ready), condition("PodScheduled", has_node)]});
+        if !has_image {
+            status["containerStatuses"] = json!([{
+                "name": container["name"], "image": container["image"], "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}},
+            }]);
+        }
         let group = text(&pod["metadata"]["labels"]["mq.gantry.dev/broker-group"]);
         if let Some(broker) = self.brokers.get(group) {
             status["podIP"] = json!(broker.ip);
