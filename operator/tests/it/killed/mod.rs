@@ -17,17 +17,17 @@ mod scenarios;
 const MOST: usize = 5;
 
 /// What goes wrong in a step of so many writes and changes, one at a time.
-fn what_goes_wrong((writes, changes): (usize, usize), has_brokers: bool) -> Vec<At> {
+fn what_goes_wrong((writes, changes): (usize, usize), is_asked: bool) -> Vec<At> {
     let some = |all: usize| (1..=all).step_by(all.div_ceil(MOST).max(1));
-    // Without brokers nothing happens between two writes, so that before the one is after the other.
-    let mut all: Vec<At> = (1..=writes).filter(|_| has_brokers).map(At::KilledBefore).collect();
+    // Where nobody is asked nothing happens between two writes, so that before the one is after the other.
+    let mut all: Vec<At> = (1..=writes).filter(|_| is_asked).map(At::KilledBefore).collect();
     all.extend((1..=writes).map(At::KilledAfter));
     all.extend(some(writes).map(At::Stale));
     all.extend(some(changes).map(At::Missed));
     all
 }
 
-/// The cluster before the step of this number: as `calm` was, or where brokers know of it made anew out of a `used` one.
+/// The cluster before the step of this number: as `calm` was, or where somebody is asked made anew out of a `used` one.
 async fn before(scenario: &Scenario, number: usize, calm: &World, used: Option<World>) -> World {
     let Some(used) = used else { return calm.copy() };
     let world = used.anew().await;
@@ -52,17 +52,17 @@ async fn take(step: &Step, world: &World, wrong: Option<At>) -> (Objects, (usize
 async fn check(scenario: Scenario) {
     let mut wrong = Vec::new();
     let mut runs = 0;
-    let has_brokers = !scenario.brokers.is_empty();
-    let calm = World::new(scenario.brokers).await;
-    let mut used = if has_brokers { Some(World::new(scenario.brokers).await) } else { None };
+    let calm = scenario.world().await;
+    let is_asked = calm.is_asked();
+    let mut used = if is_asked { Some(scenario.world().await) } else { None };
     for (number, step) in scenario.steps.iter().enumerate() {
-        let begun = if has_brokers { World::new(&[]).await } else { calm.copy() };
+        let begun = if is_asked { World::new(&[]).await } else { calm.copy() };
         let (expected, counted) = take(step, &calm, None).await;
-        for at in what_goes_wrong(counted, has_brokers) {
+        for at in what_goes_wrong(counted, is_asked) {
             runs += 1;
             let world = before(&scenario, number, &begun, used.take()).await;
             let (left, _) = take(step, &world, Some(at)).await;
-            used = Some(world).filter(|_| has_brokers);
+            used = Some(world).filter(|_| is_asked);
             let differences = differences(&expected, &left);
             if !differences.is_empty() {
                 wrong.push(format!("step {number}, {at:?}:\n  {}\n", differences.join("\n  ")));
@@ -125,4 +125,9 @@ async fn a_group_that_is_drained_and_deleted() {
 #[tokio::test]
 async fn a_namespace_that_ends() {
     check(scenarios::ended()).await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_told_what_to_log() {
+    check(scenarios::told_what_to_log()).await;
 }

@@ -8,7 +8,17 @@ use crate::world::World;
 pub(super) struct Scenario {
     /// BrokerGroups that have a real broker.
     pub(super) brokers: &'static [&'static str],
+    /// Whether name servers can be asked.
+    pub(super) asks_name_server: bool,
     pub(super) steps: Vec<Step>,
+}
+
+impl Scenario {
+    /// A cluster in which nothing was done yet.
+    pub(super) async fn world(&self) -> World {
+        let world = World::new(self.brokers).await;
+        if self.asks_name_server { world.and_a_name_server() } else { world }
+    }
 }
 
 /// What a user does, or what happens to a machine. Resources are named by kind and name.

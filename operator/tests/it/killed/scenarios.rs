@@ -23,7 +23,7 @@ fn group(mut spec: Value) -> Value {
 
 /// Without brokers that can be asked.
 fn alone(steps: Vec<Step>) -> Scenario {
-    Scenario { brokers: &[], steps }
+    Scenario { brokers: &[], asks_name_server: false, steps }
 }
 
 /// Name servers, these broker groups, each with a broker that can be asked, and what is made with them.
@@ -35,7 +35,11 @@ fn with_brokers(
     let mut first = vec![Make(SET, "main", json!({"replicas": 1}))];
     first.extend(brokers.iter().map(|name| Make(GROUP, name, group(json!({})))));
     first.extend(made);
-    Scenario { brokers, steps: std::iter::once(Together(first)).chain(steps).collect() }
+    Scenario {
+        brokers,
+        asks_name_server: false,
+        steps: std::iter::once(Together(first)).chain(steps).collect(),
+    }
 }
 
 fn three(steps: impl IntoIterator<Item = Step>) -> Scenario {
@@ -170,4 +174,15 @@ pub(super) fn ended() -> Scenario {
     let namespace = Make("Namespace", "shop", Value::Null);
     let made = vec![namespace, Make(TOPIC, "orders", declared.clone()), Make(CONSUMERS, "billing", declared)];
     with_brokers(&["a"], made, [Delete("Namespace", "shop")])
+}
+
+pub(super) fn told_what_to_log() -> Scenario {
+    let levels = |levels: Value| Set(SET, "main", "logging", json!({"levels": levels}));
+    let steps = vec![
+        Make(SET, "main", json!({"replicas": 1})),
+        levels(json!({"namesrv": "debug"})),
+        levels(json!({"access": "trace"})),
+        Set(SET, "main", "logging", Value::Null),
+    ];
+    Scenario { brokers: &[], asks_name_server: true, steps }
 }

@@ -18,6 +18,8 @@ use proto::control::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use name_server::NameServer;
+
 use crate::{
     declared::Broker,
     server::{Objects, Server},
@@ -25,6 +27,7 @@ use crate::{
 
 mod garbage;
 mod members;
+mod name_server;
 pub(crate) mod normal;
 pub(crate) mod operator;
 mod pods;
@@ -39,6 +42,8 @@ pub(crate) struct World {
     _task: JoinSet<()>,
     /// Real brokers, by the name of their BrokerGroup.
     pub(crate) brokers: BTreeMap<String, Broker>,
+    /// The one process of name servers, where it can be asked.
+    name_server: Option<NameServer>,
     /// Pods that do not get ready, by name.
     lost: Mutex<Vec<String>>,
     /// How many pods were made.
@@ -52,13 +57,18 @@ impl World {
         for group in groups {
             brokers.insert((*group).to_owned(), Broker::start().await);
         }
-        Self::with(brokers)
+        Self::with(brokers, None)
     }
 
-    fn with(brokers: BTreeMap<String, Broker>) -> Self {
+    /// The same with a name server that can be asked.
+    pub(crate) fn and_a_name_server(self) -> Self {
+        Self { name_server: Some(NameServer::start()), ..self }
+    }
+
+    fn with(brokers: BTreeMap<String, Broker>, name_server: Option<NameServer>) -> Self {
         let server = Server::default();
         let (client, _task) = server.start();
-        Self { server, client, _task, brokers, lost: Mutex::default(), made: Mutex::default() }
+        Self { server, client, _task, brokers, name_server, lost: Mutex::default(), made: Mutex::default() }
     }
 
     /// Another without anything, whose brokers are these once more, and empty.
@@ -82,17 +92,18 @@ impl World {
                     .unwrap();
             }
         }
-        Self::with(self.brokers)
+        self.name_server.iter().for_each(NameServer::forget);
+        Self::with(self.brokers, self.name_server)
     }
 
     /// Another that is just so, and goes on by itself. Brokers cannot be had twice.
     pub(crate) fn copy(&self) -> Self {
-        assert!(self.brokers.is_empty());
+        assert!(!self.is_asked());
         let server = self.server.copy();
         let (client, _task) = server.start();
         let (lost, made) = (self.lost.lock().unwrap().clone(), *self.made.lock().unwrap());
         let (lost, made) = (Mutex::new(lost), Mutex::new(made));
-        Self { server, client, _task, brokers: BTreeMap::new(), lost, made }
+        Self { server, client, _task, brokers: BTreeMap::new(), name_server: None, lost, made }
     }
 
     /// Where a resource is.
@@ -169,6 +180,11 @@ impl World {
         self.server.objects().clone()
     }
 
+    /// Whether there is somebody who can be asked.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.brokers.is_empty() || self.name_server.is_some()
+    }
+
     /// All that lasts: objects without what passes, and what brokers have.
     pub(crate) async fn contents(&self) -> Objects {
         let mut contents = normal::normal(self.objects());
@@ -183,6 +199,9 @@ impl World {
                     json!(format!("{consumers:?}")),
                 );
             }
+        }
+        if let Some(name_server) = &self.name_server {
+            contents.insert("/name-servers/levels".to_owned(), json!(name_server.levels()));
         }
         contents
     }

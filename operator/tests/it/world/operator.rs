@@ -44,7 +44,7 @@ impl Operator {
                 continue;
             }
             world.go_on();
-            let is_quiet = world.brokers.is_empty() && world.server.trap.counted() == changes;
+            let is_quiet = !world.is_asked() && world.server.trap.counted() == changes;
             if !is_quiet {
                 let now = world.contents().await;
                 if std::mem::replace(&mut before, now) != before {

@@ -64,6 +64,13 @@ impl World {
         if let Some(broker) = self.brokers.get(group) {
             status["podIP"] = json!(broker.ip);
         }
+        if let Some(name_server) = self.name_server.as_ref().filter(|_| container["name"] == "namesrv") {
+            status["podIP"] = json!(name_server.ip);
+            status["containerStatuses"] = json!([{
+                "name": "namesrv", "image": "x", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"running": {}},
+            }]);
+        }
         status
     }
 
