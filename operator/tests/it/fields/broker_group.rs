@@ -63,8 +63,8 @@ fn storage() -> Vec<Field> {
     let elsewhere = Life::Elsewhere("auto_grow, which is pure: how full volumes are only brokers say");
     vec![
         Field::new("storage.commitLog.size", claim)
-            .good([json!("1.5Gi"), json!("2Gi"), json!("1Ti")])
-            .bad([json!("512Mi"), json!("0"), json!("much"), Value::Null, json!("-2Gi")])
+            .good([json!("1.5Gi"), json!("2Gi"), json!("1Ti"), json!("+5Gi"), json!("5e9"), json!("5G")])
+            .bad([json!("512Mi"), json!("0"), json!("much"), Value::Null, json!("-2Gi"), json!("20Ei")])
             .life(Life::Grows),
         Field::new("storage.commitLog.storageClassName", claim)
             .good([json!("fast"), json!("slow")])
@@ -72,8 +72,8 @@ fn storage() -> Vec<Field> {
             .life(Life::Fixed),
         Field::new("storage.ephemeral.sizeLimit", "/volumes/")
             .beside(ephemeral)
-            .good([json!("2Gi"), json!("64Mi"), Value::Null])
-            .bad([json!("63Mi"), json!("much"), json!(""), json!(1)]),
+            .good([json!("2Gi"), json!("64Mi"), json!("+5Gi"), Value::Null])
+            .bad([json!("63Mi"), json!("much"), json!(""), json!(1), json!("20Ei")]),
         Field::new("storage.retention.onDelete", "RetentionPolicy/whenDeleted")
             .good([json!("Delete")])
             .bad([json!("delete"), json!(""), json!(true), json!("Keep")]),
@@ -88,12 +88,12 @@ fn storage() -> Vec<Field> {
         Field::new("storage.autoGrow.increment", "")
             .beside(grows.clone())
             .good([json!("64Mi"), json!("2Gi")])
-            .bad([json!("63Mi"), json!("much"), Value::Null])
+            .bad([json!("63Mi"), json!("much"), Value::Null, json!("20Ei")])
             .life(elsewhere),
         Field::new("storage.autoGrow.max", "")
             .beside(grows)
             .good([json!("1Gi"), json!("10Gi")])
-            .bad([json!("512Mi"), json!("much"), Value::Null])
+            .bad([json!("512Mi"), json!("much"), Value::Null, json!("20Ei")])
             .life(elsewhere),
     ]
 }
@@ -108,7 +108,7 @@ fn messages() -> Vec<Field> {
             json!("Never"),
         ]),
         Field::new("messageRetention.time", retention)
-            .good([json!("24h"), json!("3d"), json!("90m"), json!("1s")])
+            .good([json!("24h"), json!("3d"), json!("90m"), json!("1s"), json!("999999999d")])
             .bad([json!("0h"), json!("24"), json!("1w"), json!(24)]),
         Field::new("messageRetention.diskPercent", retention).good([json!(10), json!(95)]).bad([
             json!(9),
@@ -131,7 +131,8 @@ fn messages() -> Vec<Field> {
             json!(101),
             json!("90"),
         ]),
-        Field::new("messageRetention.size", retention).good([json!("16Mi"), json!("50Gi")]).bad([
+        Field::new("messageRetention.size", retention).good([json!("16Mi"), json!("+5Gi")]).bad([
+            json!("20Ei"),
             json!("15Mi"),
             json!("much"),
             json!(""),

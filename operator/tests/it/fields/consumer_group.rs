@@ -15,8 +15,8 @@ pub(super) fn kind() -> Kind {
     let backoff = |path| Field::new(path, on_broker).beside(exponential.clone());
     let mut fields =
         vec![
-            Field::new("groupName", "a/b : ")
-                .good([json!("b")])
+            Field::new("groupName", "a/a : ")
+                .good([json!("b"), json!("%a|b-_"), json!("b".repeat(120))])
                 .bad([json!(""), json!("a.b"), json!("CID_RMQ_SYS_a"), json!("a".repeat(121))])
                 .life(Life::Fixed),
             Field::new("consumeEnabled", on_broker).good([json!(false)]).bad([
@@ -37,7 +37,7 @@ pub(super) fn kind() -> Kind {
                 json!("3"),
             ]),
             Field::new("retry.backoff.custom", on_broker)
-                .good([json!(["10s"]), json!(["500ms", "1d"])])
+                .good([json!(["10s"]), json!(["500ms", "1d"]), json!(["9999999d"]), json!(vec!["1s"; 64])])
                 .bad([json!([]), json!(["10"]), json!(["0s"]), json!("10s")]),
             backoff("retry.backoff.exponential.initial").good([json!("1s"), json!("500ms")]).bad([
                 json!("5"),

@@ -201,10 +201,13 @@ impl Kind {
         let lines = differences(before, after);
         let conditions = tried.conditions();
         let is_named = field.path.split(['.', '[']).any(|part| conditions.contains(part));
+        let stalls = conditions.contains(r#""status":"True","type":"Stalled""#);
         if field.told.contains(value) || field.stuck.contains(value) {
-            let stalls = conditions.contains(r#""status":"True","type":"Stalled""#);
             let is_told = is_named && stalls == field.stuck.contains(value);
             return (!is_told).then(|| format!("no condition tells of {value}: {conditions}"));
+        }
+        if stalls && !matches!(field.life, Life::Fixed | Life::AtFirst) {
+            return Some(format!("{value} stalls it: {conditions}"));
         }
         let shows = lines.iter().any(|line| line.contains(field.shows));
         (!shows).then(|| {

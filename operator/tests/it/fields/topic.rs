@@ -15,12 +15,19 @@ pub(super) const OF_OTHERS: Life =
 pub(super) fn kind() -> Kind {
     let on_broker = "a/a : ";
     let mut fields = vec![
-        Field::new("topicName", "a/b : ")
-            .good([json!("b")])
+        Field::new("topicName", "a/a : ")
+            .good([json!("b"), json!("%a|b-_")])
             .bad([json!(""), json!("a.b"), json!("rmq_sys_a"), json!("TBW102"), json!("%DLQ%a")])
             .life(Life::Fixed),
         Field::new("messageType", on_broker)
-            .good([json!("Fifo"), json!("Delay"), json!("Transaction"), json!("Priority"), json!("Mixed")])
+            .good([
+                json!("Fifo"),
+                json!("Delay"),
+                json!("Transaction"),
+                json!("Priority"),
+                json!("Lite"),
+                json!("Mixed"),
+            ])
             .bad([json!("fifo"), json!(""), json!(1)])
             .life(Life::Fixed),
         Field::new("queues", on_broker).good([json!(1), json!(3), json!(1024)]).bad([
