@@ -232,7 +232,7 @@ mod tests {
         let reign = Reign::of(&live);
         assert_eq!((reign.fenced, reign.held, reign.failovers), ([1, 2].into(), true, 3));
         assert_eq!(
-            only(2)["metadata"]["annotations"][WISHED_PRIMARY],
+            only(2, "2@1")["metadata"]["annotations"][WISHED_PRIMARY],
             "2",
             "it stands though failover is held"
         );
