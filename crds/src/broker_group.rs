@@ -210,6 +210,8 @@ pub struct AutoGrow {
     /// By how much, for example `20Gi`.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Ei')) <= 0")
+            .message("storage.autoGrow.increment is at most 1Ei"),
         validation = Rule::new("isQuantity(self)")
             .message("storage.autoGrow.increment is a quantity such as 20Gi"),
         validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0")
@@ -219,6 +221,8 @@ pub struct AutoGrow {
     /// The size beyond which they do not grow, for example `500Gi`.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Ei')) <= 0")
+            .message("storage.autoGrow.max is at most 1Ei"),
         validation = Rule::new("isQuantity(self)")
             .message("storage.autoGrow.max is a quantity such as 500Gi")
     )]
@@ -236,6 +240,8 @@ pub struct CommitLogVolume {
     /// Size of the volume, for example `100Gi`. It can grow where the storage class allows it, and never shrinks.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Ei')) <= 0")
+            .message("storage.commitLog.size is at most 1Ei: one that is too large could never be lowered again"),
         validation = Rule::new("isQuantity(self)")
             .message("storage.commitLog.size is a quantity such as 100Gi"),
         validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0")
@@ -258,6 +264,8 @@ pub struct EphemeralVolume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Ei')) <= 0")
+            .message("storage.ephemeral.sizeLimit is at most 1Ei"),
         validation = Rule::new("isQuantity(self)")
             .message("storage.ephemeral.sizeLimit is a quantity such as 2Gi"),
         validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0")
@@ -343,6 +351,8 @@ pub struct MessageRetention {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Ei')) <= 0")
+            .message("messageRetention.size is at most 1Ei"),
         validation = Rule::new("isQuantity(self)")
             .message("messageRetention.size is a quantity such as 50Gi"),
         validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('16Mi')) >= 0")

@@ -130,6 +130,16 @@ mod broker_group {
     }
 
     #[test]
+    fn a_size_is_one_that_a_volume_can_have_since_it_never_shrinks() {
+        made("storage: {commitLog: {size: 1Ei}}", None);
+        made("storage: {commitLog: {size: 20Ei}}", Some("one that is too large could never be lowered"));
+        made("storage: {ephemeral: {sizeLimit: 20Ei}}", Some("storage.ephemeral.sizeLimit is at most 1Ei"));
+        made("messageRetention: {size: 20Ei}", Some("messageRetention.size is at most 1Ei"));
+        let grows = "storage: {commitLog: {size: 1Gi}, autoGrow: {increment: 1Gi, max: 20Ei}}";
+        made(grows, Some("storage.autoGrow.max is at most 1Ei"));
+    }
+
+    #[test]
     fn storage_is_one_thing_and_stays_it() {
         made("storage: {}", Some("exactly one of commitLog"));
         made("storage: {commitLog: {size: 1Gi}, ephemeral: {}}", Some("exactly one of commitLog"));

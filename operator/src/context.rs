@@ -74,6 +74,9 @@ impl Context {
 
     /// Tells running processes what to log, without a restart. A process that cannot be told reads it from its file
     /// when it starts again; until then the next reconcile tries again.
+    ///
+    /// It comes before `wanted` is written into the file, which says `before`: an operator that is killed between the two finds the
+    /// difference again.
     pub async fn tell_levels(
         &self,
         role: Role,
@@ -85,13 +88,19 @@ impl Context {
             let incarnation = pods::incarnation(pod);
             let told = {
                 let told = self.levels_told.lock().expect("no panic while the lock is held");
-                told.get(&incarnation).cloned().unwrap_or_else(|| before.clone())
+                told.get(&incarnation).cloned()
             };
-            let difference = level_changes(&told, wanted);
+            let difference = match &told {
+                Some(told) => level_changes(told, wanted),
+                // What an operator before this one told it, nobody knows.
+                None => all_levels(before, wanted),
+            };
             let Some(address) = pods::address(pod, CONTROL_PORT) else { continue };
             if !difference.is_empty() {
                 if let Err(status) = self.control.set_log_levels(role, &address, difference).await {
                     tracing::warn!(pod = pod.name_any(), %status, "log levels not changed");
+                    let mut all = self.levels_told.lock().expect("no panic while the lock is held");
+                    all.entry(incarnation).or_insert_with(|| before.clone());
                     continue;
                 }
                 tracing::info!(pod = pod.name_any(), "log levels changed");
@@ -120,6 +129,16 @@ fn level_changes(
     for target in told.keys().filter(|target| !wanted.contains_key(*target)) {
         changes.insert(target.clone(), others.to_owned());
     }
+    changes
+}
+
+/// What to tell a process that logs by some of `before` and `wanted` so that it logs by `wanted`.
+fn all_levels(
+    before: &BTreeMap<String, String>,
+    wanted: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut changes = level_changes(before, wanted);
+    changes.extend(wanted.clone());
     changes
 }
 

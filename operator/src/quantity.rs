@@ -35,6 +35,7 @@ impl fmt::Display for ByteCount {
 
 /// The value of a quantity in thousandths, or nothing where `text` is not a quantity of zero or more.
 pub fn millis(text: &str) -> Option<u128> {
+    let text = text.strip_prefix('+').unwrap_or(text);
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -89,6 +90,9 @@ mod tests {
             ("1.5Gi", Some(1_610_612_736_000)),
             ("2k", Some(2_000_000)),
             ("1e3", Some(1_000_000)),
+            ("+1Ki", Some(1_024_000)),
+            ("+-1", None),
+            ("++1", None),
             ("", None),
             (".", None),
             ("1.2.3", None),

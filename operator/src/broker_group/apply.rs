@@ -108,6 +108,8 @@ pub(super) async fn apply(
     };
     let live = observed.stateful_set.as_deref();
     let made_from = pinned::settle(maker, live, &mut stateful_set, (&mut config_map, CONFIG_KEY));
+    let before = observed.config_map.as_deref().map_or_else(BTreeMap::new, |map| levels_in(map, CONFIG_KEY));
+    context.tell_levels(Role::Broker, &observed.pods, &before, &group.logging.levels).await;
     applier.apply(&stores.config_maps, owner, config_map).await?;
     let names: Vec<String> = budget.iter().map(|budget| budget.name_any()).collect();
     if let Some(budget) = budget {
@@ -127,8 +129,6 @@ pub(super) async fn apply(
         Volume::Claim { size, .. } => grow(context, group, observed, size).await?,
         Volume::Ephemeral { .. } => None,
     };
-    let before = observed.config_map.as_deref().map_or_else(BTreeMap::new, |map| levels_in(map, CONFIG_KEY));
-    context.tell_levels(Role::Broker, &observed.pods, &before, &group.logging.levels).await;
     Ok(Outcome { resize_refused, made_from: Some(made_from), ..outcome })
 }
 

@@ -29,6 +29,9 @@ pub const FAILOVER: &str = "mq.gantry.dev/failover";
 /// The annotation that counts how often that happened. Members write it.
 pub const FAILOVERS: &str = "mq.gantry.dev/failovers";
 const HELD: &str = "held";
+/// The annotation with the request by which a person last let a member be primary that may lack messages. It is there as soon as
+/// that is done, so that an operator which is killed right then still tells of it.
+pub const PROMOTED_BY: &str = "mq.gantry.dev/promoted-by";
 
 /// What a Lease says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct Reign {
     pub held: bool,
     /// How often a member took the place of one that was.
     pub failovers: i64,
+    /// The request by which one was let be primary that may lack messages.
+    pub promoted_by: Option<String>,
 }
 
 /// One life of a pod.
@@ -80,6 +85,7 @@ impl Reign {
             fenced: fenced.filter_map(|member| member.trim().parse().ok()).collect(),
             held: note(FAILOVER) == Some(HELD),
             failovers: note(FAILOVERS).and_then(|text| text.parse().ok()).unwrap_or_default(),
+            promoted_by: note(PROMOTED_BY).map(str::to_owned),
         }
     }
 
@@ -159,10 +165,11 @@ pub fn no_wish() -> Value {
     json!({"metadata": {"annotations": {WISHED_PRIMARY: null}}})
 }
 
-/// The change that lets this member alone be primary next, whatever its store holds, also where failover waits for a person.
-pub fn only(ordinal: i32) -> Value {
+/// The change that lets this member alone be primary next, whatever its store holds, also where failover waits for a person; and by
+/// which request.
+pub fn only(ordinal: i32, request: &str) -> Value {
     let ordinal = ordinal.to_string();
-    json!({"metadata": {"annotations": {IN_SYNC: ordinal, WISHED_PRIMARY: ordinal}}})
+    json!({"metadata": {"annotations": {IN_SYNC: ordinal, WISHED_PRIMARY: ordinal, PROMOTED_BY: request}}})
 }
 
 /// The change that says who must not be primary, and whether failover is held.
@@ -220,7 +227,7 @@ mod tests {
         let reign = Reign::of(&live);
         assert_eq!((reign.fenced, reign.held, reign.failovers), ([1, 2].into(), true, 3));
         assert_eq!(
-            only(2)["metadata"]["annotations"][WISHED_PRIMARY],
+            only(2, "2@1")["metadata"]["annotations"][WISHED_PRIMARY],
             "2",
             "it stands though failover is held"
         );

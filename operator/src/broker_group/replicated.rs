@@ -158,11 +158,13 @@ pub(super) fn quorum_lost(observed: &Observed, old: &[Condition], now: Timestamp
 }
 
 /// The condition DataLossPossible: from an unclean promotion on, as long as the annotation that asked for it stands.
-pub(super) fn data_loss(resource: &BrokerGroup, promoted: bool) -> Option<Finding> {
+pub(super) fn data_loss(resource: &BrokerGroup, observed: &Observed, promoted: bool) -> Option<Finding> {
     let asked = resource.annotations().get(UNCLEAN_PROMOTE)?;
+    // An operator that was killed once it was granted remembers nothing of it, and the Lease does.
+    let recorded = observed.reign.as_ref().is_some_and(|reign| reign.promoted_by.as_ref() == Some(asked));
     let known = resource.status.clone().unwrap_or_default();
     let granted = conditions::holds(&known.conditions, Type::DataLossPossible);
-    (promoted || granted).then(|| {
+    (promoted || recorded || granted).then(|| {
         let message = format!(
             "a broker was made primary by {UNCLEAN_PROMOTE}: {asked}, and may lack messages that were acknowledged: look, and then remove the annotation"
         );

@@ -17,8 +17,8 @@ pub const UNCLEAN_PROMOTE: &str = "mq.gantry.dev/unclean-promote";
 pub enum Answer {
     /// This member should be primary.
     HandOver(i32),
-    /// This member alone counts as in sync.
-    Promote(i32),
+    /// This member alone counts as in sync, by this request.
+    Promote(i32, String),
     /// Not so.
     Refused(String),
     /// It is so already.
@@ -104,6 +104,9 @@ fn promote(
             reign.epoch
         ));
     };
+    if reign.promoted_by.as_deref() == Some(value) {
+        return Answer::AlreadySo;
+    }
     if epoch != reign.epoch {
         return Answer::Refused(format!(
             "{UNCLEAN_PROMOTE} is {value:?}, and the present epoch is {}: look again whether it is needed still",
@@ -118,7 +121,7 @@ fn promote(
     if fenced.contains(&ordinal) {
         return refused_as_fenced(UNCLEAN_PROMOTE, value, ordinal);
     }
-    Answer::Promote(ordinal)
+    Answer::Promote(ordinal, value.to_owned())
 }
 
 #[cfg(test)]
@@ -166,10 +169,14 @@ mod tests {
 
     #[test]
     fn an_unclean_promotion_needs_the_present_epoch_and_nobody_who_has_everything() {
-        assert_eq!(answer(UNCLEAN_PROMOTE, "2@4", &[2]), Answer::Promote(2));
+        assert_eq!(answer(UNCLEAN_PROMOTE, "2@4", &[2]), Answer::Promote(2, "2@4".to_owned()));
         refused(UNCLEAN_PROMOTE, "2@3", &[2], "the present epoch is 4");
         refused(UNCLEAN_PROMOTE, "2@4", &[1, 2], "broker 1 is there and has every acknowledged message");
         refused(UNCLEAN_PROMOTE, "2@now", &[2], "set <ordinal>@<epoch>");
+
+        let promoted = Reign { in_sync: [2].into(), promoted_by: Some("2@4".to_owned()), ..reign() };
+        let (answers, _) = answers(&group(UNCLEAN_PROMOTE, "2@4"), 3, &promoted, &BTreeSet::from([2]));
+        assert_eq!(answers, [Answer::AlreadySo], "an operator that was killed asks again");
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn status(
             let failovers = status.failovers.as_ref();
             let mut findings =
                 findings(validated, observed, brokers, outcome, &rollout, (&before, failovers), now);
-            findings.extend(replicated::data_loss(group, outcome.steered.promoted));
+            findings.extend(replicated::data_loss(group, observed, outcome.steered.promoted));
             findings
         }
     };

@@ -215,8 +215,8 @@ async fn grant(
             }
             Ok(false)
         }
-        Answer::Promote(ordinal) => {
-            let done = swap(ordinal, reign::only(ordinal)).await?;
+        Answer::Promote(ordinal, request) => {
+            let done = swap(ordinal, reign::only(ordinal, &request)).await?;
             if done {
                 let note = format!(
                     "broker {ordinal} may be primary whatever it has, as asked: acknowledged messages may be lost"

@@ -66,6 +66,8 @@ pub(super) async fn apply(
     for service in services {
         there.push(applier.apply(&stores.services, owner, service).await?);
     }
+    let before = observed.config_map.as_deref().map_or_else(BTreeMap::new, |map| levels_in(map, CONFIG_KEY));
+    context.tell_levels(Role::NameServer, &observed.pods, &before, &set.logging.levels).await;
     applier.apply(&stores.config_maps, owner, config_map).await?;
     let budgets: Vec<String> = budget.iter().map(|budget| budget.name_any()).collect();
     if let Some(budget) = budget {
@@ -76,8 +78,6 @@ pub(super) async fn apply(
     applier.prune(&stores.services, owner, &names).await?;
     applier.prune(&stores.budgets, owner, &budgets).await?;
 
-    let before = observed.config_map.as_deref().map_or_else(BTreeMap::new, |map| levels_in(map, CONFIG_KEY));
-    context.tell_levels(Role::NameServer, &observed.pods, &before, &set.logging.levels).await;
     let waits_for = take_turns(context, set, observed, now).await?;
     Ok(Outcome { refused: None, services: there, made_from: Some(made_from), waits_for })
 }

@@ -320,6 +320,7 @@ pub(crate) async fn a_volume_that_may_not_grow_is_asked_for_once_in_a_while_and_
     );
     let (client, _task) = server.start();
     reconcile_group(&server, &client).await;
+    server.objects().get_mut(STATEFUL_SET).unwrap()["status"] = json!({"observedGeneration": 1});
     server.objects().get_mut(claim).unwrap()["spec"]["resources"]["requests"]["storage"] = json!("1Gi");
 
     // By the same operator time after time: how often it asks, and what it tells.

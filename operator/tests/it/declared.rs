@@ -33,6 +33,13 @@ use crate::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// An address that nobody else listens on.
+pub(crate) fn own_address() -> Ipv4Addr {
+    static GIVEN: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high | 0x80, low, GIVEN.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A broker that listens where the operator looks for it.
 pub(crate) struct Broker {
     pub(crate) running: Running,
@@ -44,10 +51,7 @@ pub(crate) struct Broker {
 impl Broker {
     /// On an address of its own: the port of the control plane is the same for all.
     pub(crate) async fn start() -> Self {
-        static STARTED: AtomicU8 = AtomicU8::new(1);
-        let [_, _, high, low] = std::process::id().to_be_bytes();
-        let ip = Ipv4Addr::new(127, high | 0x80, low, STARTED.fetch_add(1, Ordering::Relaxed));
-        Self::start_in(tempfile::tempdir().unwrap(), ip).await
+        Self::start_in(tempfile::tempdir().unwrap(), own_address()).await
     }
 
     async fn start_in(folder: TempDir, ip: Ipv4Addr) -> Self {

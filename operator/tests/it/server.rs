@@ -11,33 +11,22 @@ use axum::body::Body as Answer;
 use changes::Changes;
 use crds::{BrokerGroup, NameServerSet};
 use http::{Method, Request, Response, StatusCode, request::Parts};
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Namespace};
-use kube::{
-    Client,
-    client::Body,
-    core::PartialObjectMeta,
-    runtime::{
-        reflector::{Store, store},
-        watcher::Event,
-    },
-};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::{Client, client::Body};
 use operator::{
     apply::Applier,
     broker_group,
     context::Context,
     control::ControlPlane,
     declared::{
-        Declared,
         again::Again,
         drift::{self, Followers},
-        names::Names,
     },
     events::{self, Events},
     metrics::Metrics,
     name_server_set,
     pods::template::Images,
     refusals::Refusals,
-    watch::Stores,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -47,14 +36,26 @@ pub(crate) mod asked;
 mod changes;
 pub(crate) mod listeners;
 pub(crate) mod statuses;
+mod stores;
+mod trap;
+mod writes;
+
+pub(crate) use stores::stores_of;
+pub(crate) use trap::{At, Missed, Trap};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// All objects, by the path that each has on the API server.
+pub(crate) type Objects = BTreeMap<String, Value>;
 
 /// An API server in memory: it keeps what is applied, tells who watches, and remembers each write.
 #[derive(Clone, Default)]
 pub(crate) struct Server {
-    objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    objects: Arc<Mutex<Objects>>,
+    /// What was applied last to each path.
+    applied: Arc<Mutex<Objects>>,
     changes: Changes,
+    pub(crate) trap: Trap,
     writes: Arc<Mutex<Vec<String>>>,
     refused: Arc<Mutex<Option<&'static str>>>,
 }
@@ -66,16 +67,32 @@ impl Server {
         let server = self.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
+            // Whoever is dead by then gets no answer.
+            let mut unanswered = Vec::new();
             while let Some((request, answer)) = handle.next_request().await {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.expect("a whole request");
-                answer.send_response(server.answer(&parts, &body));
+                match server.answer(&parts, &body) {
+                    Some(response) => answer.send_response(response),
+                    None => unanswered.push(answer),
+                }
             }
         });
         (Client::new(service, "shop"), task)
     }
 
-    fn answer(&self, parts: &Parts, body: &[u8]) -> Response<Answer> {
+    /// Another with the same objects, which goes on by itself.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            objects: Arc::new(Mutex::new(self.objects().clone())),
+            applied: Arc::new(Mutex::new(self.applied().clone())),
+            changes: self.changes.later(),
+            ..Self::default()
+        }
+    }
+
+    /// Nothing, where whoever asks is killed meanwhile.
+    fn answer(&self, parts: &Parts, body: &[u8]) -> Option<Response<Answer>> {
         let Parts { method, uri, .. } = parts;
         let (method, path) = (method.clone(), uri.path());
         let asked = Asked::of(&method, path, uri.query().unwrap_or_default());
@@ -83,56 +100,96 @@ impl Server {
         asked::hear(&asked, parts, body, objects.contains_key(path));
         self.changes.poke();
         match asked.verb.as_str() {
-            "list" => return respond(StatusCode::OK, &self.changes.list(&objects, &asked)),
-            "watch" => return Response::new(self.changes.watch(asked, uri.query().unwrap_or_default())),
+            "list" => return Some(respond(StatusCode::OK, &self.changes.list(&objects, &asked))),
+            "watch" => {
+                return Some(Response::new(self.changes.watch(asked, uri.query().unwrap_or_default())));
+            }
+            "get" => {
+                let found = objects.get(path);
+                return Some(found.map_or_else(not_found, |found| respond(StatusCode::OK, found)));
+            }
             _ => {}
         }
-        if method != Method::GET {
-            let mut parts = path.rsplit('/');
-            let (last, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            self.writes.lock().expect("no panic under the lock").push(format!("{method} {before}/{last}"));
+        if self.trap.kills_before() {
+            return None;
         }
-        let path = path.strip_suffix("/status").unwrap_or(path);
+        let mut last = path.rsplit('/');
+        let (last, before) = (last.next().unwrap_or_default(), last.next().unwrap_or_default());
+        self.writes.lock().expect("no panic under the lock").push(format!("{method} {before}/{last}"));
         let refused = *self.refused.lock().expect("no panic under the lock");
-        if method != Method::GET && refused.is_some_and(|refused| path.contains(refused)) {
-            let reply = json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "no"});
-            return respond(StatusCode::FORBIDDEN, &reply);
+        if refused.is_some_and(|refused| path.contains(refused)) {
+            return Some(failed(StatusCode::FORBIDDEN, "Forbidden"));
         }
-        let reply = match method {
-            Method::GET => objects.get(path).cloned(),
-            Method::DELETE => {
-                let gone = objects.remove(path);
-                if let Some(gone) = &gone {
-                    self.changes.tell("DELETED", path, gone);
-                }
-                gone
+        self.trap.remember(&objects);
+        let response = self.write(&mut objects, &asked, parts, body);
+        if self.trap.kills_after() { None } else { Some(response) }
+    }
+
+    fn write(
+        &self,
+        objects: &mut Objects,
+        asked: &Asked,
+        Parts { method, uri, headers, .. }: &Parts,
+        body: &[u8],
+    ) -> Response<Answer> {
+        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+        let asked_for = uri.path();
+        let is_status = asked.resource.ends_with("/status");
+        let mut path = asked_for.strip_suffix("/status").unwrap_or(asked_for).to_owned();
+        if *method == Method::POST {
+            path += &format!("/{}", sent["metadata"]["name"].as_str().expect("a name"));
+        }
+        let before = objects.get(&path).cloned();
+        let applies = headers.get("content-type").is_some_and(|it| it == "application/apply-patch+yaml");
+        let makes = *method == Method::POST || (applies && !is_status);
+        if before.is_none() && !makes {
+            return not_found();
+        }
+        if *method == Method::POST && before.is_some() {
+            return failed(StatusCode::CONFLICT, "AlreadyExists");
+        }
+        let conditions = if *method == Method::DELETE { &sent["preconditions"] } else { &sent["metadata"] };
+        if before.as_ref().is_some_and(|before| writes::conflicts(conditions, &before["metadata"])) {
+            return failed(StatusCode::CONFLICT, "Conflict");
+        }
+        if *method == Method::DELETE {
+            let mut gone = objects.remove(&path).expect("it was there");
+            self.applied().remove(&path);
+            if sent["propagationPolicy"] == "Orphan" {
+                writes::orphan(objects, &gone["metadata"]["uid"]);
             }
-            _ => {
-                let sent: Value = serde_json::from_slice(body).expect("JSON");
-                let path = match method {
-                    Method::POST => format!("{path}/{}", sent["metadata"]["name"].as_str().expect("a name")),
-                    _ => path.to_owned(),
-                };
-                let is_new = !objects.contains_key(&path);
-                let object = objects.entry(path.clone()).or_insert_with(|| json!({}));
-                merge(object, &sent);
-                drop_nulls(object);
-                complete(object);
-                self.changes.tell(if is_new { "ADDED" } else { "MODIFIED" }, &path, object);
-                if asked.resource.ends_with("/status") {
-                    statuses::keep(object);
-                }
-                Some(object.clone())
-            }
-        };
-        let (status, reply) = match reply {
-            Some(object) => (StatusCode::OK, object),
-            None => (
-                StatusCode::NOT_FOUND,
-                json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": ""}),
-            ),
-        };
-        respond(status, &reply)
+            self.changes.tell("DELETED", &path, &mut gone);
+            self.trap.changed(&path, before, None);
+            return respond(StatusCode::OK, &gone);
+        }
+        let mut object = before.clone().unwrap_or_else(|| json!({}));
+        if applies {
+            let former = self.applied().get(asked_for).cloned().unwrap_or_default();
+            writes::take_back(&mut object, &former, &sent);
+        }
+        writes::merge(&mut object, &sent);
+        writes::complete(&mut object, before.as_ref());
+        if let Some(message) = writes::invalid(&object) {
+            let code = StatusCode::UNPROCESSABLE_ENTITY;
+            let reply = json!({"status": "Failure", "code": 422, "reason": "Invalid", "message": message});
+            return respond(code, &reply);
+        }
+        if applies {
+            self.applied().insert(asked_for.to_owned(), sent);
+        }
+        if before.as_ref() != Some(&object) {
+            self.changes.tell(if before.is_none() { "ADDED" } else { "MODIFIED" }, &path, &mut object);
+            self.trap.changed(&path, before, Some(&object));
+            objects.insert(path, object.clone());
+        }
+        if is_status {
+            statuses::keep(&object);
+        }
+        respond(StatusCode::OK, &object)
+    }
+
+    fn applied(&self) -> MutexGuard<'_, Objects> {
+        self.applied.lock().expect("no panic under the lock")
     }
 
     /// Refuses to write what has this in its path.
@@ -140,46 +197,12 @@ impl Server {
         *self.refused.lock().expect("no panic under the lock") = Some(part);
     }
 
-    pub(crate) fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+    pub(crate) fn objects(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().expect("no panic under the lock")
     }
 
     pub(crate) fn writes(&self) -> Vec<String> {
         std::mem::take(&mut self.writes.lock().expect("no panic under the lock"))
-    }
-
-    /// All objects of a kind, as a watch would have brought them.
-    pub(super) fn store<K>(&self) -> Store<K>
-    where
-        K: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + 'static,
-    {
-        let (reader, mut writer) = store();
-        writer.apply_watcher_event(&Event::Init);
-        for object in self.objects().values().filter(|object| object["kind"] == K::kind(&()).as_ref()) {
-            let object = serde_json::from_value(object.clone()).expect("an object of its kind");
-            writer.apply_watcher_event(&Event::InitApply(object));
-        }
-        writer.apply_watcher_event(&Event::InitDone);
-        reader
-    }
-
-    fn namespaces(&self) -> Store<PartialObjectMeta<Namespace>> {
-        let (reader, mut writer) = store();
-        writer.apply_watcher_event(&Event::Init);
-        for object in self.objects().values().filter(|object| object["kind"] == "Namespace") {
-            let object = serde_json::from_value(object.clone()).expect("metadata");
-            writer.apply_watcher_event(&Event::InitApply(object));
-        }
-        writer.apply_watcher_event(&Event::InitDone);
-        reader
-    }
-
-    fn names<K: Declared + DeserializeOwned>(&self) -> Names<K> {
-        let (store, names) = (self.store(), Names::default());
-        for resource in store.state() {
-            names.apply(&Event::InitApply(K::clone(&resource)), &store);
-        }
-        names
     }
 
     pub(crate) fn context(&self, client: &Client) -> Arc<Context> {
@@ -199,6 +222,11 @@ impl Server {
         Arc::new(self.context_telling(client, version, followers, metrics, events))
     }
 
+    /// What an operator is given that begins.
+    pub(crate) fn new_context(&self, client: &Client) -> Context {
+        Arc::into_inner(self.context(client)).expect("nobody else has it yet")
+    }
+
     /// What an operator is given that tells by `events`.
     pub(super) fn context_telling(
         &self,
@@ -209,28 +237,7 @@ impl Server {
         events: Events,
     ) -> Context {
         Context {
-            stores: Stores {
-                name_server_sets: self.store(),
-                broker_groups: self.store(),
-                topics: self.store(),
-                topic_names: self.names(),
-                consumer_groups: self.store(),
-                consumer_group_names: self.names(),
-                stateful_sets: self.store(),
-                services: self.store(),
-                config_maps: self.store(),
-                service_accounts: self.store(),
-                budgets: self.store(),
-                pods: self.store(),
-                claims: self.store(),
-                leases: self.store(),
-                endpoints: self.store(),
-                roles: self.store(),
-                role_bindings: self.store(),
-                nodes: Some(self.store()),
-                namespaces: Some(self.namespaces()),
-                chosen: None,
-            },
+            stores: stores_of(&self.objects()),
             applier: Applier::new(client.clone(), Arc::clone(&metrics)),
             control: Arc::new(ControlPlane::new(Arc::clone(&metrics))),
             followers,
@@ -244,9 +251,23 @@ impl Server {
         }
     }
 
-    pub(crate) fn put(&self, path: &str, object: Value) {
-        let before = self.objects().insert(path.to_owned(), object.clone());
-        self.changes.tell(if before.is_none() { "ADDED" } else { "MODIFIED" }, path, &object);
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
+        let mut objects = self.objects();
+        let before = objects.get(path).cloned();
+        self.changes.tell(if before.is_none() { "ADDED" } else { "MODIFIED" }, path, &mut object);
+        self.trap.changed(path, before, Some(&object));
+        objects.insert(path.to_owned(), object);
+    }
+
+    /// Takes an object away, as others do.
+    pub(crate) fn remove(&self, path: &str) {
+        let mut objects = self.objects();
+        let Some(mut gone) = objects.remove(path) else { return };
+        self.applied().remove(path);
+        self.applied().remove(&format!("{path}/status"));
+        let before = Some(gone.clone());
+        self.changes.tell("DELETED", path, &mut gone);
+        self.trap.changed(path, before, None);
     }
 
     /// Changes an object, as a user does.
@@ -257,7 +278,7 @@ impl Server {
     }
 
     /// Waits until this is so of all objects. It is asked after every change that is told.
-    pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut(&BTreeMap<String, Value>) -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut(&Objects) -> bool) {
         let mut told = self.changes.subscribe();
         let wait = async {
             while !is_so(&self.objects()) {
@@ -278,41 +299,12 @@ fn respond(status: StatusCode, reply: &Value) -> Response<Answer> {
     Response::builder().status(status).body(Answer::from(body)).expect("a response")
 }
 
-/// As much of a merge as applying needs: what is sent replaces what was, field by field.
-fn merge(object: &mut Value, sent: &Value) {
-    match (object, sent) {
-        (Value::Object(object), Value::Object(sent)) => {
-            for (key, value) in sent {
-                merge(object.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (object, sent) => *object = sent.clone(),
-    }
+fn failed(code: StatusCode, reason: &str) -> Response<Answer> {
+    respond(code, &json!({"status": "Failure", "code": code.as_u16(), "reason": reason, "message": "no"}))
 }
 
-/// A null takes a field away.
-fn drop_nulls(object: &mut Value) {
-    if let Value::Object(fields) = object {
-        fields.retain(|_, value| !value.is_null());
-        fields.values_mut().for_each(drop_nulls);
-    }
-}
-
-/// What the server adds by itself.
-fn complete(object: &mut Value) {
-    if object["kind"] == "Service" && object["spec"]["clusterIP"].is_null() {
-        object["spec"]["clusterIP"] = json!("10.96.0.10");
-        object["spec"]["sessionAffinity"] = json!("None");
-    }
-    if object["kind"] == "Service" && object["spec"]["type"] == "NodePort" {
-        let port = &mut object["spec"]["ports"][0]["nodePort"];
-        if port.is_null() {
-            *port = json!(31000);
-        }
-    }
-    if object["metadata"]["uid"].is_null() {
-        object["metadata"]["uid"] = json!(format!("uid-of-{}", object["metadata"]["name"]));
-    }
+fn not_found() -> Response<Answer> {
+    failed(StatusCode::NOT_FOUND, "NotFound")
 }
 
 pub(super) const GROUP: &str = "/apis/mq.gantry.dev/v1alpha1/namespaces/shop/brokergroups/a";

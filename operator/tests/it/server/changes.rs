@@ -19,20 +19,29 @@ type Change = (String, Value);
 /// All changes since the beginning, and how many they are.
 #[derive(Clone)]
 pub(super) struct Changes {
+    /// So many there were before those that are known here.
+    before: usize,
     all: Arc<Mutex<Vec<Change>>>,
     told: watch::Sender<usize>,
 }
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { all: Arc::default(), told: watch::Sender::new(0) }
+        Self { before: 0, all: Arc::default(), told: watch::Sender::new(0) }
     }
 }
 
 impl Changes {
-    pub(super) fn tell(&self, what: &str, path: &str, object: &Value) {
+    /// What goes on from here.
+    pub(super) fn later(&self) -> Self {
+        let known = self.all.lock().expect("no panic under the lock").len();
+        Self { before: self.before + known, ..Self::default() }
+    }
+
+    /// Tells of a change, which gives the object its version.
+    pub(super) fn tell(&self, what: &str, path: &str, object: &mut Value) {
         let mut all = self.all.lock().expect("no panic under the lock");
-        let object = numbered(object, version(all.len() + 1));
+        object["metadata"]["resourceVersion"] = json!(version(self.before + all.len() + 1).to_string());
         all.push((path.to_owned(), json!({"type": what, "object": object})));
         self.told.send_replace(all.len());
     }
@@ -51,7 +60,7 @@ impl Changes {
     pub(super) fn list(&self, objects: &BTreeMap<String, Value>, asked: &Asked) -> Value {
         let now = version(self.all.lock().expect("no panic under the lock").len());
         let found = objects.iter().filter(|(path, _)| asked.is_for(path));
-        let items: Vec<Value> = found.map(|(_, object)| numbered(object, now)).collect();
+        let items: Vec<Value> = found.map(|(_, object)| object.clone()).collect();
         json!({
             "apiVersion": "v1", "kind": "List",
             "metadata": {"resourceVersion": now.to_string()},
@@ -87,10 +96,4 @@ impl Changes {
 /// The version after so many changes. Kubernetes knows no version 0.
 fn version(changes: usize) -> usize {
     changes + 1
-}
-
-fn numbered(object: &Value, version: usize) -> Value {
-    let mut object = object.clone();
-    object["metadata"]["resourceVersion"] = json!(version.to_string());
-    object
 }
