@@ -8,7 +8,7 @@ use super::{
     workload,
 };
 
-/// What a group keeps that had several brokers, or larger volumes: the record of who has everything, and their volumes.
+/// What a group keeps that had more brokers, or larger volumes: the record of who has everything, and their volumes.
 const MEMBERS: &[&str] = &["leases/", "persistentvolumeclaims/"];
 
 /// Three brokers, of which the first is primary again when all is well.
@@ -146,8 +146,9 @@ fn members() -> Vec<Field> {
     let lease = "/data/broker.yaml/replication/lease/";
     let of_three = |path, shows| Field::new(path, shows).beside(three(Value::Null));
     vec![
-        Field::new("replicas", "statefulsets/a-broker /spec/replicas")
-            .good([json!(2), json!(3), json!(9)])
+        // One broker that had others keeps its Lease, so one that never had any is no place to come back to.
+        of_three("replicas", "statefulsets/a-broker /spec/replicas")
+            .good([json!(1), json!(2), json!(9)])
             .bad([json!(0), json!(10), json!("3"), json!(1.5)])
             .leaves(MEMBERS),
         of_three("replication.mode", replication).good([json!("Async")]).bad([
