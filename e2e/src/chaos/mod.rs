@@ -64,6 +64,7 @@ const ENOUGH: usize = 20;
 const GROUP: &str = "\
 replicas: 3
 replication: {mode: Sync, minInSync: 2}
+failover: {maxPerHour: 60}
 pod:
   topologySpreadConstraints:
     - maxSkew: 1
