@@ -149,13 +149,14 @@ impl Follower {
         let address = self.open.settings.address_of(self.primary.0);
         let limit = self.open.settings.lease.retry;
         // A plain connection first: it tells a process that is gone from a machine that is silent.
+        let silent = |error: anyhow::Error| Ended::Stream(Stream::Silent, error);
         match tokio::time::timeout(limit, TcpStream::connect(&address)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 return Ended::Stream(Stream::Refused, error.into());
             }
-            Ok(Err(error)) => return lost(anyhow::Error::from(error).context(address)),
-            Err(_) => return lost(anyhow::anyhow!("{address} does not answer")),
+            Ok(Err(error)) => return silent(anyhow::Error::from(error).context(address)),
+            Err(_) => return silent(anyhow::anyhow!("{address} does not answer")),
         }
         let begun = self.stop.run_until_cancelled(self.begin(&address, limit)).await;
         let outcome = match begun.unwrap_or_else(|| Err(anyhow::anyhow!("asked to stop"))) {

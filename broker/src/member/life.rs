@@ -30,6 +30,8 @@ use crate::serve::Process;
 
 /// How long a stop waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
+/// How long one that stops waits until it may hand over to somebody who follows: it may be about to hear that this one is in sync.
+const HEIR_WITHIN: Duration = Duration::from_secs(1);
 /// How long a replica that stops waits until the in-sync set is without it. The API server takes some milliseconds.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// kube-proxy follows a changed Service once a second.
@@ -203,9 +205,8 @@ impl Life {
             self.stand(open, &work);
             if let Some(since) = stopping {
                 let primary = matches!(open.ask(|member| member.role()), Role::Primary(_));
-                let hopeless = !open.ask(|member| member.is_handing_over());
                 let over = match primary {
-                    true => hopeless || since.elapsed() > HAND_OVER_WITHIN,
+                    true => since.elapsed() > HAND_OVER_WITHIN || !self.has_heir(open, since),
                     false => since.elapsed() > LEAVE_WITHIN || !self.is_waited_for(open, &work),
                 };
                 if over {
@@ -226,6 +227,14 @@ impl Life {
         work.end(open).await;
         // It may have begun to serve in between.
         self.clients.lead_nowhere();
+    }
+
+    /// As a primary that is asked to stop since then: somebody takes over, or may.
+    fn has_heir(&self, open: &Open, since: Instant) -> bool {
+        open.ask(|member| {
+            let followed = member.followers(open.now()).any(|follower| follower.connected);
+            member.hand_over(open.now(), None).is_some() || (followed && since.elapsed() < HEIR_WITHIN)
+        })
     }
 
     /// As a replica that says goodbye: the in-sync set is still to be without it, and can be.

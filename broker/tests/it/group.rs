@@ -36,6 +36,8 @@ struct InMemory {
     away: Mutex<bool>,
     /// How often it was read.
     reads: watch::Sender<u64>,
+    /// Swaps are answered so much later than they are done.
+    late: Mutex<Duration>,
 }
 
 impl InMemory {
@@ -45,6 +47,7 @@ impl InMemory {
             now: watch::Sender::new(Seen { lease, version: 1 }),
             away: Mutex::new(false),
             reads: watch::Sender::new(0),
+            late: Mutex::default(),
         })
     }
 
@@ -105,6 +108,8 @@ impl Coordinator for InMemory {
             }
             same
         });
+        let late = *self.late.lock();
+        tokio::time::sleep(late).await;
         outcome
     }
 
@@ -495,6 +500,22 @@ async fn a_fenced_member_keeps_what_is_sent_and_takes_nobodys_place() {
     hand_over(&groups[1], 1).await;
     let mut third = primary(&groups[0]).await;
     assert_eq!(third.receive("g", "orders").await, names(0..20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_stops_before_it_hears_that_another_is_in_sync_hands_over_to_it() {
+    let mut cluster = Cluster::new(2);
+    cluster.min_in_sync = 1;
+    let first = cluster.start(0).await;
+    primary(&first).await;
+    // Nobody takes a Lease that is not released.
+    cluster.lease.change(|lease| lease.held = true);
+    *cluster.lease.late.lock() = Duration::from_millis(300);
+    let second = cluster.start(1).await;
+    cluster.lease.in_sync(2).await;
+    first.stop().await.unwrap();
+    primary(&second).await;
+    second.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -383,12 +383,10 @@ impl Member {
     /// As a replica: it does not reach the primary, which renews its Lease all the same. So it is this member that is cut off.
     #[must_use]
     pub fn is_cut_off(&self, now: Now) -> bool {
-        let Settings { retry, .. } = self.settings;
-        let (stream, since) = self.stream;
-        let lost =
-            matches!(self.role, Role::Replica(_)) && stream == Stream::Lost && now.since(since) >= retry;
+        let is_silent = matches!(self.role, Role::Replica(_)) && self.stream.0 == Stream::Silent;
         // It does so every second retry period.
-        lost && self.lease.as_ref().is_some_and(|observed| now.since(observed.at) < retry * 3)
+        let just_renewed = |lease: &Observed| now.since(lease.at) < self.settings.retry * 3;
+        is_silent && self.lease.as_ref().is_some_and(just_renewed)
     }
 
     /// Time passed. Call it a few times in a retry period.

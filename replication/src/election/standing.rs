@@ -116,7 +116,7 @@ impl Member {
             Stream::Up => None,
             _ if now >= expired => Some(expired),
             Stream::Refused if self.settings.mode == Mode::Sync && now >= gone => Some(gone),
-            Stream::Refused | Stream::Lost => None,
+            Stream::Refused | Stream::Lost | Stream::Silent => None,
         }
     }
 

@@ -58,6 +58,8 @@ pub enum Stream {
     Up,
     /// It broke, or cannot be made; who knows why.
     Lost,
+    /// Nothing answers at the primary's address, or none is found.
+    Silent,
     /// The primary's address refuses connections, or the other end is another process or no primary: that reign is over.
     Refused,
 }
