@@ -105,7 +105,7 @@ fn a_changed_setting_of_pods_rolls_the_members_with_the_primary_last() -> Result
 fn members_come_and_go_while_clients_send() -> Result<()> {
     in_namespace("replicas-scale", |space| {
         let access_point = space.messaging("main", "replicas: 1")?;
-        space.topics("main", &["orders"])?;
+        space.topics("main", &["orders", "works"])?;
         let count = 5000;
         let producer = produce(Language::Java, &access_point, "orders", count)?.rate(50).start()?;
         producer.until_lines(100, LIMIT)?;
@@ -119,7 +119,7 @@ fn members_come_and_go_while_clients_send() -> Result<()> {
         space.wait("bg/main", "jsonpath={.status.primary}=main-broker-0")?;
         space.wait("pod/main-broker-1", "delete")?;
         space.ready(&["bg/main"])?;
-        space.ensure_works(&access_point, "orders")?;
+        space.ensure_works(&access_point, "works")?;
         let sent = producer.finish(LIMIT)?;
         // Broker 0 starts again twice, alone: its sends are refused meanwhile. They go on as soon as it is back.
         let failures = sent.failures();
