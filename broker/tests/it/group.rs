@@ -214,6 +214,15 @@ impl Cluster {
         }
         groups
     }
+
+    /// All in sync, the first the primary, with the topic `orders`.
+    async fn start_serving(&mut self) -> (Vec<Group>, Primary) {
+        let groups = self.start_all().await;
+        let mut first = primary(&groups[0]).await;
+        self.lease.in_sync(groups.len()).await;
+        first.topic("orders").await;
+        (groups, first)
+    }
 }
 
 /// A client of whoever is the primary.
@@ -317,10 +326,7 @@ fn names(range: std::ops::Range<u32>) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_on_the_others_and_outlives_the_primary() {
     let mut cluster = Cluster::new(3);
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(3).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..10).await;
     groups.remove(0).vanish().await;
 
@@ -349,12 +355,9 @@ async fn what_is_acknowledged_is_on_the_others_and_outlives_the_primary() {
 async fn whoever_comes_to_a_member_by_a_listener_is_told_the_primary_there() {
     let mut cluster = Cluster::new(2);
     cluster.min_in_sync = 1;
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     cluster.external = Some(port);
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..1).await;
     let [zero, one] = [0, 1].map(|ordinal| format!("127.0.{ordinal}.1:{port}"));
     // The replica passes on what comes to this port to this port of the primary.
@@ -379,10 +382,7 @@ async fn nobody_is_refused_while_members_change_roles() {
     cluster.min_in_sync = 1;
     let port = free_port();
     cluster.external = Some(port);
-    let groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (groups, mut first) = cluster.start_serving().await;
     // Clients outside come to a member's own address, also while it is not the primary, or not yet.
     let (tasks, over) = (TaskTracker::new(), CancellationToken::new());
     let coming = [0, 1].map(|ordinal| {
@@ -477,10 +477,7 @@ async fn a_primary_that_serves_is_ready_and_stays_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_member_keeps_what_is_sent_and_takes_nobodys_place() {
     let mut cluster = Cluster::new(3);
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(3).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..10).await;
     cluster.lease.change(|lease| lease.fenced = [Ordinal(1)].into());
     // It would be the first to stand.
@@ -522,10 +519,7 @@ async fn a_primary_that_stops_before_it_hears_that_another_is_in_sync_hands_over
 async fn a_held_failover_waits_for_a_person_and_a_planned_hand_over_does_not() {
     let mut cluster = Cluster::new(2);
     cluster.min_in_sync = 1;
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..10).await;
     cluster.lease.change(|lease| lease.held = true);
     groups.remove(0).vanish().await;
@@ -552,10 +546,7 @@ async fn a_held_failover_waits_for_a_person_and_a_planned_hand_over_does_not() {
 async fn progress_goes_on_where_it_was() {
     let mut cluster = Cluster::new(2);
     cluster.min_in_sync = 1;
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..4).await;
     let polled = poll(&mut first.client, ask("g", "orders")).await;
     assert_eq!(polled.messages.len(), 4);
@@ -578,10 +569,7 @@ async fn progress_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_too_few_members_sends_are_refused_and_come_back() {
     let mut cluster = Cluster::new(2);
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..1).await;
     groups.pop().unwrap().vanish().await;
     let refused = async {
@@ -608,10 +596,7 @@ async fn with_too_few_members_sends_are_refused_and_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_stops_is_out_of_the_set_before_it_goes() {
     let mut cluster = Cluster::new(3);
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(3).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     groups.pop().unwrap().stop().await.unwrap();
     assert_eq!(cluster.lease.lease().in_sync.len(), 2, "nobody waits for it");
     assert_eq!(first.send("orders", 0..10).await.code, Code::Ok as i32);
@@ -628,10 +613,7 @@ async fn a_replica_that_stops_is_out_of_the_set_before_it_goes() {
 async fn in_async_mode_nobody_is_waited_for_and_the_heir_goes_on_with_what_it_has() {
     let mut cluster = Cluster::new(2);
     (cluster.mode, cluster.min_in_sync) = (Mode::Async, 1);
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..10).await;
     groups.pop().unwrap().vanish().await;
     assert_eq!(first.send("orders", 10..20).await.code, Code::Ok as i32, "the replica is not waited for");
@@ -659,10 +641,7 @@ async fn in_async_mode_nobody_is_waited_for_and_the_heir_goes_on_with_what_it_ha
 async fn a_member_that_lost_its_volume_copies_everything() {
     let mut cluster = Cluster::new(2);
     cluster.min_in_sync = 1;
-    let mut groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (mut groups, mut first) = cluster.start_serving().await;
     for n in 0..50 {
         first.send_ok("orders", n * 10..(n + 1) * 10).await;
     }
@@ -685,10 +664,7 @@ async fn a_member_that_lost_its_volume_copies_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_lease_is_away_the_group_goes_on() {
     let mut cluster = Cluster::new(3);
-    let groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(3).await;
-    first.topic("orders").await;
+    let (_groups, mut first) = cluster.start_serving().await;
     *cluster.lease.away.lock() = true;
     let until = tokio::time::Instant::now() + Duration::from_secs(6);
     let mut sent = 0;
@@ -705,10 +681,7 @@ async fn while_the_lease_is_away_the_group_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_epoch_that_somebody_names_ends_no_reign() {
     let mut cluster = Cluster::new(2);
-    let groups = cluster.start_all().await;
-    let mut first = primary(&groups[0]).await;
-    cluster.lease.in_sync(2).await;
-    first.topic("orders").await;
+    let (groups, mut first) = cluster.start_serving().await;
     for group in &groups {
         let address = format!("http://{}", group.control_addr);
         let mut member = control::replication_client::ReplicationClient::connect(address).await.unwrap();
