@@ -127,7 +127,8 @@ fn a_java_brokers_directory_is_taken_over_goes_on_and_is_given_back() -> Result<
     }
     ensure!(!topics.contains("SCHEDULE") && !topics.contains("TBW102"), "RocketMQ's own topics: {topics}");
     // The group had read all, and had given back one that is due by now, and one that is not.
-    ensure!(receive(&dev, "orders", "billing")? == [("order 5".to_owned(), 2)], "billing gets what waited");
+    let waited = receive(&dev, "orders", "billing")?;
+    ensure!(waited == [("order 5".to_owned(), 2)], "billing gets what waited, and that is {waited:?}");
     let all = receive(&dev, "orders", "newcomers")?;
     let of_java: Vec<_> = bodies(&before, "orders")?;
     ensure!(all.len() == of_java.len() && all.len() == 32, "{} of {}", all.len(), of_java.len());
@@ -137,7 +138,8 @@ fn a_java_brokers_directory_is_taken_over_goes_on_and_is_given_back() -> Result<
         "LZ4, Zstandard and zlib are unpacked"
     );
     // Three of its four were popped just now, and one of those acknowledged: two stay invisible for a while.
-    ensure!(receive(&dev, "picked", "picking")? == [("pick 3".to_owned(), 1)], "picking has two in flight");
+    let picked = receive(&dev, "picked", "picking")?;
+    ensure!(picked == [("pick 3".to_owned(), 1)], "picking has two in flight, and receives {picked:?}");
     let group = dev.gantry(&["group", "describe", "picking", "-o", "json"])?;
     ensure!(group.replace(' ', "").contains("\"inFlight\":2"), "picking: {group}");
     ensure!(receive(&dev, "fifo", "shipping")?.len() == 3, "shipping goes on in the middle");
