@@ -120,8 +120,6 @@ pub struct Config {
 pub struct Replication {
     /// `mode`: `Sync`, a send is acknowledged once every in-sync member has it; `Async`, once the primary has. Default Sync.
     pub mode: replication::Mode,
-    /// `minInSync`: with fewer in-sync members sends are refused. Default 2, at most `members`.
-    pub min_in_sync: usize,
     /// `maxLagSeconds`: who is so long behind leaves the in-sync set. Default 10 s.
     pub max_lag: Duration,
     /// `members`: how many there are, by ordinals from 0. Required.
@@ -419,7 +417,6 @@ dataDir: /d
 advertised: {host: 10.0.0.1, port: 8081}
 replication:
   mode: Async
-  minInSync: 3
   members: 2
   memberAddress: 'b-{ordinal}.b:9878'
   lease: {namespace: ns, name: b}
@@ -428,7 +425,6 @@ replication:
 ";
         let config = Config::parse("f", text).unwrap();
         let replication = config.replication.clone().unwrap();
-        assert_eq!(replication.min_in_sync, 2, "no more than there are");
         assert_eq!(replication.address_of(1), "b-1.b:9878");
         assert_eq!(config.in_reign(3).advertised.unwrap().host, "10.0.0.2");
         assert_eq!(config.in_reign(4).advertised.unwrap().host, "10.0.0.1");

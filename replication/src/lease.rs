@@ -124,6 +124,9 @@ pub struct Lease {
     pub fenced: BTreeSet<Ordinal>,
     /// Nobody takes the place of a primary that is lost, but the one that is wished for. Said and kept in the same way.
     pub held: bool,
+    /// With a smaller in-sync set the primary refuses sends, and the set is not shrunk below (`minInSync`). Said and kept in the same
+    /// way; `None`: as [`Settings::min_in_sync`](crate::Settings::min_in_sync) has it.
+    pub min_in_sync: Option<usize>,
     /// How often a member took the place of another that had not released the Lease.
     pub failovers: u64,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Lease;
+
 /// Whose copy an acknowledgement waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -19,7 +21,7 @@ pub struct Settings {
     pub members: usize,
     /// Whose copy an acknowledgement waits for.
     pub mode: Mode,
-    /// With a smaller in-sync set the primary refuses sends, and the set is not shrunk below.
+    /// With a smaller in-sync set the primary refuses sends, and the set is not shrunk below. So until the Lease says another.
     pub min_in_sync: usize,
     /// Who is so long behind leaves the in-sync set.
     pub max_lag: Duration,
@@ -36,6 +38,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Obeys what the Lease says. It changes while members run: a group that grows serves as before until those who joined have
+    /// everything, and one that lost members serves again as soon as a person asks for less.
+    pub(crate) fn obey(&mut self, lease: &Lease) {
+        if let Some(least) = lease.min_in_sync {
+            self.min_in_sync = least.clamp(1, self.members.max(1));
+        }
+    }
+
     /// Whether the other members could acknowledge without this one.
     pub(crate) fn others_could(&self) -> bool {
         self.members > self.min_in_sync

@@ -204,7 +204,7 @@ impl World {
                 }
             }
             let (was, is) = (before.in_sync.len(), lease.in_sync.len());
-            if is < was && is < self.settings.min_in_sync {
+            if is < was && is < self.least() {
                 self.broken(|| format!("member {node} shrinks the in-sync set to {is}, below minInSync"));
             }
         } else if lease.epoch != before.epoch.next() {
@@ -240,8 +240,9 @@ impl World {
         let ordinal = Ordinal(node as u32);
         let takes = lease.epoch > before.epoch;
         let lost = before.primary.filter(|fallen| before.holder.is_some() && *fallen != ordinal);
-        if (&lease.fenced, lease.held) != (&before.fenced, before.held) {
-            self.broken(|| format!("member {node} changes who may be primary"));
+        let bounds = |lease: &Lease| (lease.fenced.clone(), lease.held, lease.min_in_sync);
+        if bounds(lease) != bounds(before) {
+            self.broken(|| format!("member {node} changes what the operator bids members"));
         }
         if takes && before.fenced.contains(&ordinal) {
             self.broken(|| format!("member {node} takes the Lease, though it is fenced"));
@@ -352,7 +353,7 @@ impl World {
     /// One of the trials that end a run.
     fn last_stage(&mut self, primary: usize) -> Stage {
         let others = self.nodes.len() - 1;
-        let can_do_without_one = self.settings.min_in_sync <= others;
+        let can_do_without_one = self.least() <= others;
         // The former primary may be fenced: somebody else must be there to take over.
         let fenced = if others > 1 { self.api.lease.fenced.clone() } else { BTreeSet::new() };
         self.bind(fenced.clone(), false);

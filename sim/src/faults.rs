@@ -36,9 +36,10 @@ enum Fault {
     Lies,
     Fence,
     Hold,
+    Least,
 }
 
-const FAULTS: [Fault; 24] = [
+const FAULTS: [Fault; 25] = [
     Fault::Crash,
     Fault::PowerCut,
     Fault::LoseVolume,
@@ -63,6 +64,7 @@ const FAULTS: [Fault; 24] = [
     Fault::Lies,
     Fault::Fence,
     Fault::Hold,
+    Fault::Least,
 ];
 
 /// What goes wrong in this run: each has its own few kinds, so that rare things meet often in some.
@@ -188,6 +190,10 @@ impl World {
                 self.bind(fenced, self.api.lease.held);
             }
             Fault::Hold => self.bind(self.api.lease.fenced.clone(), !self.api.lease.held),
+            Fault::Least => {
+                let least = 1 + self.random.below(members);
+                self.ask_for(least);
+            }
             Fault::Retention => {
                 let disk = &mut self.nodes[node].disk;
                 let first = self.random.between(disk.log.first, disk.confirmed.min(disk.flushed) + 1);

@@ -162,6 +162,18 @@ impl World {
         self.watched();
     }
 
+    /// The operator writes down how many must be in sync.
+    pub(crate) fn ask_for(&mut self, least: usize) {
+        self.say(|| format!("operator: {least} must be in sync"));
+        self.api.put(Lease { min_in_sync: Some(least), ..self.api.lease.clone() }, 1);
+        self.watched();
+    }
+
+    /// How many must be in sync.
+    pub(crate) fn least(&self) -> usize {
+        self.api.lease.min_in_sync.unwrap_or(self.settings.min_in_sync)
+    }
+
     /// The operator writes down who must not be primary, and whether failover waits for it.
     pub(crate) fn bind(&mut self, fenced: BTreeSet<Ordinal>, held: bool) {
         if (&self.api.lease.fenced, self.api.lease.held) == (&fenced, held) {
@@ -179,5 +191,6 @@ pub(crate) fn told(lease: &Lease) -> String {
     let wished = lease.wished.map_or_else(String::new, |wished| format!(", wished {wished}"));
     let held = if lease.held { ", held" } else { "" };
     let fenced = if lease.fenced.is_empty() { String::new() } else { format!(", fenced {:?}", lease.fenced) };
-    format!("epoch {} {holder}, in sync {}{wished}{fenced}{held}", lease.epoch, lease.in_sync)
+    let least = lease.min_in_sync.map_or_else(String::new, |least| format!(" of {least}"));
+    format!("epoch {} {holder}, in sync {}{least}{wished}{fenced}{held}", lease.epoch, lease.in_sync)
 }

@@ -31,16 +31,8 @@ const KEYS: [&str; 19] = [
     "config",
 ];
 
-const REPLICATION_KEYS: [&str; 8] = [
-    "mode",
-    "minInSync",
-    "maxLagSeconds",
-    "members",
-    "memberAddress",
-    "lease",
-    "advertised",
-    "endpointSlices",
-];
+const REPLICATION_KEYS: [&str; 7] =
+    ["mode", "maxLagSeconds", "members", "memberAddress", "lease", "advertised", "endpointSlices"];
 
 const LEASE_KEYS: [&str; 5] =
     ["namespace", "name", "durationSeconds", "renewDeadlineSeconds", "retryPeriodMillis"];
@@ -147,7 +139,6 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
 fn read_replication(section: &mut Section<'_>) -> Replication {
     let mut read = Replication {
         mode: replication::Mode::Sync,
-        min_in_sync: 2,
         max_lag: Duration::from_secs(10),
         members: 1,
         member_address: String::new(),
@@ -168,7 +159,6 @@ fn read_replication(section: &mut Section<'_>) -> Replication {
     }
     section.choice("mode", &MODES, |mode| read.mode = mode);
     section.number("members", 1, 9, |n| read.members = to_u32(n));
-    section.number("minInSync", 1, 9, |n| read.min_in_sync = to_usize(n));
     section.number("maxLagSeconds", 1, 3600, |n| read.max_lag = Duration::from_secs(n));
     section.text("memberAddress", |text| read.member_address = text);
     section.texts("advertised", |hosts| read.advertised = hosts);
@@ -191,7 +181,6 @@ fn read_replication(section: &mut Section<'_>) -> Replication {
             );
         }
     });
-    read.min_in_sync = read.min_in_sync.min(read.members as usize);
     if !read.member_address.contains("{ordinal}") && section.has("memberAddress") {
         section.problem(
             "memberAddress must contain {ordinal}, for example broker-{ordinal}.brokers:9878".to_owned(),

@@ -22,6 +22,7 @@ const WISHED: &str = "mq.gantry.dev/wished-primary";
 const FENCED: &str = "mq.gantry.dev/fenced";
 const FAILOVER: &str = "mq.gantry.dev/failover";
 const HELD: &str = "held";
+const MIN_IN_SYNC: &str = "mq.gantry.dev/min-in-sync";
 const FAILOVERS: &str = "mq.gantry.dev/failovers";
 
 /// This member's pod, from its environment.
@@ -131,6 +132,7 @@ fn read(lease: &KubeLease) -> Result<Seen, Unreadable> {
         wished: ordinal(WISHED),
         fenced: fenced.filter_map(|part| part.trim().parse().ok().map(Ordinal)).collect(),
         held: annotation(FAILOVER).is_some_and(|text| text == HELD),
+        min_in_sync: annotation(MIN_IN_SYNC).and_then(|text| text.parse().ok()),
         failovers: annotation(FAILOVERS).and_then(|text| text.parse().ok()).unwrap_or_default(),
     };
     Ok(Seen { lease, version })
@@ -149,7 +151,8 @@ impl Coordinator for KubernetesLease {
 
     async fn swap(&self, lease: &Lease, version: Version) -> SwapOutcome {
         // A merge leaves the others as they are.
-        let Lease { holder, epoch, primary, in_sync, wished, fenced: _, held: _, failovers } = lease;
+        let Lease { holder, epoch, primary, in_sync, wished, fenced: _, held: _, min_in_sync: _, failovers } =
+            lease;
         let text = |ordinal: &Option<Ordinal>| ordinal.map(|ordinal| ordinal.to_string());
         // A merge: a resource version in it makes it a swap.
         let patch = json!({
@@ -243,6 +246,7 @@ mod tests {
         };
         let annotations = json!({
             (IN_SYNC): "0", (FENCED): "1, x,2", (FAILOVER): "held", (FAILOVERS): "3", (WISHED): "2",
+            (MIN_IN_SYNC): "2",
         });
         let Seen { lease: read_lease, version } = read(&lease(annotations)).expect("it is well formed");
         let expected = Lease {
@@ -250,6 +254,7 @@ mod tests {
             wished: Some(Ordinal(2)),
             fenced: [Ordinal(1), Ordinal(2)].into(),
             held: true,
+            min_in_sync: Some(2),
             failovers: 3,
             ..Lease::default()
         };

@@ -239,11 +239,13 @@ impl Life {
 
     /// As a replica that says goodbye: the in-sync set is still to be without it, and can be.
     fn is_waited_for(&self, open: &Open, work: &Work) -> bool {
-        let lease = open.lease.borrow();
-        let in_set = lease.as_ref().is_some_and(|lease| {
-            lease.in_sync.holds(open.me) && lease.in_sync.len() > self.settings.min_in_sync
-        });
-        in_set && work.following.is_some() && open.ask(|member| member.is_following())
+        work.following.is_some()
+            && open.ask(|member| {
+                let in_set = member.lease().is_some_and(|lease| {
+                    lease.in_sync.holds(open.me) && lease.in_sync.len() > member.min_in_sync()
+                });
+                in_set && member.is_following()
+            })
     }
 
     /// The Service that follows the primary needs a moment to do so: until then clients still come here.

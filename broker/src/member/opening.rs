@@ -78,12 +78,16 @@ impl Opening {
     }
 }
 
+/// As long as the Lease says nothing of it.
+const MIN_IN_SYNC: usize = 2;
+
 fn rules(settings: &Replication) -> Settings {
-    let Replication { mode, members, min_in_sync, max_lag, lease, .. } = settings;
+    let Replication { mode, members, max_lag, lease, .. } = settings;
+    let members = *members as usize;
     Settings {
         mode: *mode,
-        members: *members as usize,
-        min_in_sync: *min_in_sync,
+        members,
+        min_in_sync: MIN_IN_SYNC.min(members),
         max_lag: *max_lag,
         lease_duration: lease.duration,
         retry: lease.retry,

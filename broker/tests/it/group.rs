@@ -137,7 +137,6 @@ struct Cluster {
     lease: Arc<InMemory>,
     port: u16,
     mode: Mode,
-    min_in_sync: usize,
     starts: u32,
     /// The port of the health pages.
     pages: Option<u16>,
@@ -153,17 +152,20 @@ impl Cluster {
             lease: InMemory::new(),
             port,
             mode: Mode::Sync,
-            min_in_sync: 2.min(members),
             starts: 0,
             pages: None,
             external: None,
         }
     }
 
+    /// What the operator writes for `minInSync`; without it two must be in sync.
+    fn needs(&self, least: usize) {
+        self.lease.change(|lease| lease.min_in_sync = Some(least));
+    }
+
     fn config(&self, ordinal: u32, folder: &Path) -> Config {
         let replication = Replication {
             mode: self.mode,
-            min_in_sync: self.min_in_sync,
             max_lag: Duration::from_secs(10),
             members: self.folders.len() as u32,
             member_address: format!("127.0.{{ordinal}}.1:{}", self.port),
@@ -311,6 +313,20 @@ impl Primary {
         assert_eq!(status.code, Code::Ok as i32, "{}", status.message);
     }
 
+    /// Sends until it is answered so.
+    async fn until(&mut self, topic: &str, code: Code) -> Status {
+        let answered = async {
+            loop {
+                let status = self.send(topic, 1..2).await;
+                if status.code == code as i32 {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, answered).await.unwrap_or_else(|_| panic!("nothing is answered {code:?}"))
+    }
+
     async fn receive(&mut self, group: &str, topic: &str) -> Vec<String> {
         ids(&poll(&mut self.client, ask(group, topic)).await.messages)
             .into_iter()
@@ -354,7 +370,7 @@ async fn what_is_acknowledged_is_on_the_others_and_outlives_the_primary() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_comes_to_a_member_by_a_listener_is_told_the_primary_there() {
     let mut cluster = Cluster::new(2);
-    cluster.min_in_sync = 1;
+    cluster.needs(1);
     let port = free_port();
     cluster.external = Some(port);
     let (mut groups, mut first) = cluster.start_serving().await;
@@ -379,7 +395,7 @@ async fn whoever_comes_to_a_member_by_a_listener_is_told_the_primary_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_refused_while_members_change_roles() {
     let mut cluster = Cluster::new(2);
-    cluster.min_in_sync = 1;
+    cluster.needs(1);
     let port = free_port();
     cluster.external = Some(port);
     let (groups, mut first) = cluster.start_serving().await;
@@ -502,7 +518,7 @@ async fn a_fenced_member_keeps_what_is_sent_and_takes_nobodys_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_stops_before_it_hears_that_another_is_in_sync_hands_over_to_it() {
     let mut cluster = Cluster::new(2);
-    cluster.min_in_sync = 1;
+    cluster.needs(1);
     let first = cluster.start(0).await;
     primary(&first).await;
     // Nobody takes a Lease that is not released.
@@ -518,7 +534,7 @@ async fn a_primary_that_stops_before_it_hears_that_another_is_in_sync_hands_over
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_failover_waits_for_a_person_and_a_planned_hand_over_does_not() {
     let mut cluster = Cluster::new(2);
-    cluster.min_in_sync = 1;
+    cluster.needs(1);
     let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..10).await;
     cluster.lease.change(|lease| lease.held = true);
@@ -545,7 +561,7 @@ async fn a_held_failover_waits_for_a_person_and_a_planned_hand_over_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_goes_on_where_it_was() {
     let mut cluster = Cluster::new(2);
-    cluster.min_in_sync = 1;
+    cluster.needs(1);
     let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..4).await;
     let polled = poll(&mut first.client, ask("g", "orders")).await;
@@ -572,25 +588,33 @@ async fn with_too_few_members_sends_are_refused_and_come_back() {
     let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..1).await;
     groups.pop().unwrap().vanish().await;
-    let refused = async {
-        loop {
-            let status = first.send("orders", 1..2).await;
-            if status.code == Code::HaNotAvailable as i32 {
-                return status;
-            }
-        }
-    };
-    let status = tokio::time::timeout(LIMIT, refused).await.expect("it is refused at last");
+    let status = first.until("orders", Code::HaNotAvailable).await;
     assert!(status.message.contains("1 of the 2 members"), "{}", status.message);
     assert_eq!(cluster.lease.lease().in_sync.len(), 2, "the set stays: either may be elected");
     let back = cluster.start(1).await;
     follows(&back).await;
-    let sent = async {
-        while first.send("orders", 1..2).await.code != Code::Ok as i32 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LIMIT, sent).await.expect("sends work again");
+    first.until("orders", Code::Ok).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_many_must_be_in_sync_changes_while_members_run() {
+    let mut cluster = Cluster::new(3);
+    let (mut groups, mut first) = cluster.start_serving().await;
+    first.send_ok("orders", 0..1).await;
+    for _ in 0..2 {
+        groups.pop().unwrap().vanish().await;
+    }
+    first.until("orders", Code::HaNotAvailable).await;
+    cluster.needs(1);
+    first.until("orders", Code::Ok).await;
+    // More than there are: nothing is taken until another is there.
+    cluster.needs(3);
+    first.until("orders", Code::HaNotAvailable).await;
+    cluster.needs(2);
+    let back = cluster.start(1).await;
+    follows(&back).await;
+    first.until("orders", Code::Ok).await;
+    assert_eq!(cluster.lease.in_sync(2).await.epoch, Epoch(1), "nobody began again for it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -612,7 +636,8 @@ async fn a_replica_that_stops_is_out_of_the_set_before_it_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_async_mode_nobody_is_waited_for_and_the_heir_goes_on_with_what_it_has() {
     let mut cluster = Cluster::new(2);
-    (cluster.mode, cluster.min_in_sync) = (Mode::Async, 1);
+    cluster.mode = Mode::Async;
+    cluster.needs(1);
     let (mut groups, mut first) = cluster.start_serving().await;
     first.send_ok("orders", 0..10).await;
     groups.pop().unwrap().vanish().await;
@@ -640,7 +665,7 @@ async fn in_async_mode_nobody_is_waited_for_and_the_heir_goes_on_with_what_it_ha
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_lost_its_volume_copies_everything() {
     let mut cluster = Cluster::new(2);
-    cluster.min_in_sync = 1;
+    cluster.needs(1);
     let (mut groups, mut first) = cluster.start_serving().await;
     for n in 0..50 {
         first.send_ok("orders", n * 10..(n + 1) * 10).await;
@@ -784,7 +809,7 @@ async fn every_member_shows_how_it_stands_and_can_be_told_what_to_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_deleted_topic_had_is_gone_on_the_next_primary_too() {
     let mut cluster = Cluster::new(2);
-    cluster.min_in_sync = 1;
+    cluster.needs(1);
     let mut groups = cluster.start_all().await;
     let mut first = primary(&groups[0]).await;
     cluster.lease.in_sync(2).await;

@@ -246,7 +246,6 @@ struct File<'a> {
 #[serde(rename_all = "camelCase")]
 struct ReplicationFile<'a> {
     mode: ReplicationMode,
-    min_in_sync: i32,
     max_lag_seconds: i32,
     members: i32,
     member_address: String,
@@ -329,18 +328,17 @@ fn replication_file<'a>(
     let identity = &group.identity;
     let EffectiveReplication {
         mode,
-        min_in_sync,
         max_lag_seconds,
         lease_duration_seconds,
         renew_deadline_seconds,
         retry_period_millis,
         // These are in the Lease: they change while pods run.
+        min_in_sync: _,
         failover_enabled: _,
         max_failovers_per_hour: _,
     } = *replication;
     ReplicationFile {
         mode,
-        min_in_sync,
         max_lag_seconds,
         members: group.replicas,
         member_address: format!("{}:{CONTROL_PORT}", identity.member_hosts()),

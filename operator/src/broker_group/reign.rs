@@ -26,6 +26,8 @@ pub const WISHED_PRIMARY: &str = "mq.gantry.dev/wished-primary";
 pub const FENCED: &str = "mq.gantry.dev/fenced";
 /// The annotation that is `held` while nobody takes the place of a primary that is lost, but the wished one.
 pub const FAILOVER: &str = "mq.gantry.dev/failover";
+/// The annotation with how many must be in sync: with fewer, sends are refused.
+pub const MIN_IN_SYNC: &str = "mq.gantry.dev/min-in-sync";
 /// The annotation that counts how often that happened. Members write it.
 pub const FAILOVERS: &str = "mq.gantry.dev/failovers";
 const HELD: &str = "held";
@@ -46,14 +48,23 @@ pub struct Reign {
     pub in_sync: BTreeSet<i32>,
     /// The member that should be primary next.
     pub wished: Option<i32>,
-    /// Members that must not be primary.
-    pub fenced: BTreeSet<i32>,
-    /// Whether nobody takes the place of a primary that is lost.
-    pub held: bool,
+    /// What the operator bids members.
+    pub bounds: Bounds,
     /// How often a member took the place of one that was.
     pub failovers: i64,
     /// The request by which one was let be primary that may lack messages.
     pub promoted_by: Option<String>,
+}
+
+/// What members obey while they run. They keep it as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Members that must not be primary.
+    pub fenced: BTreeSet<i32>,
+    /// Whether nobody takes the place of a primary that is lost.
+    pub held: bool,
+    /// With fewer in sync, sends are refused. Nothing: as members have it by themselves.
+    pub min_in_sync: Option<i32>,
 }
 
 /// One life of a pod.
@@ -82,11 +93,21 @@ impl Reign {
             holder,
             in_sync: members.filter_map(|member| member.split(':').next()?.trim().parse().ok()).collect(),
             wished: note(WISHED_PRIMARY).and_then(|text| text.parse().ok()),
-            fenced: fenced.filter_map(|member| member.trim().parse().ok()).collect(),
-            held: note(FAILOVER) == Some(HELD),
+            bounds: Bounds {
+                fenced: fenced.filter_map(|member| member.trim().parse().ok()).collect(),
+                held: note(FAILOVER) == Some(HELD),
+                min_in_sync: note(MIN_IN_SYNC).and_then(|text| text.parse().ok()),
+            },
             failovers: note(FAILOVERS).and_then(|text| text.parse().ok()).unwrap_or_default(),
             promoted_by: note(PROMOTED_BY).map(str::to_owned),
         }
+    }
+
+    /// How many must be in sync now where `wanted` are to be. More than before only once they are there: nobody's sends are to wait for
+    /// copies that are still on their way. Fewer at once: that is how a group that lost members is helped.
+    pub fn min_in_sync(&self, wanted: i32) -> i32 {
+        let in_sync = i32::try_from(self.in_sync.len()).unwrap_or(i32::MAX);
+        self.bounds.min_in_sync.map_or(wanted, |now| wanted.min(now.max(in_sync)))
     }
 
     /// Whether this life of the pod is the primary.
@@ -104,7 +125,7 @@ fn ordinal_in(pod: &str) -> Option<i32> {
 /// What of a Lease matters to the operator: not that it was renewed, which happens every few seconds.
 pub fn look(lease: &Lease) -> impl Hash + use<> {
     let spec = lease.spec.as_ref();
-    let notes = [IN_SYNC, PRIMARY, WISHED_PRIMARY, FENCED, FAILOVER, FAILOVERS]
+    let notes = [IN_SYNC, PRIMARY, WISHED_PRIMARY, FENCED, FAILOVER, MIN_IN_SYNC, FAILOVERS]
         .map(|key| lease.annotations().get(key).cloned());
     (
         lease.uid(),
@@ -123,7 +144,12 @@ pub fn lease(group: &Validated, known: &BrokerGroupStatus) -> Lease {
     let in_sync = if epoch == 0 || in_sync.is_empty() { "0".to_owned() } else { in_sync.join(",") };
     let mut metadata = group.identity.metadata(group.identity.base());
     let fenced = fence(&group.fenced).filter(|_| epoch > 0).map(|fenced| (FENCED.to_owned(), fenced));
-    metadata.annotations = Some([(IN_SYNC.to_owned(), in_sync)].into_iter().chain(fenced).collect());
+    // Who served alone goes on with the asked durability once others have what it has.
+    let served_alone = epoch == 0 && known.first_served_at.is_some();
+    let min_in_sync = group.replication.as_ref().map(|it| if served_alone { 1 } else { it.min_in_sync });
+    let min_in_sync = min_in_sync.map(|least| (MIN_IN_SYNC.to_owned(), least.to_string()));
+    let notes = [(IN_SYNC.to_owned(), in_sync)].into_iter().chain(fenced).chain(min_in_sync);
+    metadata.annotations = Some(notes.collect());
     if outlives_the_group(group) {
         metadata.owner_references = None;
     }
@@ -172,9 +198,13 @@ pub fn only(ordinal: i32, request: &str) -> Value {
     json!({"metadata": {"annotations": {IN_SYNC: ordinal, WISHED_PRIMARY: ordinal, PROMOTED_BY: request}}})
 }
 
-/// The change that says who must not be primary, and whether failover is held.
-pub fn bounds(fenced: &BTreeSet<i32>, held: bool) -> Value {
-    json!({"metadata": {"annotations": {FENCED: fence(fenced), FAILOVER: held.then_some(HELD)}}})
+/// The change that bids members this.
+pub fn bid(bounds: &Bounds) -> Value {
+    let Bounds { fenced, held, min_in_sync } = bounds;
+    let min_in_sync = min_in_sync.map(|least| least.to_string());
+    json!({"metadata": {"annotations": {
+        FENCED: fence(fenced), FAILOVER: held.then_some(HELD), MIN_IN_SYNC: min_in_sync,
+    }}})
 }
 
 fn fence(fenced: &BTreeSet<i32>) -> Option<String> {
@@ -218,21 +248,38 @@ mod tests {
     #[test]
     fn what_members_have_to_obey_is_read_as_it_is_written() {
         let mut live = lease(FOURTH);
-        let change = bounds(&[1, 2].into(), true);
+        let bounds = Bounds { fenced: [1, 2].into(), held: true, min_in_sync: Some(2) };
+        let change = bid(&bounds);
         for (key, value) in change["metadata"]["annotations"].as_object().expect("annotations") {
             let value = value.as_str().expect("a text").to_owned();
             live.annotations_mut().insert(key.clone(), value);
         }
         live.annotations_mut().insert(FAILOVERS.to_owned(), "3".to_owned());
         let reign = Reign::of(&live);
-        assert_eq!((reign.fenced, reign.held, reign.failovers), ([1, 2].into(), true, 3));
+        assert_eq!((reign.bounds, reign.failovers), (bounds, 3));
         assert_eq!(
             only(2, "2@1")["metadata"]["annotations"][WISHED_PRIMARY],
             "2",
             "it stands though failover is held"
         );
-        let none = &bounds(&BTreeSet::new(), false)["metadata"]["annotations"];
-        assert_eq!(*none, json!({FENCED: null, FAILOVER: null}));
+        let none = &bid(&Bounds::default())["metadata"]["annotations"];
+        assert_eq!(*none, json!({FENCED: null, FAILOVER: null, MIN_IN_SYNC: null}));
+    }
+
+    #[test]
+    fn more_must_be_in_sync_once_they_are_and_fewer_at_once() {
+        let check = |now: Option<i32>, in_sync: i32, wanted: i32, expected: i32| {
+            let bounds = Bounds { min_in_sync: now, ..Bounds::default() };
+            let reign = Reign { in_sync: (0..in_sync).collect(), bounds, ..Reign::default() };
+            assert_eq!(reign.min_in_sync(wanted), expected, "{now:?}, {in_sync} in sync, {wanted} wanted");
+        };
+        check(None, 1, 2, 2);
+        check(Some(1), 1, 2, 1);
+        check(Some(1), 2, 2, 2);
+        check(Some(1), 2, 3, 2);
+        check(Some(2), 1, 3, 2);
+        check(Some(2), 1, 1, 1);
+        check(Some(3), 1, 2, 2);
     }
 
     #[test]
@@ -263,6 +310,7 @@ mod tests {
             ("primary: '0'", "primary: '1'"),
             ("mq.gantry.dev/primary: '2'", "mq.gantry.dev/primary: '2', mq.gantry.dev/fenced: '1'"),
             ("mq.gantry.dev/primary: '2'", "mq.gantry.dev/primary: '2', mq.gantry.dev/failover: held"),
+            ("mq.gantry.dev/primary: '2'", "mq.gantry.dev/primary: '2', mq.gantry.dev/min-in-sync: '1'"),
         ] {
             assert_ne!(hash(FOURTH), hash(&FOURTH.replace(old, new)), "{old}");
         }

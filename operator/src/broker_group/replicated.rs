@@ -101,17 +101,28 @@ fn held(group: &Validated, failovers: Option<&Failovers>, now: Timestamp) -> Opt
     failover::held(&group.failover, failovers?, now)
 }
 
-/// Whether so few are in sync that sends are refused.
+/// Whether fewer are in sync than must be.
 pub(super) fn too_few(replication: &EffectiveReplication, reign: &Reign) -> Option<Finding> {
+    let consequence = below_min_in_sync(replication, reign)?;
+    let message = format!(
+        "{} brokers are in sync and {} must be, {consequence}",
+        reign.in_sync.len(),
+        replication.min_in_sync
+    );
+    Some(Finding::no(Type::Ready, Reason::InsufficientReplicas, message))
+}
+
+/// What it means that fewer are in sync than must be; nothing where enough are.
+fn below_min_in_sync(replication: &EffectiveReplication, reign: &Reign) -> Option<String> {
     let in_sync = i32::try_from(reign.in_sync.len()).unwrap_or(i32::MAX);
-    let message = || {
-        format!(
-            "{in_sync} brokers are in sync and {} must be, so sends are refused: see status.members, or lower replication.minInSync",
-            replication.min_in_sync
-        )
-    };
-    (in_sync < replication.min_in_sync)
-        .then(|| Finding::no(Type::Ready, Reason::InsufficientReplicas, message()))
+    let now = reign.min_in_sync(replication.min_in_sync);
+    if in_sync >= replication.min_in_sync {
+        None
+    } else if in_sync >= now {
+        Some(format!("so sends still go on with {now} of them until the others have everything"))
+    } else {
+        Some("so sends are refused: see status.members, or lower replication.minInSync".to_owned())
+    }
 }
 
 /// The condition ReplicationHealthy; nothing before the first primary.
@@ -123,11 +134,10 @@ pub(super) fn health(group: &Validated, reign: &Reign) -> Option<Finding> {
     let out: BTreeSet<i32> = (0..group.replicas).filter(|ordinal| !reign.in_sync.contains(ordinal)).collect();
     let no = |reason, message| Some(Finding::no(Type::ReplicationHealthy, reason, message));
     let lost = format!("not in sync: broker {}", names(out.iter()));
-    if i32::try_from(reign.in_sync.len()).unwrap_or(i32::MAX) < replication.min_in_sync {
-        let next = "see their pods' events and logs, or lower replication.minInSync";
+    if let Some(consequence) = below_min_in_sync(replication, reign) {
         no(
             Reason::BelowMinInSync,
-            format!("{lost}; fewer are than replication.minInSync asks, so sends are refused: {next}"),
+            format!("{lost}; fewer are than replication.minInSync asks, {consequence}"),
         )
     } else if out.is_empty() {
         Some(Finding::yes(

@@ -271,7 +271,7 @@ fn members(
                 state: state.to_owned(),
                 role,
                 fenced: replicates
-                    && observed.reign.as_ref().is_some_and(|reign| reign.fenced.contains(&ordinal)),
+                    && observed.reign.as_ref().is_some_and(|reign| reign.bounds.fenced.contains(&ordinal)),
                 address: address(ordinal, role, observed, outcome),
                 version: version.filter(|version| !version.is_empty()),
             }

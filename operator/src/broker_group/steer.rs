@@ -11,7 +11,7 @@ use super::{
     drain,
     failover::{self, Held},
     observe::Observed,
-    reign::{self, Reign},
+    reign::{self, Bounds, Reign},
     requests::{self, Answer},
     roll::{self, Member, MemberPod, Step},
     validate::{Validated, Volume},
@@ -64,7 +64,7 @@ pub(super) async fn steer(
     let before = resource.status.as_ref().and_then(|status| status.failovers.as_ref());
     let failovers = failover::counted(before, reign, now);
     let held = failover::held(&group.failover, &failovers, now);
-    bind(context, group, reign, held.is_some()).await?;
+    bid(context, group, reign, held.is_some()).await?;
     let mut there = observed.ready();
     if failover::kept_back(&group.fenced, observed, held).is_some() {
         // Without a primary nobody is Ready, and these only wait for a person.
@@ -112,14 +112,19 @@ pub(super) async fn steer(
     Ok(steered)
 }
 
-/// Tells members who must not be primary, and whether they settle it by themselves. The first primary is whoever can be.
-async fn bind(context: &Context, group: &Validated, reign: &Reign, held: bool) -> Result<(), Error> {
-    let differs = |live: &Reign| live.epoch > 0 && (&live.fenced, live.held) != (&group.fenced, held);
-    if !differs(reign) {
+/// Tells members who must not be primary, whether they settle it by themselves, and how many must be in sync. The first primary is
+/// whoever can be.
+async fn bid(context: &Context, group: &Validated, reign: &Reign, held: bool) -> Result<(), Error> {
+    let differs = |live: &Reign| {
+        let least = group.replication.as_ref().map(|replication| live.min_in_sync(replication.min_in_sync));
+        let wanted = Bounds { fenced: group.fenced.clone(), held, min_in_sync: least };
+        (live.epoch > 0 && live.bounds != wanted).then_some(wanted)
+    };
+    if differs(reign).is_none() {
         return Ok(());
     }
-    let bounds = |live: &_| differs(&Reign::of(live)).then(|| reign::bounds(&group.fenced, held));
-    context.applier.swap_lease(&group.identity.namespace, &group.identity.base(), bounds).await?;
+    let change = |live: &_| differs(&Reign::of(live)).map(|bounds| reign::bid(&bounds));
+    context.applier.swap_lease(&group.identity.namespace, &group.identity.base(), change).await?;
     Ok(())
 }
 

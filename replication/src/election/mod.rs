@@ -156,6 +156,12 @@ impl Member {
         self.lease.as_ref().map(|observed| &observed.seen.lease)
     }
 
+    /// So many must be in sync, as far as it knows.
+    #[must_use]
+    pub fn min_in_sync(&self) -> usize {
+        self.settings.min_in_sync
+    }
+
     /// What everybody who counts has. Of a primary; else what it was told.
     #[must_use]
     pub fn confirmed(&mut self) -> Has {
@@ -214,6 +220,7 @@ impl Member {
         if another && self.stream.0 != Stream::Up && !is_planted(Bug::JudgedByOldStream) {
             self.stream = (Stream::Lost, now);
         }
+        self.settings.obey(&seen.lease);
         self.lease = Some(Observed { seen, at: now });
         self.epoch = self.epoch.max(epoch);
         self.judge_reign(now);

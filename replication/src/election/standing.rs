@@ -73,6 +73,7 @@ impl Member {
             wished: None,
             fenced: if forgets { BTreeSet::new() } else { lease.fenced.clone() },
             held: lease.held && !forgets,
+            min_in_sync: lease.min_in_sync.filter(|_| !forgets),
             failovers: lease.failovers + u64::from(another_fell),
         }
     }

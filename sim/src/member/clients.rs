@@ -28,8 +28,8 @@ impl World {
         }
         let in_sync = run.member.lease().map_or(0, |lease| lease.in_sync.len());
         let expired = !self.is_sync() && now >= run.valid_until;
-        if in_sync < self.settings.min_in_sync {
-            let want = self.settings.min_in_sync;
+        let want = run.member.min_in_sync();
+        if in_sync < want {
             self.broken(|| format!("member {node} takes a message with {in_sync} of {want} in sync"));
         }
         if expired {

@@ -288,7 +288,7 @@ fn too_many_failovers_are_told_while_the_group_serves() {
     let mut observed = observed(&[0, 1, 2], 4, Some(1), "0:a,1:b,2:c");
     group.status = Some(plain(&observed, &brokers(1, true)));
     let reign = observed.reign.as_mut().expect("a reign");
-    (reign.failovers, reign.fenced) = (6, [2].into());
+    (reign.failovers, reign.bounds.fenced) = (6, [2].into());
     let status = status_of(&group, &observed, &brokers(1, true), Steered::default(), at(5));
     check(&status, &["Ready=True/Serving", "Stalled=True/FailoverBackoff"]);
     assert!(message(&status, "Stalled").contains("before 1970-01-01T00:00:35Z"));

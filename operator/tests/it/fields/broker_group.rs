@@ -157,12 +157,9 @@ fn members() -> Vec<Field> {
             json!(true),
             json!("None"),
         ]),
-        of_three("replication.minInSync", replication).good([json!(1), json!(3)]).bad([
-            json!(0),
-            json!(4),
-            json!(10),
-            json!("2"),
-        ]),
+        of_three("replication.minInSync", "leases/a-broker /metadata/annotations/")
+            .good([json!(1), json!(3)])
+            .bad([json!(0), json!(4), json!(10), json!("2")]),
         of_three("replication.maxLagSeconds", replication).good([json!(1), json!(3600)]).bad([
             json!(0),
             json!(3601),
