@@ -80,6 +80,7 @@ pub(crate) enum Unanswered {
 fn silence(language: Language) -> &'static str {
     match language {
         Language::Python | Language::Rust => "clients in this language never do",
+        Language::Other => "it may be stuck, or its client never does",
         _ => "it may be stuck, or its listener takes longer",
     }
 }
@@ -207,8 +208,8 @@ impl Clients {
     /// Tells consumers of a group, or one of them, to connect anew; answers who was told.
     ///
     /// A broker never does so by itself. When it stops or another is the primary, it ends streams and connections, and every
-    /// client connects anew. Told before that, Node opens its stream once more to the process that ends, with nobody there to
-    /// take the error; Java (up to 5.2.1) and Go only note that they were told.
+    /// client connects anew. Told before that, Node opens its stream once more to the process that ends, and listens no more to
+    /// errors of the old one; Java (up to 5.2.1) and Go only note that they were told.
     pub(crate) fn reconnect(&self, group: &GroupName, client: Option<&str>) -> Vec<String> {
         let consumers = self.consumers_of(group).into_iter().map(|consumer| consumer.id);
         let meant = consumers.filter(|id| client.is_none_or(|client| client == id));
@@ -281,6 +282,7 @@ mod tests {
         for (language, why) in [
             (Language::Python, "clients in this language never do"),
             (Language::Rust, "clients in this language never do"),
+            (Language::Other, "it may be stuck, or its client never does"),
             (Language::Java, "it may be stuck, or its listener takes longer"),
         ] {
             let _stream = consumer(&clients, "a", language);
