@@ -3,6 +3,7 @@
 //! Errors are gRPC statuses, as `control.proto` says.
 
 mod changes;
+mod clients;
 mod messages;
 mod offsets;
 
@@ -260,10 +261,12 @@ impl Admin for AdminDoor {
             in_flight: queue.in_flight,
             max_offset: queue.end,
         });
+        let consumers = self.health.clients.consumers_of(&name);
         Ok(Response::new(DescribeGroupResponse {
             group: Some(shown::group(&group)),
             queues: queues.collect(),
-            client_ids: self.health.clients.of_group(&name),
+            client_ids: consumers.iter().map(|consumer| consumer.id.clone()).collect(),
+            clients: consumers.into_iter().map(clients::shown).collect(),
             subscription_conflicts: self
                 .health
                 .clients
@@ -300,6 +303,24 @@ impl Admin for AdminDoor {
 
     async fn trace_message(&self, request: Request<TraceMessageRequest>) -> Answer<TraceMessageResponse> {
         self.trace(request.get_ref()).map(Response::new)
+    }
+
+    async fn print_thread_stack_trace(
+        &self,
+        request: Request<PrintThreadStackTraceRequest>,
+    ) -> Answer<PrintThreadStackTraceResponse> {
+        self.stack_of(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn verify_message(&self, request: Request<VerifyMessageRequest>) -> Answer<VerifyMessageResponse> {
+        self.verify(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn reconnect_clients(
+        &self,
+        request: Request<ReconnectClientsRequest>,
+    ) -> Answer<ReconnectClientsResponse> {
+        self.reconnect(request.get_ref()).map(Response::new)
     }
 
     async fn get_state(&self, _: Request<GetStateRequest>) -> Answer<GetStateResponse> {

@@ -1,6 +1,7 @@
 //! What can be typed: the commands, their arguments and their help.
 
 mod bench;
+mod client;
 mod group;
 mod message;
 mod names;
@@ -20,6 +21,7 @@ use crate::units::parse_duration;
 pub use bench::{
     BenchCommand, ConsumeLoad, DelayLoad, FlowLoad, IdleLoad, LoadArgs, ProduceLoad, ReceiveArgs, SendArgs,
 };
+pub use client::{ClientCommand, ClientIdArgs, ClientListArgs, ClientReconnectArgs, ClientVerifyArgs};
 pub use group::{Backoff, End, GroupCommand, GroupName, GroupResetArgs, GroupUpdateArgs};
 pub use message::{MessageCommand, MessageFindArgs, MessageGetArgs, MessageTraceArgs};
 pub use names::TopicNames;
@@ -86,6 +88,13 @@ pub enum Command {
         /// What to do with groups.
         #[command(subcommand)]
         command: GroupCommand,
+    },
+    /// List the consumers of a group, and ask one of them what it does
+    #[command(arg_required_else_help = true)]
+    Client {
+        /// What to do with clients.
+        #[command(subcommand)]
+        command: ClientCommand,
     },
     /// Find stored messages by key, by unique id or by place
     #[command(arg_required_else_help = true)]
@@ -528,6 +537,10 @@ mod tests {
         assert!(!parses("gantry message find --topic t --key k --id i"));
         assert!(!parses("gantry message find --topic t --key k --limit 1001"));
         assert!(!parses("gantry message get --topic t --queue 0"));
+        assert!(parses("gantry client stack g c --broker b") && !parses("gantry client stack g"));
+        assert!(parses("gantry client verify g c --topic t --id i"));
+        assert!(!parses("gantry client verify g c --topic t"));
+        assert!(parses("gantry client reconnect g") && parses("gantry client reconnect g c"));
         assert!(parses("gantry store inspect d --topic t --queue 0 --offset 1"));
         assert!(!parses("gantry store inspect d --topic t --queue 0"));
         assert!(!parses("gantry store inspect d --queues --segments"));

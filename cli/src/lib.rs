@@ -38,7 +38,7 @@ use std::time::Instant;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, GroupCommand, MessageCommand, StoreCommand, TopicCommand};
+use args::{Cli, ClientCommand, Command, GroupCommand, MessageCommand, StoreCommand, TopicCommand};
 use failure::Failure;
 use place::Caller;
 
@@ -83,6 +83,15 @@ async fn run(cli: Cli, caller: Caller, started: Instant) -> Result<(), Failure> 
                 GroupCommand::Reset(args) => {
                     commands::group::reset::run(place.control().await?, args, out).await
                 }
+            }
+        }
+        Command::Client { command } => {
+            let control = global.place.resolve(caller).await?.control().await?;
+            match command {
+                ClientCommand::List(args) => commands::client::list::run(control, args, out).await,
+                ClientCommand::Stack(args) => commands::client::stack::run(control, args, out).await,
+                ClientCommand::Verify(args) => commands::client::verify::run(control, args, out).await,
+                ClientCommand::Reconnect(args) => commands::client::reconnect::run(control, args, out).await,
             }
         }
         Command::Message { command } => {

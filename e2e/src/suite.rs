@@ -28,6 +28,7 @@ macro_rules! suite {
             "lite topics" lite::subscribes: Java Python Go Node, cannot Rust;
             "going back while the consumer runs" features::reset: Java Python Go Node Rust, cannot;
             "a restart of the server in the middle" features::restart: Java Python Go Node Rust, cannot;
+            "its stack, a message verified, told to connect anew" questions::asked: Java Go Node, cannot Python Rust;
             "wrong input is a clear error" mistakes::wrong_input: Java Python Go Node Rust, cannot;
         }
     };

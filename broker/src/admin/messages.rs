@@ -38,13 +38,35 @@ impl AdminDoor {
             // What was found is read here, since it may lie on the disk.
             store.find_while(&topic, by, stored_ms, limit, awaited).map(answer)
         };
-        self.log.look(find).await.map_err(busy)?.map_err(|error| match error {
+        self.log.look(find).await.map_err(busy)?.map_err(|error| self.not_found(&error))
+    }
+
+    /// The newest message of a topic with this unique id.
+    pub(super) async fn newest(&self, topic: &str, id: String) -> Result<Record, Status> {
+        self.known(topic)?;
+        checked(Some(Wanted::Id(id.clone())))?;
+        let (of, by) = (topic.to_owned(), id.clone());
+        let find = move |store: &Store, awaited: &dyn Fn() -> bool| {
+            store.find_while(&of, By::Id(&by), i64::MIN..i64::MAX, 1, awaited)
+        };
+        let found = self.log.look(find).await.map_err(busy)?.map_err(|error| self.not_found(&error))?;
+        let nowhere = || match found.unsearched_bytes {
+            0 => Status::not_found(format!("topic {topic} has no message with the id {id} at this broker")),
+            bytes => Status::unavailable(format!(
+                "{bytes} bytes of the log are not indexed yet, and the message {id} is not in the rest: try again"
+            )),
+        };
+        found.records.into_iter().next().ok_or_else(nowhere)
+    }
+
+    fn not_found(&self, error: &FindError) -> Status {
+        match error {
             FindError::Off => Status::failed_precondition(format!(
                 "broker {} keeps no index of keys: set its config.messageIndexEnable to true to find messages by key or id",
                 self.config.broker_name
             )),
             FindError::GivenUp => Status::cancelled(error.to_string()),
-        })
+        }
     }
 
     pub(super) async fn message_at(&self, request: GetMessageRequest) -> Result<GetMessageResponse, Status> {

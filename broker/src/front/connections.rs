@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::client::ClientIdentity;
+use access::client::{ClientIdentity, Language, Version};
 use access::telemetry::Commands;
 use access::{GroupName, LiteTopic, TopicName, status};
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::producers::Producers;
+use super::questions::{Consumer, Questions, Unanswered};
 pub(crate) use super::subscriptions::Said;
 use super::subscriptions::{Change, Subscriptions};
 use crate::metrics::SubscriptionConflicts;
@@ -47,12 +48,18 @@ pub(crate) struct Conflict {
     pub(crate) filters: Vec<(Arc<str>, Vec<String>)>,
 }
 
+/// Brings commands to a client.
+pub(super) type ToClient = mpsc::Sender<Box<TelemetryCommand>>;
+
 #[derive(Debug)]
 struct Client {
     said: Said,
     last_heard: Instant,
+    /// Who wrote it, as it said with its newest stream.
+    language: Language,
+    version: Version,
     /// To the newest stream; older ones go on answering settings.
-    commands: Option<mpsc::Sender<Box<TelemetryCommand>>>,
+    commands: Option<ToClient>,
     /// Its streams end when it says goodbye: Java waits for their end, also for one that it has lost sight of when
     /// it connected anew.
     streams: CancellationToken,
@@ -71,6 +78,18 @@ pub(crate) struct Clients {
     known: Arc<Mutex<Known>>,
     most: usize,
     conflicts: SubscriptionConflicts,
+    pub(super) questions: Questions,
+}
+
+impl Client {
+    fn consumer(&self, id: &str) -> Consumer {
+        Consumer {
+            id: id.to_owned(),
+            language: self.language,
+            version: self.version,
+            connected: self.commands.as_ref().is_some_and(|commands| !commands.is_closed()),
+        }
+    }
 }
 
 impl Clients {
@@ -79,7 +98,8 @@ impl Clients {
     pub(crate) fn new(most: usize) -> Self {
         let subscriptions = Subscriptions::new(MOST_FILTER_BYTES);
         let known = Known { clients: HashMap::new(), subscriptions, producers: Producers::default() };
-        Self { known: Arc::new(Mutex::new(known)), most, conflicts: SubscriptionConflicts::default() }
+        let (conflicts, questions) = (SubscriptionConflicts::default(), Questions::default());
+        Self { known: Arc::new(Mutex::new(known)), most, conflicts, questions }
     }
 
     /// A sign of life, with what was said before kept.
@@ -187,6 +207,7 @@ impl Clients {
         let mut end = CancellationToken::new();
         self.with(now, identity, |client, _| {
             client.commands = Some(commands);
+            (client.language, client.version) = (identity.language, identity.version);
             end = client.streams.clone();
             Vec::new()
         });
@@ -214,6 +235,8 @@ impl Clients {
             let mut client = Client {
                 said: Said::default(),
                 last_heard: now,
+                language: identity.language,
+                version: identity.version,
                 commands: None,
                 streams: CancellationToken::new(),
             };
@@ -290,14 +313,29 @@ impl Clients {
         self.known.lock().clients.contains_key(client)
     }
 
-    /// The clients that consume for `group`, sorted.
+    /// The clients that consume for `group`, sorted by their ids.
     #[must_use]
-    pub(crate) fn of_group(&self, group: &GroupName) -> Vec<String> {
+    pub(crate) fn consumers_of(&self, group: &GroupName) -> Vec<Consumer> {
         let known = self.known.lock();
         let members = known.clients.iter().filter(|(_, client)| client.said.group.as_ref() == Some(group));
-        let mut ids: Vec<String> = members.map(|(id, _)| id.clone()).collect();
-        ids.sort_unstable();
-        ids
+        let mut consumers: Vec<_> = members.map(|(id, client)| client.consumer(id)).collect();
+        drop(known);
+        consumers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        consumers
+    }
+
+    /// A consumer of `group`, and the way to it.
+    pub(super) fn reach(&self, group: &GroupName, id: &str) -> Result<(Consumer, ToClient), Unanswered> {
+        let known = self.known.lock();
+        let client = known.clients.get(id).filter(|client| client.said.group.as_ref() == Some(group));
+        let Some(client) = client else {
+            return Err(Unanswered::NotHere { group: group.clone(), client: id.to_owned() });
+        };
+        let consumer = client.consumer(id);
+        match client.commands.clone().filter(|_| consumer.connected) {
+            Some(commands) => Ok((consumer, commands)),
+            None => Err(Unanswered::NotConnected(consumer)),
+        }
     }
 }
 
@@ -332,6 +370,10 @@ mod tests {
     fn said(name: &str, filters: &[(&str, &str)]) -> Said {
         let filters = filters.iter().map(|(name, filter)| (topic(name), (*filter).into()));
         Said { group: Some(group(name)), filters: filters.collect() }
+    }
+
+    fn ids_of(clients: &Clients, name: &str) -> Vec<String> {
+        clients.consumers_of(&group(name)).into_iter().map(|consumer| consumer.id).collect()
     }
 
     /// The conflicts of group `g`, as `orders: * of a,b; x of c`.
@@ -402,10 +444,10 @@ mod tests {
     fn a_client_that_says_goodbye_is_gone_at_once() {
         let (clients, now) = (Clients::new(9), Instant::now());
         clients.heard_of_group(now, &identity("a"), group("g"));
-        assert_eq!(clients.of_group(&group("g")), ["a"]);
+        assert_eq!(ids_of(&clients, "g"), ["a"]);
         assert_eq!(clients.leave("a").and_then(|gone| gone.group), Some(group("g")));
         assert_eq!(clients.leave("a"), None);
-        assert!(clients.of_group(&group("g")).is_empty());
+        assert!(ids_of(&clients, "g").is_empty());
     }
 
     #[test]
@@ -414,7 +456,7 @@ mod tests {
         clients.said(now, &identity("a"), said("g", &[]));
         clients.heard_of_group(now, &identity("a"), group("other"));
         clients.heard(now, &identity("a"));
-        assert_eq!(clients.of_group(&group("g")), ["a"]);
+        assert_eq!(ids_of(&clients, "g"), ["a"]);
     }
 
     #[test]

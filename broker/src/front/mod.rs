@@ -10,6 +10,7 @@ mod convert;
 mod lite;
 mod offset;
 mod producers;
+pub(crate) mod questions;
 mod recall;
 mod receive;
 pub(crate) mod route;

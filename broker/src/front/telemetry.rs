@@ -102,7 +102,7 @@ impl Desk for Telemetry {
     }
 
     fn reported(&self, client: &ClientIdentity, command: TelemetryCommand) {
-        tracing::info!(client = client.id, ?command, "a client reports on a command");
+        self.clients.questions.answered(&client.id, command);
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(settings.backoff_policy.map(|policy| policy.max_attempts), Some(5));
         let Some(PubSub::Subscription(subscription)) = settings.pub_sub else { panic!("no subscription") };
         assert_eq!(subscription.fifo, Some(true));
-        assert_eq!(telemetry.clients.of_group(&group), ["client"]);
+        assert_eq!(telemetry.clients.consumers_of(&group).len(), 1);
 
         let publishing = Publishing { topics: vec![resource("orders")], ..Publishing::default() };
         let settings = Settings { pub_sub: Some(PubSub::Publishing(publishing)), ..Settings::default() };
@@ -192,7 +192,7 @@ mod tests {
         let Some(Command::Settings(settings)) = answer.command else { panic!("no settings") };
         let Some(PubSub::Publishing(publishing)) = settings.pub_sub else { panic!("no publishing") };
         assert_eq!(publishing.max_body_size, 1000);
-        assert!(telemetry.clients.of_group(&group).is_empty(), "the newest settings count");
+        assert!(telemetry.clients.consumers_of(&group).is_empty(), "the newest settings count");
     }
 
     #[test]

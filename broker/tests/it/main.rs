@@ -16,6 +16,7 @@ mod lite;
 mod managed_groups;
 mod many_topics;
 mod namespaces;
+mod questions;
 mod reset;
 mod restart;
 mod rig;

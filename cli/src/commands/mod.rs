@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod client;
 pub mod completions;
 pub mod consume;
 pub mod dev;

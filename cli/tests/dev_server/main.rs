@@ -205,6 +205,28 @@ fn messages_are_found_by_key_by_id_and_by_place() {
 }
 
 #[test]
+fn consumers_are_listed_and_what_they_cannot_be_asked_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let dev = Dev::start(data.path());
+    good(dev.run("topic create orders --queues 1"));
+    good(dev.run("produce orders --body hello"));
+    let nobody = bad(dev.run("client list billing"), 3);
+    assert!(nobody.contains("no broker knows the group billing"), "{nobody}");
+    // It leaves with a goodbye.
+    good(dev.run("consume orders --group billing --count 1 --timeout 30s"));
+    assert_eq!(good(dev.run("client list billing -o json")), "[]\n");
+    for command in ["stack billing me", "reconnect billing"] {
+        let gone = bad(dev.run(&format!("client {command}")), 3);
+        assert!(gone.contains("broker-a: no client") && gone.contains("gantry client list"), "{gone}");
+    }
+    let unknown = bad(dev.run("client verify billing me --topic orders --id 0A"), 3);
+    assert!(unknown.contains("broker-a: topic orders has no message with the id 0A"), "{unknown}");
+    let elsewhere = bad(dev.run("client stack billing me --broker b"), 3);
+    assert!(elsewhere.contains("broker-a"), "{elsewhere}");
+    assert_eq!(dev.stop(), 0);
+}
+
+#[test]
 fn topics_and_groups_are_made_changed_shown_and_deleted() {
     let data = tempfile::tempdir().unwrap();
     let dev = Dev::start(data.path());

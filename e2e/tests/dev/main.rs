@@ -1,5 +1,6 @@
 //! `gantry dev` as an application's developer meets it: with the official clients, with their mistakes, through sudden
-//! deaths, with transactions, with messages for later, with lite topics, and when they look for a message.
+//! deaths, with transactions, with messages for later, with lite topics, when they look for a message, and when they ask a
+//! client what it does.
 
 mod clients;
 mod deaths;
@@ -8,6 +9,7 @@ mod features;
 mod find;
 mod lite;
 mod mistakes;
+mod questions;
 mod transactions;
 
 macro_rules! tests {

@@ -226,6 +226,7 @@ mod tests {
             queues,
             client_ids: vec!["host@1@0@abc".to_owned()],
             subscription_conflicts: Vec::new(),
+            clients: Vec::new(),
         };
         let description = join(vec![
             ("broker-b".to_owned(), of_broker(vec![queue(0, 5, 0, 5)])),
