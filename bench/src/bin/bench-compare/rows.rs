@@ -60,17 +60,20 @@ impl Row {
         Self { void: Some(why), ..Self::new(scenario, who, round, Figures::default()) }
     }
 
-    /// Says why it does not count when others had more of the CPUs than `most`, or calls failed; says beside it when a rate was
-    /// not kept: what was sent late counts then, what was never sent cannot.
+    /// Says why it does not count when others had more of the CPUs than `most`, calls failed or nothing was measured. When a rate
+    /// was too high only the rate that was reached is kept: what was never sent has no latency, and those of the rest would flatter.
     pub(crate) fn judged(mut self, outcome: &Outcome, foreign: f64, most: f64) -> Self {
         if foreign > most {
             self.void = Some(format!("others had {:.0} % of the CPUs", foreign * 100.0));
         } else if !outcome.errors.is_empty() {
             self.void = Some(format!("calls failed: {:?}", outcome.errors));
+        } else if self.figures.rate.is_none_or(|rate| rate <= 0.0) {
+            self.void = Some("nothing was measured: far too slow for this rate".to_owned());
         }
         let unsent = outcome.sent.as_ref().map_or(0, |sent| sent.unsent);
         if unsent > 0 {
             self.note = Some(format!("{unsent} messages were due and never sent"));
+            self.figures = Figures { rate: self.figures.rate, ..Figures::default() };
         }
         self
     }
@@ -96,30 +99,32 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
-    use bench::load::{Errors, Sent};
+    use bench::load::{Errors, Latency, Sent};
 
     use super::*;
 
-    fn judged(unsent: u64, errors: Vec<Errors>, foreign: f64) -> Row {
-        let sent = Some(Sent { acknowledged: 9, rate: 3.0, unsent });
-        let outcome =
-            Outcome { sent, received: None, latencies: Vec::new(), errors, server_cpu_micros: None };
+    fn judged(rate: f64, unsent: u64, errors: Vec<Errors>, foreign: f64) -> Row {
+        let sent = Some(Sent { acknowledged: 9, rate, unsent });
+        let latencies = vec![Latency { of: "send".to_owned(), p50: 1.0, p99: 2.0, p999: 3.0, max: 4.0 }];
+        let outcome = Outcome { sent, received: None, latencies, errors, server_cpu_micros: Some(5.0) };
         let row = Row::new("closed", Who::Gantry, 1, Figures::of(&outcome, "send"));
-        assert_eq!(row.figures.rate, Some(3.0));
         row.judged(&outcome, foreign, 0.1)
     }
 
     #[test]
-    fn noise_and_failed_calls_void_a_row() {
+    fn noise_failed_calls_and_nothing_at_all_void_a_row() {
         let failed = Errors { code: "TRANSPORT".to_owned(), count: 1, first: "gone".to_owned() };
-        assert_eq!(judged(0, Vec::new(), 0.25).void.unwrap(), "others had 25 % of the CPUs");
-        assert!(judged(0, vec![failed], 0.0).void.unwrap().starts_with("calls failed"));
-        assert_eq!(judged(0, Vec::new(), 0.05).void, None);
+        assert_eq!(judged(3.0, 0, Vec::new(), 0.25).void.unwrap(), "others had 25 % of the CPUs");
+        assert!(judged(3.0, 0, vec![failed], 0.0).void.unwrap().starts_with("calls failed"));
+        assert!(judged(0.0, 7, Vec::new(), 0.0).void.unwrap().starts_with("nothing was measured"));
+        let row = judged(3.0, 0, Vec::new(), 0.05);
+        assert_eq!((row.void, row.figures.p99, row.figures.cpu_us), (None, Some(2.0), Some(5.0)));
     }
 
     #[test]
-    fn a_rate_that_was_not_kept_is_told_beside_the_row() {
-        let row = judged(7, Vec::new(), 0.0);
+    fn of_a_rate_that_was_not_kept_only_the_rate_counts() {
+        let row = judged(3.0, 7, Vec::new(), 0.0);
         assert_eq!((row.void, row.note.as_deref()), (None, Some("7 messages were due and never sent")));
+        assert_eq!(row.figures, Figures { rate: Some(3.0), ..Figures::default() });
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Home {
 pub(crate) struct Running {
     /// Where clients connect.
     pub(crate) endpoint: String,
-    /// Where it tells its metrics, if it is Gantry.
+    /// Where it tells how often it has flushed, if it is Gantry and that matters.
     pub(crate) http: Option<String>,
     /// The process whose CPU time and memory count.
     pub(crate) pid: u32,
@@ -158,7 +158,8 @@ impl Launcher {
                 for topic in topics() {
                     wire::create_topic(&admin, topic, QUEUES).await?;
                 }
-                Ok(Running { http: Some(format!("127.0.0.1:{}", self.port + 1009)), ..running })
+                let http = format!("127.0.0.1:{}", self.port + 1009);
+                Ok(Running { http: (home.flush == Flush::Sync).then_some(http), ..running })
             }
             Who::Java => {
                 let java = self.java()?;
