@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bench-echo        the ruler: a bare tonic server with the real proto, and nothing behind it
-//! bench-compare     Gantry beside the Java broker with its proxy, and the echo, in one run: RESULTS.md
+//! bench-compare     Gantry beside the Java broker with its proxy, the echo, NATS and Kafka, in one run: RESULTS.md
 //! bench-coldstart   from exec to the first acknowledged send
 //! bench-delay       delayed sends beside others, the memory of what waits, and how late it comes
 //! bench-kill9       kill -9 under load, again and again: what was acknowledged is there

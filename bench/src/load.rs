@@ -7,6 +7,8 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use tokio::task::block_in_place;
 
+use crate::process::bound;
+
 /// A closed loop of sends.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Load {
@@ -90,16 +92,12 @@ impl Generator {
 
     /// `gantry bench` with these arguments against a server, not yet started; its result is JSON.
     pub fn command(&self, endpoint: &str, arguments: &[String]) -> Command {
-        let mut command = match self.cpu {
-            Some(cpu) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &cpu.to_string()]).arg(&self.gantry);
-                command
-            }
-            None => Command::new(&self.gantry),
-        };
+        let mut command = Command::new(&self.gantry);
         command.arg("bench").args(arguments).args(["--endpoint", endpoint, "-o", "json"]);
-        command
+        match self.cpu {
+            Some(cpu) => bound(&command, cpu),
+            None => command,
+        }
     }
 
     /// Runs a load to its end. What it says of its progress is not shown.

@@ -112,6 +112,17 @@ impl Drop for Process {
     }
 }
 
+/// The same command on one CPU. `taskset` becomes the program, so the process id is the program's.
+pub fn bound(command: &Command, cpu: usize) -> Command {
+    let mut bound = Command::new("taskset");
+    bound.args(["-c", &cpu.to_string()]).arg(command.get_program()).args(command.get_args());
+    bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = command.get_current_dir() {
+        bound.current_dir(directory);
+    }
+    bound
+}
+
 /// A program that was built with this one.
 pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);

@@ -8,8 +8,8 @@ use bench::load::Generator;
 use bench::process::{Process, cpu_time};
 
 use crate::Args;
-use crate::results::{Figures, Row};
-use crate::servers::{Launcher, Who, memory};
+use crate::rows::{Figures, Row};
+use crate::servers::{Flush, Launcher, Who, memory};
 
 /// How long they are watched: several polls of each end and begin again meanwhile.
 const WATCHED: Duration = Duration::from_secs(60);
@@ -17,7 +17,8 @@ const WATCHED: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn measure(args: &Args, launcher: &Launcher, generator: &Generator) -> anyhow::Result<Row> {
-    let server = launcher.start(Who::Gantry).await?;
+    let home = launcher.home(Who::Gantry, Flush::Async)?;
+    let server = launcher.start(&home).await?;
     let before = memory(&server)?;
     let held = SETTLE + WATCHED + SETTLE;
     let words = [
@@ -43,5 +44,5 @@ pub(crate) async fn measure(args: &Args, launcher: &Launcher, generator: &Genera
         loaded_mib: Some(after),
         ..Figures::default()
     };
-    Ok(Row { scenario: "idle", who: Who::Gantry, round: 1, figures, void: None })
+    Ok(Row::new("idle", Who::Gantry, 1, figures))
 }

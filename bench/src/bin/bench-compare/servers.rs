@@ -1,19 +1,21 @@
-//! The servers, each started on its CPU with an empty store and its topics.
+//! The servers: each has a home with its data, is started on its CPU, and may be killed and started again on the same data.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use bench::process::{Process, admin_of, dev_command, sibling};
+use anyhow::{Context as _, bail};
+use bench::process::{Process, admin_of, bound, dev_command, own_bytes, sibling};
 use bench::wire;
-use serde_json::json;
 
-use crate::Args;
+use crate::java::Java;
+use crate::others::Others;
+use crate::rows::{Figures, Row};
+use crate::{Args, loads, recovery};
 
-/// Where the scenarios send.
-pub(crate) const TOPICS: [&str; 7] = ["first", "warm", "closed", "paced", "batched", "backlog", "flow"];
-const QUEUES: u32 = 8;
+/// Queues of each topic.
+pub(crate) const QUEUES: u32 = 8;
+const FIRST: &str = "first";
 /// The loop below asks again this often.
 const ASK_EVERY: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(120);
@@ -27,6 +29,10 @@ pub(crate) enum Who {
     Gantry,
     /// Apache RocketMQ's broker with its proxy in one JVM, beside its name server.
     Java,
+    /// NATS with JetStream.
+    Nats,
+    /// Apache Kafka.
+    Kafka,
 }
 
 impl Who {
@@ -36,21 +42,70 @@ impl Who {
             Self::Echo => "echo",
             Self::Gantry => "Gantry",
             Self::Java => "RocketMQ (Java)",
+            Self::Nats => "NATS JetStream",
+            Self::Kafka => "Kafka",
         }
     }
+}
+
+/// When a send is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// When it is in the log.
+    Async,
+    /// When it is on the disk.
+    Sync,
+}
+
+/// What a server keeps; it is removed with this value.
+pub(crate) struct Home {
+    who: Who,
+    flush: Flush,
+    data: tempfile::TempDir,
 }
 
 /// A server that runs.
 pub(crate) struct Running {
     /// Where clients connect.
     pub(crate) endpoint: String,
+    /// Where it tells how often it has flushed, if it is Gantry and that matters.
+    pub(crate) http: Option<String>,
     /// The process whose CPU time and memory count.
     pub(crate) pid: u32,
     /// From exec to the first acknowledged send.
     pub(crate) start: Duration,
     // In the order in which they end.
-    _processes: Vec<Process>,
-    _data: tempfile::TempDir,
+    processes: Vec<Process>,
+}
+
+impl Running {
+    /// One that has just acknowledged its first send; the first process is the one that is measured.
+    fn since(started: Instant, endpoint: String, processes: Vec<Process>) -> anyhow::Result<Self> {
+        let start = started.elapsed();
+        let pid = processes.first().context("a server is a process")?.id();
+        Ok(Self { endpoint, http: None, pid, start, processes })
+    }
+
+    /// Ends it as a crash would: kill -9.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.processes.iter_mut().try_for_each(Process::kill)
+    }
+
+    /// The row of its start and its memory, then and now.
+    pub(crate) fn process(&self, who: Who, round: usize, idle_mib: f64) -> anyhow::Result<Row> {
+        let figures = Figures {
+            start_ms: Some(self.start.as_secs_f64() * 1e3),
+            idle_mib: Some(idle_mib),
+            loaded_mib: Some(memory(self)?),
+            ..Figures::default()
+        };
+        Ok(Row::new("process", who, round, figures))
+    }
+}
+
+/// Memory of its own, MiB.
+pub(crate) fn memory(server: &Running) -> anyhow::Result<f64> {
+    Ok(own_bytes(server.pid)? as f64 / f64::from(1 << 20))
 }
 
 /// Starts servers.
@@ -58,6 +113,7 @@ pub(crate) struct Launcher {
     gantry: PathBuf,
     java: Option<PathBuf>,
     heap: String,
+    others: Option<Others>,
     cpu: usize,
     port: u16,
     dir: PathBuf,
@@ -66,131 +122,98 @@ pub(crate) struct Launcher {
 impl Launcher {
     pub(crate) fn new(args: &Args) -> Self {
         let Args { gantry, java, java_heap, server_cpu, port, dir, .. } = args.clone();
-        Self { gantry, java, heap: java_heap, cpu: server_cpu, port, dir }
+        Self { gantry, java, heap: java_heap, others: Others::of(args), cpu: server_cpu, port, dir }
     }
 
-    /// Starts one and waits until it has acknowledged a send.
-    pub(crate) async fn start(&self, who: Who) -> anyhow::Result<Running> {
+    /// An empty store for a server, with its topics if they are not made through the server.
+    pub(crate) fn home(&self, who: Who, flush: Flush) -> anyhow::Result<Home> {
         let data = tempfile::Builder::new().prefix("bench-compare-").tempdir_in(&self.dir)?;
         match who {
+            Who::Echo | Who::Gantry | Who::Nats => {}
+            Who::Java => self.java()?.lay_out(data.path(), flush, &topics())?,
+            Who::Kafka => self.others()?.lay_out_kafka(data.path())?,
+        }
+        Ok(Home { who, flush, data })
+    }
+
+    /// Starts one on what it has, and waits until it has acknowledged a send, and has all topics.
+    pub(crate) async fn start(&self, home: &Home) -> anyhow::Result<Running> {
+        let data = home.data.path();
+        let started = Instant::now();
+        match home.who {
             Who::Echo => {
-                let started = Instant::now();
                 let mut process = Process::spawn(&mut self.bound(&Command::new(sibling("bench-echo")?)))?;
                 let endpoint = process.first_line().context("bench-echo did not say where it listens")?;
-                self.ready(endpoint.trim().to_owned(), vec![process], data, started).await
+                let endpoint = endpoint.trim().to_owned();
+                first_send(&endpoint, None, started).await?;
+                Running::since(started, endpoint, vec![process])
             }
-            Who::Gantry => self.gantry(data).await,
-            Who::Java => self.java(data).await,
+            Who::Gantry => {
+                let mut command = dev_command(&self.gantry, data, self.port);
+                command.args((home.flush == Flush::Sync).then_some("--sync-flush"));
+                let process = Process::spawn(&mut self.bound(&command))?;
+                let (endpoint, admin) = (format!("127.0.0.1:{}", self.port), admin_of(self.port));
+                first_send(&endpoint, Some(&admin), started).await?;
+                let running = Running::since(started, endpoint, vec![process])?;
+                for topic in topics() {
+                    wire::create_topic(&admin, topic, QUEUES).await?;
+                }
+                let http = format!("127.0.0.1:{}", self.port + 1009);
+                Ok(Running { http: (home.flush == Flush::Sync).then_some(http), ..running })
+            }
+            Who::Java => {
+                let java = self.java()?;
+                // Not bound: it idles, and is not measured.
+                let name_server = Process::spawn(&mut java.name_server(data))?;
+                let process = Process::spawn(&mut self.bound(&java.broker(data)))?;
+                first_send(&java.endpoint(), None, started).await?;
+                Running::since(started, java.endpoint(), vec![process, name_server])
+            }
+            who @ (Who::Nats | Who::Kafka) => {
+                let others = self.others()?;
+                let process = Process::spawn(&mut self.bound(&others.server(who, data)))?;
+                others.first(who, FIRST)?;
+                let running = Running::since(started, others.endpoint(who), vec![process])?;
+                others.make_topics(who)?;
+                Ok(running)
+            }
         }
     }
 
-    async fn gantry(&self, data: tempfile::TempDir) -> anyhow::Result<Running> {
-        let started = Instant::now();
-        let process = Process::spawn(&mut self.bound(&dev_command(&self.gantry, data.path(), self.port)))?;
-        for topic in TOPICS {
-            while wire::create_topic(&admin_of(self.port), topic, QUEUES).await.is_err() {
-                ensure!(started.elapsed() < LIMIT, "gantry dev takes no topic after {LIMIT:?}");
-                tokio::time::sleep(ASK_EVERY).await;
-            }
-        }
-        self.ready(format!("127.0.0.1:{}", self.port), vec![process], data, started).await
-    }
-
-    /// Name server and broker, with the flags of RocketMQ's own start scripts but for the size of the heap.
-    async fn java(&self, data: tempfile::TempDir) -> anyhow::Result<Running> {
+    fn java(&self) -> anyhow::Result<Java<'_>> {
         let jars = self.java.as_deref().context("no jars of the Java broker")?;
-        let [grpc, remoting, broker, name_server] = [0, 1, 30, 60].map(|more| self.port + 1000 + more);
-        let home = data.path();
-        let store = home.join("store");
-        std::fs::create_dir_all(store.join("config"))?;
-        let topics: serde_json::Map<_, _> = TOPICS
-            .into_iter()
-            .map(|topic| {
-                let config = json!({"topicName": topic, "perm": 6, "readQueueNums": QUEUES, "writeQueueNums": QUEUES,
-                    "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": false, "attributes": {}});
-                (topic.to_owned(), config)
-            })
-            .collect();
-        let table = json!({"topicConfigTable": topics, "dataVersion": {"counter": 1, "stateVersion": 0, "timestamp": 1}});
-        std::fs::write(store.join("config/topics.json"), table.to_string())?;
-        std::fs::write(home.join("name-server.conf"), format!("listenPort={name_server}\n"))?;
-        let conf = format!(
-            "brokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=0\nbrokerIP1=127.0.0.1\nlistenPort={broker}\n\
-             flushDiskType=ASYNC_FLUSH\ndiskMaxUsedSpaceRatio=95\nstorePathRootDir={0}\nstorePathCommitLog={0}/commitlog\n",
-            store.display()
-        );
-        std::fs::write(home.join("broker.conf"), conf)?;
-        let proxy = json!({"rocketMQClusterName": "DefaultCluster", "proxyMode": "LOCAL", "grpcServerPort": grpc,
-            "remotingListenPort": remoting, "namesrvAddr": format!("127.0.0.1:{name_server}"), "enableBatchAck": true});
-        std::fs::write(home.join("proxy.json"), proxy.to_string())?;
-
-        let started = Instant::now();
-        // Not bound: it idles, and is not measured.
-        let mut command = java(jars, home, "256m");
-        command.arg("org.apache.rocketmq.namesrv.NamesrvStartup").args(["-c", "name-server.conf"]);
-        let name_server_process = Process::spawn(&mut command)?;
-        let mut command = java(jars, home, &self.heap);
-        command.arg("org.apache.rocketmq.proxy.ProxyStartup").args([
-            "-pm",
-            "local",
-            "-bc",
-            "broker.conf",
-            "-pc",
-            "proxy.json",
-        ]);
-        command.args(["-n", &format!("127.0.0.1:{name_server}")]);
-        let mut bound = self.bound(&command);
-        bound.current_dir(home);
-        let process = Process::spawn(&mut bound)?;
-        self.ready(format!("127.0.0.1:{grpc}"), vec![process, name_server_process], data, started).await
+        Ok(Java { jars, heap: &self.heap, port: self.port + 1000 })
     }
 
-    /// The same command on the server's CPU. `taskset` becomes the program, so the process id is the server's.
+    fn others(&self) -> anyhow::Result<&Others> {
+        self.others.as_ref().context("no programs of others")
+    }
+
     fn bound(&self, command: &Command) -> Command {
-        let mut bound = Command::new("taskset");
-        bound.args(["-c", &self.cpu.to_string()]).arg(command.get_program()).args(command.get_args());
-        bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        bound
+        bound(command, self.cpu)
     }
+}
 
-    /// Waits for the first acknowledged send.
-    async fn ready(
-        &self,
-        endpoint: String,
-        processes: Vec<Process>,
-        data: tempfile::TempDir,
-        started: Instant,
-    ) -> anyhow::Result<Running> {
-        let pid = processes.first().context("a server is a process")?.id();
-        let message = || wire::message(TOPICS[0], "01".repeat(17), 0, "first".into());
-        loop {
-            let sent = async { wire::send(&mut wire::connect(&endpoint, 0).await?, message()).await };
-            let Err(error) = sent.await else { break };
-            if started.elapsed() > LIMIT {
-                bail!("no send after {LIMIT:?}: {error:#}");
+/// All that is sent to.
+fn topics() -> Vec<&'static str> {
+    let loads = loads::ASYNC.iter().chain(&loads::SYNC).map(|load| load.name);
+    [FIRST, "warm", "backlog", recovery::TOPIC].into_iter().chain(loads).collect()
+}
+
+/// Waits for it; the topic is made at the broker's Admin service, if there is one.
+async fn first_send(endpoint: &str, admin: Option<&str>, started: Instant) -> anyhow::Result<()> {
+    loop {
+        let sent = async {
+            if let Some(admin) = admin {
+                wire::create_topic(admin, FIRST, QUEUES).await?;
             }
-            tokio::time::sleep(ASK_EVERY).await;
+            let message = wire::message(FIRST, "01".repeat(17), 0, FIRST.into());
+            wire::send(&mut wire::connect(endpoint, 0).await?, message).await
+        };
+        let Err(error) = sent.await else { return Ok(()) };
+        if started.elapsed() > LIMIT {
+            bail!("no send after {LIMIT:?}: {error:#}");
         }
-        Ok(Running { endpoint, pid, start: started.elapsed(), _processes: processes, _data: data })
+        tokio::time::sleep(ASK_EVERY).await;
     }
-}
-
-/// A JVM with the flags of RocketMQ's start scripts for its version, but for the heap, and without touching all of it at first.
-fn java(jars: &Path, home: &Path, heap: &str) -> Command {
-    let mut command = Command::new("java");
-    command.args(["-server", &format!("-Xms{heap}"), &format!("-Xmx{heap}")]);
-    command.args(["-XX:+UseG1GC", "-XX:G1HeapRegionSize=16m", "-XX:G1ReservePercent=25"]);
-    command.args(["-XX:InitiatingHeapOccupancyPercent=30", "-XX:SoftRefLRUPolicyMSPerMB=0"]);
-    command.args(["-XX:-OmitStackTraceInFastThrow", "-XX:-UseLargePages"]);
-    for exported in ["jdk.internal.ref", "sun.nio.ch"] {
-        command.arg(format!("--add-exports=java.base/{exported}=ALL-UNNAMED"));
-    }
-    command.arg(format!("-Duser.home={}", home.display())).arg("-cp").arg(jars.join("*"));
-    command.env("ROCKETMQ_HOME", home).current_dir(home);
-    command
-}
-
-/// What a server that runs for its own sake is: `gantry dev` for idle clients.
-pub(crate) fn memory(server: &Running) -> anyhow::Result<f64> {
-    Ok(bench::process::own_bytes(server.pid)? as f64 / f64::from(1 << 20))
 }
