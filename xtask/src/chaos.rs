@@ -16,7 +16,7 @@ use crate::tools::Tools;
 /// What the program is told.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// --faults N, --nightly (1,000 faults), --seed N, --only TEXT (faults with this in their description), --rate N (messages
+    /// --faults N, --nightly (1,000 faults), --seed N, --only TEXT (faults with this in their description), --lasting SECONDS, --rate N (messages
     /// a second), --report FILE, --evidence FOLDER (ledgers and logs of the clients); more in e2e/chaos/README.md
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,

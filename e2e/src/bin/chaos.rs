@@ -33,6 +33,9 @@ struct Arguments {
     /// Only faults whose description contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Faults last so long, where else the seed says how long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lasting: Option<u64>,
     /// Messages a second that official clients send in all; ours sends 20 more
     #[arg(long, default_value_t = 80)]
     rate: usize,
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { faults, nightly, seed, only, rate, report, evidence } = arguments;
+    let Arguments { faults, nightly, seed, only, lasting, rate, report, evidence } = arguments;
     let seed = seed.unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64 % 1_000_000
     });
@@ -64,11 +67,22 @@ fn run(arguments: Arguments) -> Result<()> {
     if let Some(only) = &only {
         command += &format!(" --only {only:?}");
     }
+    if let Some(seconds) = lasting {
+        command += &format!(" --lasting {seconds}");
+    }
     println!("{command}\n");
     let folder = std::env::var_os("CLUSTER_DIR").context("CLUSTER_DIR names no local cluster")?;
     let evidence = evidence.unwrap_or_else(|| std::env::temp_dir().join(format!("gantry-chaos-{seed}")));
-    let options =
-        Options { faults, seed, only, rate, reach: Reach::Machines, folder: Some(folder.into()), evidence };
+    let options = Options {
+        faults,
+        seed,
+        only,
+        lasting,
+        rate,
+        reach: Reach::Machines,
+        folder: Some(folder.into()),
+        evidence,
+    };
     let stop = Arc::new(Stop::default());
     hear_signals(Arc::clone(&stop))?;
     in_namespace("chaos", |space| {

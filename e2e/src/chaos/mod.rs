@@ -82,6 +82,8 @@ pub struct Options {
     pub seed: u64,
     /// Only those whose description contains this.
     pub only: Option<String>,
+    /// For so many seconds, where the dice would say how long one lasts.
+    pub lasting: Option<u64>,
     /// What official clients send in a second.
     pub rate: usize,
     /// What may be broken.
@@ -211,10 +213,9 @@ impl Run<'_> {
 
 /// The faults of a run, in their order.
 fn plan(options: &Options) -> Result<Vec<Fault>> {
-    let Some(only) = &options.only else {
-        return Ok(plan::draw(options.seed, options.faults, options.reach));
-    };
-    let many = plan::draw(options.seed, options.faults * 50, options.reach);
+    let draw = |count| plan::draw(options.seed, count, options.reach, options.lasting);
+    let Some(only) = &options.only else { return Ok(draw(options.faults)) };
+    let many = draw(options.faults * 50);
     let chosen: Vec<_> =
         many.into_iter().filter(|fault| fault.to_string().contains(only)).take(options.faults).collect();
     if chosen.is_empty() {

@@ -123,14 +123,16 @@ impl Fault {
         }
     }
 
-    /// Every kind once, with times and rates that the dice say.
-    fn every(dice: &mut Dice) -> Vec<Self> {
-        let mut seconds = |from: u64, to: u64| from + dice.below(to - from + 1);
+    /// Every kind once, with times and rates that the dice say; those that last as long as one likes last for `lasting` seconds, if
+    /// that is said.
+    fn every(dice: &mut Dice, lasting: Option<u64>) -> Vec<Self> {
+        let mut number = |from: u64, to: u64| from + dice.below(to - from + 1);
+        let seconds = |thrown| lasting.unwrap_or(thrown);
         let mut every = vec![
-            Self::ApiFrozen(seconds(10, 40)),
-            Self::ApiKilled(seconds(10, 60)),
+            Self::ApiFrozen(seconds(number(10, 40))),
+            Self::ApiKilled(seconds(number(10, 60))),
             Self::WithoutOperator,
-            Self::WithoutApi(seconds(5, 20)),
+            Self::WithoutApi(seconds(number(5, 20))),
             Self::Switchover,
             Self::Command,
             Self::HeirKilled,
@@ -143,15 +145,15 @@ impl Fault {
                 Self::Deleted(who),
                 Self::Forced(who),
                 Self::Frozen(who, 15),
-                Self::Resumed(who, seconds(9, 20)),
-                Self::Unplugged(who, seconds(10, 25)),
-                Self::Slow(who, seconds(400, 2000), seconds(10, 20)),
-                Self::NodeLost(who, seconds(15, 30)),
+                Self::Resumed(who, seconds(number(9, 20))),
+                Self::Unplugged(who, seconds(number(10, 25))),
+                Self::Slow(who, number(400, 2000), seconds(number(10, 20))),
+                Self::NodeLost(who, seconds(number(15, 30))),
                 Self::VolumeLost(who),
             ]);
             for way in [Way::Both, Way::Deaf, Way::Mute] {
-                every.push(Self::Apart(who, way, seconds(10, 25)));
-                every.push(Self::Unheard(who, way, seconds(10, 25)));
+                every.push(Self::Apart(who, way, seconds(number(10, 25))));
+                every.push(Self::Unheard(who, way, seconds(number(10, 25))));
             }
         }
         every
@@ -160,12 +162,12 @@ impl Fault {
 
 /// So many faults of this seed: every kind that is in reach once before any comes again, each round in another order.
 #[must_use]
-pub(super) fn draw(seed: u64, count: usize, reach: Reach) -> Vec<Fault> {
+pub(super) fn draw(seed: u64, count: usize, reach: Reach, lasting: Option<u64>) -> Vec<Fault> {
     let mut dice = Dice::new(seed);
     let mut drawn = Vec::new();
     while drawn.len() < count {
         let mut round: Vec<_> =
-            Fault::every(&mut dice).into_iter().filter(|fault| fault.needs() <= reach).collect();
+            Fault::every(&mut dice, lasting).into_iter().filter(|fault| fault.needs() <= reach).collect();
         while !round.is_empty() {
             drawn.push(round.swap_remove(dice.below(round.len() as u64) as usize));
         }
@@ -226,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_its_faults_and_others_differ() {
-        let text = |seed| format!("{:?}", draw(seed, 60, Reach::Machines));
+        let text = |seed| format!("{:?}", draw(seed, 60, Reach::Machines, None));
         assert_eq!(text(3), text(3));
         assert_ne!(text(3), text(4));
     }
@@ -234,9 +236,9 @@ mod tests {
     #[test]
     fn every_kind_in_reach_comes_before_any_comes_again() {
         for reach in [Reach::Api, Reach::Processes, Reach::Machines] {
-            let kinds: Vec<_> =
-                Fault::every(&mut Dice::new(1)).into_iter().filter(|fault| fault.needs() <= reach).collect();
-            let mut first: Vec<_> = draw(5, kinds.len(), reach)
+            let every = Fault::every(&mut Dice::new(1), None);
+            let kinds: Vec<_> = every.into_iter().filter(|fault| fault.needs() <= reach).collect();
+            let mut first: Vec<_> = draw(5, kinds.len(), reach, None)
                 .iter()
                 .map(|fault| fault.to_string().replace(char::is_numeric, ""))
                 .collect();
@@ -246,5 +248,14 @@ mod tests {
             wanted.sort();
             assert_eq!(first, wanted);
         }
+    }
+
+    #[test]
+    fn faults_last_as_long_as_is_said() {
+        let drawn = draw(3, 42, Reach::Machines, Some(600));
+        let frozen = drawn.iter().find(|fault| matches!(fault, Fault::ApiFrozen(_)));
+        assert_eq!(frozen.map(ToString::to_string).as_deref(), Some("API server frozen for 600 s"));
+        // The kubelet kills it when it does.
+        assert!(drawn.contains(&Fault::Frozen(Who::Primary, 15)));
     }
 }

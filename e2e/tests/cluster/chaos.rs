@@ -15,7 +15,16 @@ fn faults_lose_nothing_alter_nothing_and_keep_the_order() -> Result<()> {
     let reach = if folder.is_some() { Reach::Processes } else { Reach::Api };
     let evidence = std::env::temp_dir().join(format!("gantry-chaos-{}", std::process::id()));
     in_namespace("chaos", |space| {
-        let options = Options { faults: FAULTS, seed: SEED, only: None, rate: 80, reach, folder, evidence };
+        let options = Options {
+            faults: FAULTS,
+            seed: SEED,
+            only: None,
+            lasting: None,
+            rate: 80,
+            reach,
+            folder,
+            evidence,
+        };
         let outcome = chaos::run(space, &options, &Stop::default())?;
         println!("{}", outcome.report("cargo test -p e2e --features cluster --test cluster chaos", "now"));
         outcome.judge()?;
