@@ -191,7 +191,8 @@ impl World {
             }
             Fault::Hold => self.bind(self.api.lease.fenced.clone(), !self.api.lease.held),
             Fault::Least => {
-                let least = 1 + self.random.below(members);
+                // As many as there are would often keep all sends away, and with them what can go wrong.
+                let least = 1 + self.random.below(members).min(self.random.below(members));
                 self.ask_for(least);
             }
             Fault::Retention => {

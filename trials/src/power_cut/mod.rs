@@ -233,12 +233,13 @@ fn store_in(volume: &Path) -> PathBuf {
     volume.join("store")
 }
 
-/// The ledger at the moment of a cut: what was answered in its first `seen` bytes, and everything that was ever attempted,
-/// since an attempt may be noted late.
+/// The ledger at the moment of a cut: what was answered in the whole lines of its first `seen` bytes (a file grows by pages, also in the middle
+/// of a write), and everything that was ever attempted, since an attempt may be noted late.
 fn known_at(before: &str, notes: &str, seen: usize) -> Result<Ledger> {
     let mut ledger = Ledger::parse(before)?;
-    let whole = notes.rfind('\n').map_or(0, |end| end + 1);
-    let (acknowledged, later) = notes[..whole].split_at(seen.min(whole));
+    let lines = |text: &str| text.rfind('\n').map_or(0, |end| end + 1);
+    let whole = &notes[..lines(notes)];
+    let (acknowledged, later) = whole.split_at(lines(&whole[..seen.min(whole.len())]));
     for (text, all) in [(acknowledged, true), (later, false)] {
         for line in text.lines() {
             let note: Note = line.parse()?;
@@ -258,7 +259,10 @@ mod tests {
     fn what_is_acknowledged_after_the_cut_counts_as_attempted_only() {
         let notes = "1 attempt a t - 0000000000000001\n2 ack a 0 0 0\n";
         let later = "3 attempt b t - 0000000000000001\n4 ack b 0 1 9\n5 ack";
-        let ledger = known_at("", &format!("{notes}{later}"), notes.len()).unwrap();
-        assert_eq!((ledger.acknowledged_count(), ledger.verdict().attempted), (1, 2));
+        for in_the_middle_of_a_line in [0, 9] {
+            let seen = notes.len() + in_the_middle_of_a_line;
+            let ledger = known_at("", &format!("{notes}{later}"), seen).unwrap();
+            assert_eq!((ledger.acknowledged_count(), ledger.verdict().attempted), (1, 2));
+        }
     }
 }
