@@ -126,6 +126,8 @@ fn pack(root: &Path, version: &str, folder: &Path) -> Result<()> {
         output(
             Command::new(root.join("deploy/local/pack-image"))
                 .env("IMAGE_USER", "65532:65532")
+                // Also where the machine gives huge pages to whoever does not ask for them.
+                .env("IMAGE_ENV", "MIMALLOC_ALLOW_THP=0")
                 .arg(format!("{PREFIX}{image}:{version}"))
                 .arg(folder.join(format!("{image}.tar")))
                 .arg(format!("{binary}={}", folder.join(binary).display())),
