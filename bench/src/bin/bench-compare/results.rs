@@ -181,18 +181,21 @@ impl Results {
                 loads::ASYNC.iter().chain(&loads::SYNC).any(|load| load.name == scenario && load.is_paced());
             for column in COLUMNS.iter().filter(|column| !(paced && column.head == "messages/s")) {
                 let of = |who| self.median(scenario, who, column.of);
-                let Some((ours, theirs)) = of(Who::Gantry).zip(of(Who::Java)) else { continue };
-                let (better, worse) = if column.less_is_better { (theirs, ours) } else { (ours, theirs) };
-                let times = better / worse;
-                let digits = column.digits;
-                let line = format!(
-                    "| {words} | {} | {ours:.digits$} | {theirs:.digits$} | {times:.1} × |\n",
-                    column.head
-                );
-                if times >= 1.0 { ahead += &line } else { behind += &line }
+                for rival in [Who::Java, Who::Nats, Who::Kafka] {
+                    let Some((ours, theirs)) = of(Who::Gantry).zip(of(rival)) else { continue };
+                    let (better, worse) = if column.less_is_better { (theirs, ours) } else { (ours, theirs) };
+                    let times = better / worse;
+                    let digits = column.digits;
+                    let line = format!(
+                        "| {words} | {} | {ours:.digits$} | {}: {theirs:.digits$} | {times:.1} × |\n",
+                        column.head,
+                        rival.name()
+                    );
+                    if times >= 1.0 { ahead += &line } else { behind += &line }
+                }
             }
         }
-        let head = "| scenario | figure | Gantry | RocketMQ (Java) | better by |\n|---|---|---|---|---|\n";
+        let head = "| scenario | figure | Gantry | other | better by |\n|---|---|---|---|---|\n";
         let chapter = |title: &str, lines: &str, nothing: &str| match lines {
             "" => format!("\n## {title}\n\n{nothing}\n"),
             lines => format!("\n## {title}\n\n{head}{lines}"),
@@ -246,8 +249,10 @@ mod tests {
     fn a_figure_is_a_win_or_a_loss_by_what_is_better() {
         let page = results(&[(Who::Gantry, 30.0, None), (Who::Java, 120.0, None)]).page();
         let (wins, losses) = page.split_once("## Where we lose").unwrap();
-        assert!(wins.contains("CPU µs/message | 30.0 | 120.0 | 4.0 ×"), "{page}");
-        assert!(losses.contains("messages/s | 30000 | 120000 | 0.2 ×"), "{page}");
+        assert!(wins.contains("CPU µs/message | 30.0 | RocketMQ (Java): 120.0 | 4.0 ×"), "{page}");
+        assert!(losses.contains("messages/s | 30000 | RocketMQ (Java): 120000 | 0.2 ×"), "{page}");
+        let page = results(&[(Who::Gantry, 30.0, None), (Who::Nats, 10.0, None)]).page();
+        assert!(page.contains("CPU µs/message | 30.0 | NATS JetStream: 10.0 | 0.3 ×"), "{page}");
     }
 
     #[test]
