@@ -3,6 +3,7 @@ use std::sync::Arc;
 use proto::control::GetStateResponse;
 
 use super::*;
+use crate::broker_group::reign;
 use crate::broker_group::{
     apply::Outcome, desired::Advertised, observe::Brokers, status, steer::Steered, validate::validate,
 };
@@ -295,4 +296,30 @@ fn too_many_failovers_are_told_while_the_group_serves() {
     let failovers = status.failovers.as_ref().expect("they are counted");
     assert_eq!((failovers.counted, failovers.recent.len()), (6, 6));
     assert_eq!(status.members.iter().map(|it| it.fenced).collect::<Vec<_>>(), [false, false, true]);
+}
+
+#[test]
+fn a_group_that_served_alone_serves_on_until_others_have_its_log() {
+    let images = Images { prefix: "localhost/".to_owned(), version: "0.1.0".to_owned() };
+    let validated = validate(&group(), &observed(&[0], 0, None, "0"), &images).expect("a sound group");
+    let least = |known: &BrokerGroupStatus| {
+        let lease = reign::lease(&validated, known);
+        lease.annotations().get(reign::MIN_IN_SYNC).cloned()
+    };
+    assert_eq!(least(&BrokerGroupStatus::default()).as_deref(), Some("2"), "nobody has anything yet");
+    let alone = BrokerGroupStatus {
+        first_served_at: Some("2026-01-01T00:00:00Z".to_owned()),
+        ..BrokerGroupStatus::default()
+    };
+    assert_eq!(least(&alone).as_deref(), Some("1"));
+
+    let replication = validated.replication.as_ref().expect("there are three");
+    let said = |min_in_sync, in_sync: &[i32]| {
+        let bounds = reign::Bounds { min_in_sync, ..reign::Bounds::default() };
+        let reign = Reign { in_sync: in_sync.iter().copied().collect(), bounds, ..Reign::default() };
+        too_few(replication, &reign).map(|finding| finding.message)
+    };
+    assert!(said(Some(1), &[0]).is_some_and(|text| text.contains("sends still go on with 1 of them")));
+    assert!(said(Some(2), &[0]).is_some_and(|text| text.contains("so sends are refused")));
+    assert_eq!(said(Some(1), &[0, 1]), None, "the operator raises it now");
 }
